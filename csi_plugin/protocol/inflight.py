@@ -1,0 +1,109 @@
+"""One operation at a time per resource; a repeat of a running request waits for it and shares its outcome."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
+
+from csi_plugin.protocol.errors import aborted
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Operation:
+    """A running operation, as shown to people who ask why a resource is busy."""
+
+    key: str
+    fingerprint: str
+    started: float = field(default_factory=time.monotonic)
+    ended: threading.Event = field(default_factory=threading.Event)
+    result: object = None
+    error: BaseException | None = None
+
+    @property
+    def age_seconds(self) -> float:
+        return time.monotonic() - self.started
+
+
+class InFlight:
+    """The operations of one process, keyed by resource (``volume-name/pvc-1``, ``volume/<id>``...). Thread-safe.
+
+    An operation runs in the thread of the RPC that brought it, to its end, even when that caller has given up: its mark
+    ends with it, never with the caller.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._operations: dict[str, Operation] = {}
+
+    def run(self, key: str, fingerprint: str, action: Callable[[], T], *, wait_seconds: float | None) -> T:
+        """Run ``action`` unless an operation on ``key`` is running.
+
+        A running one with the same fingerprint is awaited for at most ``wait_seconds`` (None: without end) and its
+        result returned or its error raised; one with another fingerprint, or that does not end in time, raises ABORTED
+        (CSI spec, "Concurrency").
+        """
+        with self._lock:
+            running = self._operations.get(key)
+            if running is None:
+                mine = self._operations[key] = Operation(key, fingerprint)
+        if running is not None:
+            return cast(T, self._await(running, fingerprint, wait_seconds))
+        try:
+            mine.result = action()
+            return mine.result
+        except BaseException as error:
+            mine.error = error
+            raise
+        finally:
+            self._end(mine)
+
+    @contextmanager
+    def hold(self, *keys: str) -> Iterator[None]:
+        """Mark several resources busy for the length of a block, or raise ABORTED when any is.
+
+        For operations on an object that other requests reach under another key (a snapshot's source volume).
+        """
+        mine = [Operation(key, "") for key in dict.fromkeys(keys)]
+        with self._lock:
+            for operation in mine:
+                if busy := self._operations.get(operation.key):
+                    raise self._busy(busy)
+            self._operations.update((operation.key, operation) for operation in mine)
+        try:
+            yield
+        finally:
+            for operation in mine:
+                self._end(operation)
+
+    def running(self) -> list[Operation]:
+        """The operations that run now, oldest first."""
+        with self._lock:
+            return sorted(self._operations.values(), key=lambda operation: operation.started)
+
+    def drain(self, timeout_seconds: float) -> bool:
+        """Wait until nothing runs; False when something still does after ``timeout_seconds``."""
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._operations, timeout_seconds)
+
+    def _await(self, running: Operation, fingerprint: str, wait_seconds: float | None) -> object:
+        if running.fingerprint != fingerprint or not running.ended.wait(wait_seconds):
+            raise self._busy(running)
+        if running.error is not None:
+            raise running.error
+        return running.result
+
+    def _end(self, operation: Operation) -> None:
+        with self._idle:
+            del self._operations[operation.key]
+            operation.ended.set()
+            if not self._operations:
+                self._idle.notify_all()
+
+    @staticmethod
+    def _busy(running: Operation) -> Exception:
+        return aborted(f"an operation on {running.key} has been running for {running.age_seconds:.0f} s")
