@@ -1,4 +1,4 @@
-"""Build hook: generates csi_plugin/protocol/*_pb2* from proto/ for wheels, source archives and editable installs."""
+"""Build hook: generates the protocol modules from proto/ for wheels, source archives and editable installs."""
 
 import runpy
 from pathlib import Path

@@ -15,7 +15,7 @@ PACKAGE = "csi_plugin/protocol"
 
 
 def generate(root: Path) -> None:
-    """Write *_pb2.py, *_pb2_grpc.py and their .pyi files for every proto/*.proto into csi_plugin/protocol/."""
+    """Write the modules and stubs of every proto/*.proto into csi_plugin/protocol/."""
     proto = root / "proto"
     sources = sorted(proto.glob("*.proto"))
     with tempfile.TemporaryDirectory() as plugins:
@@ -41,7 +41,7 @@ def generate(root: Path) -> None:
 
 
 def _plugin(path: Path, *, entry: str) -> Path:
-    """Write a launcher for one of mypy-protobuf's plugins that runs in this interpreter, whatever PATH says."""
+    """Write a launcher of a mypy-protobuf plugin that runs in this interpreter, whatever PATH says."""
     program = f"from mypy_protobuf.main import {entry}; {entry}()"
     path.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(program)}\n")
     path.chmod(0o755)

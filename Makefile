@@ -1,0 +1,32 @@
+.PHONY: setup quickstart test lint bench proto docs clean
+
+# Everything that the other targets need. Safe to repeat; the first time needs root, for Debian packages.
+setup:
+	scripts/setup
+
+# The main job on the embedded backend, visibly.
+quickstart:
+	scripts/setup quickstart
+	scripts/quickstart
+
+test: setup lint
+	scripts/test
+
+lint:
+	scripts/lint
+
+bench:
+	scripts/bench
+
+# Python modules and type stubs of the wire protocol.
+proto:
+	.venv/bin/python scripts/generate_protocol.py
+
+# Generated reference pages.
+docs:
+	scripts/docs
+
+clean:
+	rm -rf .venv .tools build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+		.import_linter_cache csi_plugin/protocol/*_pb2*.py csi_plugin/protocol/*_pb2*.pyi
+	find csi_plugin tests scripts -name __pycache__ -prune -exec rm -rf {} +
