@@ -2,15 +2,17 @@
 
 Two faces of one thing:
 
-* ``PersistenceDriverBase`` is what a third-party plugin inherits from: the property ``db`` and twelve methods over the
-  library's objects (Volume, Snapshot, Connection, KeyValue), as cinderlib documented them, plus optional abilities that
-  have defaults. A plugin with just those methods works.
-* ``RecordStore`` is what the rest of Cinderbox talks to: six methods over plain records. The built-in plugins implement
-  it natively; ``csi_plugin.storage.object_plugin`` puts it on top of a third-party plugin.
+* ``PersistenceDriverBase`` is what a third-party plugin inherits from: the property ``db`` and twelve methods
+  over the library's objects (Volume, Snapshot, Connection, KeyValue), as cinderlib documented them, plus
+  optional abilities that have defaults. A plugin with just those methods works.
+* ``RecordStore`` is what the rest of Cinderbox talks to: six methods over plain records. The built-in plugins
+  implement it natively; ``csi_plugin.storage.object_plugin`` puts it on top of a third-party plugin.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 from csi_plugin.persistence.records import Record
 
@@ -33,20 +35,27 @@ class RevisionConflict(PersistenceError):
     """update() of a record that someone else has written since it was read. gRPC: ABORTED."""
 
 
-class RecordStore(ABC):
-    """Keeps records. Every method is thread-safe and returns copies: changing a record changes nothing until update().
+class InvalidPersistence(Exception):
+    """``persistence_config`` names no usable plugin, or gives it arguments that it does not take."""
 
-    A write that has returned survives a crash of the process (and of the machine, for plugins that persist at all).
+
+class RecordStore(ABC):
+    """Keeps records. Every method is thread-safe and returns copies: changing a record changes nothing until
+    update().
+
+    A write that has returned survives a crash of the process (and of the machine, for plugins that persist at
+    all).
     """
 
-    ATOMIC_ACROSS_PROCESSES: ClassVar[bool] = False
+    ATOMIC_ACROSS_PROCESSES: bool = False
     """Whether create() and update() are atomic between processes; a standby replica needs it."""
 
     @abstractmethod
     def create(self, record: R) -> R:
         """Store a new record and return it with revision 1 and ``created_at`` set (unless it came with one).
 
-        Raises RecordExists when one of its kind and id is there; exactly one of several concurrent callers wins.
+        Raises RecordExists when one of its kind and id is there; exactly one of several concurrent callers
+        wins.
         """
 
     @abstractmethod
@@ -58,7 +67,7 @@ class RecordStore(ABC):
 
     @abstractmethod
     def delete(self, record: Record) -> None:
-        """Remove the record of that kind and id, whatever its revision. Removing an absent one does nothing."""
+        """Remove the record of that kind and id, whatever its revision; an absent one is no error."""
 
     @abstractmethod
     def get(self, kind: type[R], record_id: str) -> R | None:
@@ -70,8 +79,8 @@ class RecordStore(ABC):
     ) -> list[R]:
         """Records of a kind whose ``keys`` (names out of kind.KEYS) have the given values, in order of id.
 
-        Keyset paging: at most ``limit`` records with an id greater than ``after``. A key given as None is ignored.
-        Raises ValueError for a name that is not in kind.KEYS.
+        Keyset paging: at most ``limit`` records with an id greater than ``after``. A key given as None is
+        ignored. Raises ValueError for a name that is not in kind.KEYS.
         """
 
     @abstractmethod
@@ -81,6 +90,18 @@ class RecordStore(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give back connections and files. The store cannot be used afterwards. Repeating it does nothing."""
+
+    @staticmethod
+    def wanted_keys(kind: type[Record], keys: Mapping[str, str | None]) -> dict[str, str]:
+        """The keys of a find() that restrict it. Raises ValueError for a name that is not in kind.KEYS."""
+        unknown = sorted(set(keys) - set(kind.KEYS))
+        if unknown:
+            allowed = ", ".join(kind.KEYS) or "none"
+            raise ValueError(f"{kind.KIND} records have no key {', '.join(unknown)}; keys are: {allowed}")
+        return {name: value for name, value in keys.items() if value is not None}
+
+    def use_sealer(self, sealer: Any) -> None:  # noqa: B027 - most stores need not know that they are sealed
+        """Told by SealingStore what seals the records, for stores with other ways in than these methods."""
 
     def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool:
         """Take or renew a lease that expires by itself; False when another holder has it.
@@ -94,13 +115,34 @@ class RecordStore(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no lease")
 
 
+_KINDS = {
+    "Volume": "volume",
+    "Snapshot": "snapshot",
+    "Connection": "connection",
+    "KeyValue": "key_value",
+}
+
+
 class PersistenceDriverBase:
     """Base of third-party plugins; see the persistence page of the documentation for a complete example.
 
-    ``__init__`` receives the keys of ``persistence_config`` other than ``storage``. The objects handed to set_* carry
-    Cinder's versioned object as ``_ovo`` and serialise with ``.jsons``/``.dumps``; ``csi_plugin.load`` makes objects
-    of those again.
+    ``__init__`` receives the keys of ``persistence_config`` other than ``storage``. The objects handed to
+    set_* carry Cinder's versioned object as ``_ovo`` and serialise with ``.jsons``/``.dumps``;
+    ``csi_plugin.load`` makes objects of those again.
+
+    A plugin implements ``db``, the get_* methods (lists, empty when nothing matches; ``None`` and ``""``
+    match everything), the set_* methods (store the object, new or not) and the delete_* methods (an absent one is
+    no error). Its set_* and delete_* end with a call of this class's, which marks the object as saved or
+    deleted.
+
+    The abilities after those have defaults that are atomic within one process, because Cinderbox holds a lock
+    around them. A plugin that several processes share overrides create_if_absent and compare_and_set, and
+    sets ``ATOMIC_ACROSS_PROCESSES``; it then keeps ``revision`` and everything else of the object by storing
+    its ``json``.
     """
+
+    ATOMIC_ACROSS_PROCESSES: bool = False
+    """Whether create_if_absent and compare_and_set are the plugin's own and atomic between processes."""
 
     def __init__(self, **kwargs: Any) -> None:
         pass
@@ -127,25 +169,128 @@ class PersistenceDriverBase:
         raise NotImplementedError
 
     def set_volume(self, volume: Any) -> None:
-        raise NotImplementedError
+        self.reset_change_tracker(volume)
+        volume_type = getattr(volume._ovo, "volume_type", None)
+        if volume_type:
+            volume_type.obj_reset_changes()
+            if volume_type.qos_specs_id and volume_type.qos_specs:
+                volume_type.qos_specs.obj_reset_changes()
 
     def set_snapshot(self, snapshot: Any) -> None:
-        raise NotImplementedError
+        self.reset_change_tracker(snapshot)
 
     def set_connection(self, connection: Any) -> None:
-        raise NotImplementedError
+        self.reset_change_tracker(connection)
 
     def set_key_value(self, key_value: Any) -> None:
-        raise NotImplementedError
+        pass
 
     def delete_volume(self, volume: Any) -> None:
-        raise NotImplementedError
+        self._mark_deleted(volume)
 
     def delete_snapshot(self, snapshot: Any) -> None:
-        raise NotImplementedError
+        self._mark_deleted(snapshot)
 
     def delete_connection(self, connection: Any) -> None:
-        raise NotImplementedError
+        self._mark_deleted(connection)
 
     def delete_key_value(self, key_value: Any) -> None:
-        raise NotImplementedError
+        pass
+
+    def create_if_absent(self, obj: Any) -> bool:
+        """Store an object unless one of its class and id (a KeyValue's key) is there; whether it was stored.
+
+        The default looks and then stores; Cinderbox calls it under a lock, so one process is safe.
+        """
+        getter, setter, id_name = self._methods_for(obj)
+        if getter(getattr(obj, id_name)):
+            return False
+        setter(obj)
+        return True
+
+    def compare_and_set(self, obj: Any, *, revision: int) -> bool:
+        """Replace the stored object if its revision is ``revision`` (``obj`` has the next); whether it was.
+
+        The default just stores: Cinderbox has compared the revisions under a lock, so one process is safe.
+        """
+        _, setter, _ = self._methods_for(obj)
+        setter(obj)
+        return True
+
+    def get_page(self, kind: str, *, after: str | None = None, limit: int | None = None) -> list[Any]:
+        """Objects of a kind (volumes, snapshots, connections, key_values) in order of id, after an id.
+
+        The default reads all of them; a plugin that can seek overrides it.
+        """
+        id_name = "key" if kind == "key_values" else "id"
+        found = [
+            (getattr(obj, id_name), obj)
+            for obj in getattr(self, f"get_{kind}")()
+            if after is None or getattr(obj, id_name) > after
+        ]
+        return [obj for _, obj in sorted(found, key=lambda pair: pair[0])[:limit]]
+
+    def health(self) -> None:
+        """Raise PersistenceError when the plugin cannot serve right now. Cheap; by default it always can."""
+
+    def close(self) -> None:
+        """Give back connections and files. By default there are none."""
+
+    def _methods_for(self, obj: Any) -> tuple[Any, Any, str]:
+        for cls in type(obj).__mro__:
+            kind = _KINDS.get(cls.__name__)
+            if kind:
+                id_name = "key" if kind == "key_value" else "id"
+                return getattr(self, f"get_{kind}s"), getattr(self, f"set_{kind}"), id_name
+        raise TypeError(f"{type(obj).__name__} is not an object that plugins keep")
+
+    def reset_change_tracker(self, resource: Any, fields: str | Iterable[str] | None = None) -> None:
+        """Mark all fields of the object (or the named ones) as saved."""
+        resource._ovo.obj_reset_changes((fields,) if isinstance(fields, str) else fields)
+
+    def get_changed_fields(self, resource: Any) -> dict[str, Any]:
+        """Name and value of the fields that changed since the last set_*, without nested objects.
+
+        A volume whose specs changed has them as ``extra_specs`` and ``qos_specs``.
+        """
+        changed = set(resource._ovo.obj_what_changed())
+        values = {name: value for name, value in self._plain_fields(resource).items() if name in changed}
+        volume_type = getattr(resource._ovo, "volume_type", None)
+        if volume_type:
+            changed_of_type = volume_type.obj_what_changed()
+            if "qos_specs" in changed_of_type and volume_type.qos_specs:
+                values["qos_specs"] = volume_type.qos_specs.specs
+            if "extra_specs" in changed_of_type and volume_type.extra_specs:
+                values["extra_specs"] = volume_type.extra_specs
+        return values
+
+    def get_fields(self, resource: Any) -> dict[str, Any]:
+        """Name and value of all fields that are set, without nested objects; specs as above."""
+        values = self._plain_fields(resource)
+        if getattr(resource._ovo, "volume_type_id", None):
+            values["extra_specs"] = resource._ovo.volume_type.extra_specs
+            if resource._ovo.volume_type.qos_specs_id:
+                values["qos_specs"] = resource._ovo.volume_type.qos_specs.specs
+        return values
+
+    @staticmethod
+    def _plain_fields(resource: Any) -> dict[str, Any]:
+        from oslo_versionedobjects.fields import (
+            ObjectField,
+        )  # not at import: the node process has no use for it
+
+        ovo = resource._ovo
+        computed = set(getattr(ovo, "obj_extra_fields", ()))
+        return {
+            name: getattr(ovo, name)
+            for name, kind in ovo.fields.items()
+            if not isinstance(kind, ObjectField) and name not in computed and ovo.obj_attr_is_set(name)
+        }
+
+    def _mark_deleted(self, resource: Any) -> None:
+        ovo = resource._ovo
+        ovo.deleted = True
+        ovo.deleted_at = datetime.now(UTC)
+        if "status" in ovo.fields:
+            ovo.status = "deleted"
+        self.reset_change_tracker(resource)

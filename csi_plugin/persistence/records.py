@@ -1,11 +1,11 @@
 """The record types that every persistence plugin keeps.
 
-A record is plain data: no behaviour, no Cinder class, nothing that JSON cannot hold except aware UTC datetimes. Field
-names are those of Cinder's versioned objects (``display_name``, ``provider_location``...), so that a record and the
-object it was made from read alike. Sizes are GiB, as everywhere in Cinder.
+A record is plain data: no behaviour, no Cinder class, nothing that JSON cannot hold except aware UTC
+datetimes. Field names are those of Cinder's versioned objects (``display_name``, ``provider_location``...),
+so that a record and the object it was made from read alike. Sizes are GiB, as everywhere in Cinder.
 
-Fields in ``SECRET`` are sealed before a record reaches a plugin (see ``sealing``); fields in ``KEYS`` are those that
-``RecordStore.find`` answers by a keyed read.
+Fields in ``SECRET`` are sealed before a record reaches a plugin (see ``sealing``); fields in ``KEYS`` are
+those that ``RecordStore.find`` answers by a keyed read.
 """
 
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class Intent:
     """SHA-256 over the normalised request without its secrets; equal fingerprints mean the same request."""
     phase: Phase = Phase.CREATING
     request: JSON = field(default_factory=dict)
-    """The normalised request without secrets: parameters, mutable_parameters, capabilities, source, capacity range."""
+    """The normalised request without secrets: parameters, capabilities, source, capacity range..."""
     context: dict[str, str] = field(default_factory=dict)
     """The volume_context of the first answer."""
     topology: list[dict[str, str]] = field(default_factory=list)
@@ -180,7 +180,7 @@ class ConnectionRecord(Record):
 
     volume_id: str
     node_id: str | None = None
-    """CSI node the volume is published to; None for connections that the library made (kept in ``attached_host``)."""
+    """CSI node the volume is published to; None for connections that the library made."""
     instance_uuid: str | None = None
     attached_host: str | None = None
     mountpoint: str | None = None
@@ -190,7 +190,7 @@ class ConnectionRecord(Record):
     """attaching: intent only, the driver may have been called; attached; detaching."""
     attach_mode: str | None = None
     connection_info: JSON | str | None = None
-    """cinderlib's shape: {'conn': driver's answer, 'connector': properties, 'device': ...}; a str once sealed."""
+    """cinderlib's: {'conn': driver's answer, 'connector': properties, 'device': ...}; a str once sealed."""
     connector: JSON | None = None
 
 

@@ -1,0 +1,136 @@
+"""The twelve methods of the seed's plugin interface, for plugins that keep records."""
+
+from typing import Any, Protocol, TypeVar
+
+from csi_plugin.persistence.base import (
+    PersistenceDriverBase,
+    RecordExists,
+    RecordNotFound,
+    RecordStore,
+    RevisionConflict,
+)
+from csi_plugin.persistence.records import (
+    ConnectionRecord,
+    KeyValueRecord,
+    Record,
+    SnapshotRecord,
+    VolumeRecord,
+)
+from csi_plugin.persistence.sealing import Sealer, SealingStore
+
+R = TypeVar("R", bound=Record)
+
+
+class ObjectCodec(Protocol):
+    """Turns the library's objects into records and back; ``csi_plugin.storage.codec`` is the one."""
+
+    def to_record(self, obj: Any, /) -> Record: ...
+
+    def to_object(self, record: Any, /) -> Any: ...
+
+
+class RecordPersistence(PersistenceDriverBase, RecordStore):
+    """Base of the built-in plugins: a RecordStore that is a plugin in the seed's sense too.
+
+    The set_* methods are cinderlib's: they store the object whether or not it is there, whatever its
+    revision. Code that must not overwrite another writer uses the object's save() or the record methods.
+    """
+
+    codec: ObjectCodec | None = None
+    """Set by the library's setup; the record methods work without it."""
+    sealer: Sealer | None = None
+    """Set by SealingStore, so that the object methods read and write the same sealed fields."""
+
+    def use_sealer(self, sealer: Sealer) -> None:
+        self.sealer = sealer
+
+    @property
+    def db(self) -> Any:
+        return None
+
+    def get_volumes(
+        self, volume_id: str | None = None, volume_name: str | None = None, backend_name: str | None = None
+    ) -> list[Any]:
+        return self._get_objects(VolumeRecord, volume_id, display_name=volume_name, backend=backend_name)
+
+    def get_snapshots(
+        self, snapshot_id: str | None = None, snapshot_name: str | None = None, volume_id: str | None = None
+    ) -> list[Any]:
+        return self._get_objects(SnapshotRecord, snapshot_id, display_name=snapshot_name, volume_id=volume_id)
+
+    def get_connections(self, connection_id: str | None = None, volume_id: str | None = None) -> list[Any]:
+        return self._get_objects(ConnectionRecord, connection_id, volume_id=volume_id)
+
+    def get_key_values(self, key: str | None = None) -> list[Any]:
+        return self._get_objects(KeyValueRecord, key)
+
+    def set_volume(self, volume: Any) -> None:
+        self._set_object(volume)
+        super().set_volume(volume)
+
+    def set_snapshot(self, snapshot: Any) -> None:
+        self._set_object(snapshot)
+        super().set_snapshot(snapshot)
+
+    def set_connection(self, connection: Any) -> None:
+        self._set_object(connection)
+        super().set_connection(connection)
+
+    def set_key_value(self, key_value: Any) -> None:
+        self._set_object(key_value)
+        super().set_key_value(key_value)
+
+    def delete_volume(self, volume: Any) -> None:
+        self.delete(self._codec.to_record(volume))
+        super().delete_volume(volume)
+
+    def delete_snapshot(self, snapshot: Any) -> None:
+        self.delete(self._codec.to_record(snapshot))
+        super().delete_snapshot(snapshot)
+
+    def delete_connection(self, connection: Any) -> None:
+        self.delete(self._codec.to_record(connection))
+        super().delete_connection(connection)
+
+    def delete_key_value(self, key_value: Any) -> None:
+        self.delete(self._codec.to_record(key_value))
+        super().delete_key_value(key_value)
+
+    @property
+    def _codec(self) -> ObjectCodec:
+        if self.codec is None:
+            raise RuntimeError("the object methods of a plugin need csi_plugin.setup() first")
+        return self.codec
+
+    @property
+    def _clear(self) -> RecordStore:
+        """This store as its users see it: secret fields in clear."""
+        return self if self.sealer is None else SealingStore(self, self.sealer)
+
+    def _get_objects(self, kind: type[R], record_id: str | None, **keys: str | None) -> list[Any]:
+        # cinderlib takes an empty string for "any".
+        wanted: dict[str, Any] = {name: value or None for name, value in keys.items()}
+        if record_id:
+            record = self._clear.get(kind, record_id)
+            matches = record is not None and all(
+                value is None or getattr(record, name) == value for name, value in wanted.items()
+            )
+            records = [record] if matches else []
+        else:
+            records = list(self._clear.find(kind, **wanted))
+        return [self._codec.to_object(record) for record in records]
+
+    def _set_object(self, obj: Any) -> None:
+        store, record = self._clear, self._codec.to_record(obj)
+        while True:
+            current = store.get(type(record), record.id)
+            try:
+                if current is None:
+                    stored = store.create(record)
+                else:
+                    record.revision = current.revision
+                    stored = store.update(record)
+            except (RecordExists, RecordNotFound, RevisionConflict):
+                continue  # another writer was between the two statements: look again
+            obj.revision = stored.revision
+            return

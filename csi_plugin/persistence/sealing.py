@@ -1,0 +1,195 @@
+"""Sealing of secret fields at rest: CHAP passwords, cephx keyrings and tokens never reach a plugin in clear.
+
+AES-256-GCM under a key that stays with the controller. A sealed value is the text
+``cinderbox-sealed:1:<key id>:<base64 of nonce, ciphertext and tag>``; the record's kind, id and field name
+are authenticated with it, so a value copied to another record does not open. Values without that prefix are
+from before a key was configured and are returned as they are; the next write seals them.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from csi_plugin.persistence.base import PersistenceError, RecordStore
+from csi_plugin.persistence.records import Record
+
+R = TypeVar("R", bound=Record)
+
+KEY_LENGTH = 32
+KEYS_VARIABLE = "CINDERBOX_SEALING_KEYS"
+KEYS_FILE_VARIABLE = "CINDERBOX_SEALING_KEYS_FILE"
+
+_PREFIX = "cinderbox-sealed:1:"
+_NONCE_LENGTH = 12
+
+
+class SealingError(PersistenceError):
+    """A sealed value cannot be opened: its key is not configured, or it was tampered with."""
+
+
+def generate_key() -> str:
+    """A new key in the form that load_keys reads: base64 of 32 random bytes."""
+    return base64.b64encode(os.urandom(KEY_LENGTH)).decode()
+
+
+def load_keys(path: str | Path | None = None, *, environment: Mapping[str, str] = os.environ) -> list[bytes]:
+    """The configured keys, the one that seals first; an empty list when none is configured.
+
+    Read from ``path``, else from the file that CINDERBOX_SEALING_KEYS_FILE names, else from
+    CINDERBOX_SEALING_KEYS. The text holds base64 keys of 32 bytes separated by white space; a ``#`` starts a
+    comment. To rotate, put a new key in front and keep the old one until every record was written again.
+
+    Raises ValueError for a malformed key (the key itself is not in the message) and OSError for an unreadable
+    file.
+    """
+    path = path or environment.get(KEYS_FILE_VARIABLE)
+    if path:
+        text, source = Path(path).read_text(encoding="ascii"), str(path)
+    else:
+        text, source = environment.get(KEYS_VARIABLE, ""), KEYS_VARIABLE
+    words = [word for line in text.splitlines() for word in line.partition("#")[0].split()]
+    keys = []
+    for position, word in enumerate(words, start=1):
+        try:
+            key = base64.b64decode(word, validate=True)
+        except binascii.Error as error:
+            raise ValueError(f"{source}: key {position} is not base64") from error
+        if len(key) != KEY_LENGTH:
+            raise ValueError(f"{source}: key {position} has {len(key)} bytes; it must have {KEY_LENGTH}")
+        keys.append(key)
+    return keys
+
+
+class Sealer:
+    """Seals with the first key, opens with any. Thread-safe."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        """``keys``: at least one, 32 bytes each. Raises ValueError."""
+        if not keys:
+            raise ValueError("keys must hold at least one key")
+        for key in keys:
+            if len(key) != KEY_LENGTH:
+                raise ValueError(f"keys must have {KEY_LENGTH} bytes each; one has {len(key)}")
+        self._ciphers = {_key_id(key): AESGCM(key) for key in keys}
+        self._current = _key_id(keys[0])
+
+    @staticmethod
+    def is_sealed(value: object) -> bool:
+        return isinstance(value, str) and value.startswith(_PREFIX)
+
+    def is_current(self, value: str) -> bool:
+        """Whether the value was sealed with the key that seals now."""
+        return value.startswith(f"{_PREFIX}{self._current}:")
+
+    def seal(self, text: str, *, context: str) -> str:
+        """Encrypt text for a context (``kind/id/field``)."""
+        nonce = os.urandom(_NONCE_LENGTH)
+        ciphertext = self._ciphers[self._current].encrypt(nonce, text.encode(), context.encode())
+        return f"{_PREFIX}{self._current}:{base64.b64encode(nonce + ciphertext).decode()}"
+
+    def unseal(self, value: str, *, context: str) -> str:
+        """The text of a sealed value; one that is not sealed is returned unchanged. Raises SealingError."""
+        if not self.is_sealed(value):
+            return value
+        key_id, _, encoded = value.removeprefix(_PREFIX).partition(":")
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise SealingError(f"{context} is sealed with key {key_id}, which is not configured")
+        try:
+            blob = base64.b64decode(encoded, validate=True)
+            return cipher.decrypt(blob[:_NONCE_LENGTH], blob[_NONCE_LENGTH:], context.encode()).decode()
+        except (InvalidTag, ValueError) as error:
+            raise SealingError(f"{context} does not open with key {key_id}: damaged or moved") from error
+
+    def seal_field(self, value: Any, *, context: str) -> str | None:
+        """Seal a secret field: text as it is, else as JSON. None and an already sealed value stay."""
+        if value is None or self.is_sealed(value):
+            return value  # type: ignore[no-any-return]
+        return self.seal(_encode(value), context=context)
+
+    def unseal_field(self, value: Any, *, context: str) -> Any:
+        """What seal_field was given. Raises SealingError."""
+        if not self.is_sealed(value):
+            return value
+        return _decode(self.unseal(value, context=context))
+
+    def seal_record(self, record: R) -> R:
+        """A copy of the record with its SECRET fields sealed."""
+        return self._with_secrets(record, self.seal_field)
+
+    def unseal_record(self, record: R) -> R:
+        """A copy of the record with its SECRET fields in clear. Raises SealingError."""
+        return self._with_secrets(record, self.unseal_field)
+
+    def _with_secrets(self, record: R, change: Any) -> R:
+        changed = {
+            name: change(getattr(record, name), context=f"{record.KIND}/{record.id}/{name}")
+            for name in record.SECRET
+            if getattr(record, name) is not None
+        }
+        return replace(record, **changed) if changed else record
+
+
+class SealingStore(RecordStore):
+    """A store whose secret fields are sealed before the inner store sees them, and opened on the way back."""
+
+    def __init__(self, inner: RecordStore, sealer: Sealer) -> None:
+        self.inner = inner
+        self.sealer = sealer
+        self.ATOMIC_ACROSS_PROCESSES = inner.ATOMIC_ACROSS_PROCESSES
+        inner.use_sealer(sealer)
+
+    def create(self, record: R) -> R:
+        return self.sealer.unseal_record(self.inner.create(self.sealer.seal_record(record)))
+
+    def update(self, record: R) -> R:
+        return self.sealer.unseal_record(self.inner.update(self.sealer.seal_record(record)))
+
+    def delete(self, record: Record) -> None:
+        self.inner.delete(record)
+
+    def get(self, kind: type[R], record_id: str) -> R | None:
+        record = self.inner.get(kind, record_id)
+        return None if record is None else self.sealer.unseal_record(record)
+
+    def find(
+        self, kind: type[R], *, after: str | None = None, limit: int | None = None, **keys: str | None
+    ) -> list[R]:
+        return [
+            self.sealer.unseal_record(found)
+            for found in self.inner.find(kind, after=after, limit=limit, **keys)
+        ]
+
+    def health(self) -> None:
+        self.inner.health()
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool:
+        return self.inner.acquire_lease(name, holder=holder, seconds=seconds)
+
+    def release_lease(self, name: str, *, holder: str) -> None:
+        self.inner.release_lease(name, holder=holder)
+
+
+def _key_id(key: bytes) -> str:
+    return hashlib.sha256(b"cinderbox sealing key id" + key).hexdigest()[:16]
+
+
+def _encode(value: Any) -> str:
+    """Text is marked with ``t``, JSON with ``j``, so that text which looks like JSON stays text."""
+    return f"t{value}" if isinstance(value, str) else f"j{json.dumps(value, separators=(',', ':'))}"
+
+
+def _decode(text: str) -> Any:
+    return json.loads(text[1:]) if text[:1] == "j" else text[1:]
