@@ -10,7 +10,7 @@ RUN apt-get update \
 RUN python3 -m venv /uv && /uv/bin/pip install --no-cache-dir uv==0.13.9
 WORKDIR /src
 ENV UV_PROJECT_ENVIRONMENT=/opt/cinderbox UV_PYTHON=/usr/bin/python3 UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy \
-    UV_NO_CACHE=1
+    UV_NO_CACHE=1 UV_SYSTEM_CERTS=1
 # Dependencies first: they change less often than the code.
 COPY pyproject.toml uv.lock ./
 RUN /uv/bin/uv sync --frozen --no-dev --no-install-project $(printf -- '--extra %s ' $EXTRAS)
