@@ -21,9 +21,7 @@ from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
 GIB = 1024**3
 MOUNT = csi_pb2.VolumeCapability(
     mount=csi_pb2.VolumeCapability.MountVolume(fs_type="ext4"),
-    access_mode=csi_pb2.VolumeCapability.AccessMode(
-        mode=csi_pb2.VolumeCapability.AccessMode.SINGLE_NODE_WRITER
-    ),
+    access_mode=csi_pb2.VolumeCapability.AccessMode(mode=csi_pb2.VolumeCapability.AccessMode.SINGLE_NODE_WRITER),
 )
 
 
@@ -48,9 +46,7 @@ class Cluster:
             subprocess.run(["sleep", "0.1"], check=True)
         raise SystemExit("the plugin did not become ready within 30 s")
 
-    def create(
-        self, name: str, gib: int, source: csi_pb2.VolumeContentSource | None = None
-    ) -> csi_pb2.Volume:
+    def create(self, name: str, gib: int, source: csi_pb2.VolumeContentSource | None = None) -> csi_pb2.Volume:
         request = csi_pb2.CreateVolumeRequest(
             name=name,
             capacity_range=csi_pb2.CapacityRange(required_bytes=gib * GIB),
@@ -153,11 +149,7 @@ def main_job(cluster: Cluster, volumes: Path) -> None:
     print("==> create a volume of 1 GiB, publish, stage and mount it")
     first = cluster.create("pvc-first", 1)
     pod = cluster.mount(first)
-    print(
-        subprocess.run(
-            ["findmnt", "--noheadings", str(pod)], check=True, capture_output=True, text=True
-        ).stdout
-    )
+    print(subprocess.run(["findmnt", "--noheadings", str(pod)], check=True, capture_output=True, text=True).stdout)
 
     print("==> write 64 MiB of data")
     with (pod / "data").open("wb") as file:
@@ -181,9 +173,7 @@ def main_job(cluster: Cluster, volumes: Path) -> None:
     check("its filesystem was grown to 2 GiB", expected=True, found=size_gib(restored_pod) > 1.8)
 
     print("==> clone the restored volume")
-    source = csi_pb2.VolumeContentSource(
-        volume=csi_pb2.VolumeContentSource.VolumeSource(volume_id=restored.volume_id)
-    )
+    source = csi_pb2.VolumeContentSource(volume=csi_pb2.VolumeContentSource.VolumeSource(volume_id=restored.volume_id))
     clone = cluster.create("pvc-clone", 2, source)
     clone_pod = cluster.mount(clone)
     check("the clone holds the same data", expected=written, found=digest(clone_pod))
@@ -204,9 +194,7 @@ def main_job(cluster: Cluster, volumes: Path) -> None:
         cluster.delete(volume)
     listed = cluster.controller.ListVolumes(csi_pb2.ListVolumesRequest()).entries
     check("no volume is listed", expected=0, found=len(listed))
-    check(
-        "no file is left on the backend", expected=[], found=sorted(path.name for path in volumes.iterdir())
-    )
+    check("no file is left on the backend", expected=[], found=sorted(path.name for path in volumes.iterdir()))
     loops = subprocess.run(["losetup", "--list"], check=True, capture_output=True, text=True).stdout
     check("no loop device is left", expected=False, found=str(volumes) in loops)
 
