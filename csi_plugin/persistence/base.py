@@ -74,9 +74,7 @@ class RecordStore(ABC):
         """The record of that kind and id, or None."""
 
     @abstractmethod
-    def find(
-        self, kind: type[R], *, after: str | None = None, limit: int | None = None, **keys: str | None
-    ) -> list[R]:
+    def find(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **keys: str | None) -> list[R]:
         """Records of a kind whose ``keys`` (names out of kind.KEYS) have the given values, in order of id.
 
         Keyset paging: at most ``limit`` records with an id greater than ``after``. A key given as None is
@@ -131,9 +129,9 @@ class PersistenceDriverBase:
     ``csi_plugin.load`` makes objects of those again.
 
     A plugin implements ``db``, the get_* methods (lists, empty when nothing matches; ``None`` and ``""``
-    match everything), the set_* methods (store the object, new or not) and the delete_* methods (an absent one is
-    no error). Its set_* and delete_* end with a call of this class's, which marks the object as saved or
-    deleted.
+    match everything), the set_* methods (store the object, new or not) and the delete_* methods (an absent
+    one is no error). Its set_* and delete_* end with a call of this class's, which marks the object as saved
+    or deleted.
 
     The abilities after those have defaults that are atomic within one process, because Cinderbox holds a lock
     around them. A plugin that several processes share overrides create_if_absent and compare_and_set, and

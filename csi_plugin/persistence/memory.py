@@ -58,9 +58,7 @@ class MemoryPersistence(RecordPersistence):
             found: Any = self._table(kind).records.get(record_id)
         return None if found is None else copy(found)
 
-    def find(
-        self, kind: type[R], *, after: str | None = None, limit: int | None = None, **keys: str | None
-    ) -> list[R]:
+    def find(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **keys: str | None) -> list[R]:
         wanted = self.wanted_keys(kind, keys)
         with self._lock:
             found: list[Any] = self._table(kind).find(wanted, after=after, limit=limit)
@@ -91,9 +89,7 @@ class _Table:
     def clear(self) -> None:
         self.records: dict[str, Record] = {}
         self._ids: list[str] = []
-        self._index: dict[str, defaultdict[str, list[str]]] = {
-            name: defaultdict(list) for name in self._kind.KEYS
-        }
+        self._index: dict[str, defaultdict[str, list[str]]] = {name: defaultdict(list) for name in self._kind.KEYS}
 
     def put(self, record: Record) -> None:
         self.remove(record.id)

@@ -161,13 +161,8 @@ class SealingStore(RecordStore):
         record = self.inner.get(kind, record_id)
         return None if record is None else self.sealer.unseal_record(record)
 
-    def find(
-        self, kind: type[R], *, after: str | None = None, limit: int | None = None, **keys: str | None
-    ) -> list[R]:
-        return [
-            self.sealer.unseal_record(found)
-            for found in self.inner.find(kind, after=after, limit=limit, **keys)
-        ]
+    def find(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **keys: str | None) -> list[R]:
+        return [self.sealer.unseal_record(found) for found in self.inner.find(kind, after=after, limit=limit, **keys)]
 
     def health(self) -> None:
         self.inner.health()

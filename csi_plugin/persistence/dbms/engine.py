@@ -1,0 +1,131 @@
+"""Engines for SQLite, PostgreSQL and MariaDB/MySQL that many threads and processes can share."""
+
+import fcntl
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from oslo_db.sqlalchemy import exc_filters
+from sqlalchemy import event
+from sqlalchemy.pool import QueuePool
+
+from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
+
+BUSY_SECONDS = 60
+"""How long a SQLite connection waits for another process's write to end."""
+_POOL_SIZE = 16
+_POOL_OVERFLOW = 64  # every gRPC worker and backend worker may need one at once
+_MIGRATION_LOCK = 7_268_441  # any number; it names our advisory lock in PostgreSQL
+
+READ_ONLY = "cinderbox_read_only"
+"""Execution option: the transaction only reads, so SQLite need not reserve the right to write."""
+
+
+def create_engine(connection: str, *, sqlite_synchronous: bool) -> sa.Engine:
+    """An engine for a SQLAlchemy URL. Raises InvalidPersistence for a URL that SQLAlchemy does not understand."""
+    try:
+        url = sa.make_url(connection)
+        dialect = url.get_dialect()
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
+        raise InvalidPersistence("connection must be a SQLAlchemy database URL") from error
+    arguments: dict[str, Any] = {
+        "poolclass": QueuePool,
+        "pool_size": _POOL_SIZE,
+        "max_overflow": _POOL_OVERFLOW,
+        "pool_timeout": BUSY_SECONDS,
+        "hide_parameters": True,  # errors are logged, and parameters hold secrets
+    }
+    if dialect.name == "sqlite":
+        arguments["connect_args"] = {"timeout": BUSY_SECONDS, "check_same_thread": False}
+        if is_memory(url):
+            # The database lives as long as its one connection; who wants it waits for it.
+            arguments |= {"pool_size": 1, "max_overflow": 0}
+    else:
+        arguments |= {"pool_pre_ping": True, "pool_recycle": 3600}
+    try:
+        engine = sa.create_engine(url, **arguments)
+    except ImportError as error:
+        raise InvalidPersistence(f"the driver for {url.drivername} is not installed: {error}") from error
+    _listen(engine, sqlite_synchronous=sqlite_synchronous)
+    exc_filters.register_engine(engine)  # Cinder's layer expects oslo.db's exceptions
+    if not is_memory(url):
+        forget = weakref.WeakMethod(engine.dispose)
+        os.register_at_fork(after_in_child=lambda: _forget_connections(forget))
+    return engine
+
+
+def is_memory(url: sa.URL) -> bool:
+    """Whether a URL names a SQLite database in memory."""
+    return url.get_backend_name() == "sqlite" and (not url.database or url.database == ":memory:")
+
+
+@contextmanager
+def migration_lock(engine: sa.Engine) -> Iterator[None]:
+    """Hold the lock under which one process at a time changes the schema of this database."""
+    if engine.dialect.name == "sqlite":
+        with _file_lock(engine.url):
+            yield
+        return
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            take, give = "SELECT pg_advisory_lock(:lock)", "SELECT pg_advisory_unlock(:lock)"
+            name: Any = _MIGRATION_LOCK
+        else:
+            take, give = "SELECT GET_LOCK(:lock, 600)", "SELECT RELEASE_LOCK(:lock)"
+            name = f"cinderbox/{engine.url.database}"[:64]
+        if connection.execute(sa.text(take), {"lock": name}).scalar() == 0:
+            raise PersistenceError("another process has been changing the database's schema for ten minutes")
+        connection.commit()
+        try:
+            yield
+        finally:
+            connection.execute(sa.text(give), {"lock": name})
+            connection.commit()
+
+
+@contextmanager
+def _file_lock(url: sa.URL) -> Iterator[None]:
+    if is_memory(url):
+        yield
+        return
+    path = Path(str(url.database).removeprefix("file:").partition("?")[0] + ".lock")
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _listen(engine: sa.Engine, *, sqlite_synchronous: bool) -> None:
+    if engine.dialect.name == "sqlite":
+        memory = is_memory(engine.url)
+
+        @event.listens_for(engine, "connect")
+        def configure_sqlite(connection: Any, record: Any) -> None:
+            connection.isolation_level = None  # we begin transactions ourselves, below
+            if not memory:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute(f"PRAGMA synchronous = {'FULL' if sqlite_synchronous else 'OFF'}")
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: sa.Connection) -> None:
+            # A transaction that reads first and then writes fails when another one wrote in between; one that
+            # reserves the write at its beginning waits for its turn instead.
+            read_only = connection.get_execution_options().get(READ_ONLY)
+            connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    elif engine.dialect.name in ("mysql", "mariadb"):
+
+        @event.listens_for(engine, "connect")
+        def configure_mysql(connection: Any, record: Any) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SET SESSION sql_mode = 'TRADITIONAL'")  # no silent truncation
+
+
+def _forget_connections(dispose: "weakref.WeakMethod[Any]") -> None:
+    """A forked child must not talk through its parent's connections."""
+    method = dispose()
+    if method is not None:
+        method(close=False)

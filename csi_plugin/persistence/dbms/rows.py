@@ -1,0 +1,187 @@
+"""Which column keeps which field of a record, and the conversion of values."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from csi_plugin.persistence import records
+from csi_plugin.persistence.dbms import tables
+from csi_plugin.persistence.dbms.cinder_models import models
+from csi_plugin.persistence.encoding import from_json, to_json
+from csi_plugin.persistence.records import Intent, Record
+from csi_plugin.persistence.sealing import Sealer
+
+SEALED = {"provider_auth": "cinderbox-sealed", "connection_info": '{"sealed": "cinderbox"}'}
+"""What Cinder's column holds while the sealed value, which may be longer than the column, is in our table."""
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """A dict field that Cinder keeps as rows of key and value in another table."""
+
+    field: str
+    table: sa.Table
+    owner: sa.Column[Any]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the records of one kind are."""
+
+    kind: type[Record]
+    table: sa.Table
+    """Cinder's table (or ours that stands for it)."""
+    extra: sa.Table
+    """Our table beside it, with the same id."""
+    id: sa.Column[Any]
+    columns: Mapping[str, sa.Column[Any]]
+    """Field name to column, in either table; dictionaries and secrets are not among them."""
+    secret: str | None
+    dictionaries: tuple[Dictionary, ...]
+
+    @property
+    def soft_deletes(self) -> bool:
+        return "deleted" in self.table.c
+
+    def values(self, record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Column values of a record: those for ``table`` and those for ``extra``, without id and revision."""
+        main: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        for name, column in self.columns.items():
+            value = _to_column(name, getattr(record, name))
+            (main if column.table is self.table else extra)[column.name] = value
+        for name in ("backend", "csi_name"):
+            if name in self.extra.c and name not in self.columns:
+                extra[name] = getattr(record, name)
+        if self.secret:
+            value = getattr(record, self.secret)
+            sealed = Sealer.is_sealed(value)
+            main[self.secret] = SEALED[self.secret] if sealed else _to_column(self.secret, value)
+            extra[self.secret] = value if sealed else None
+        return main, extra
+
+    def select(self) -> sa.Select[Any]:
+        """All columns of the records that are there, in the order that ``record`` expects."""
+        selected = [self.id, self.extra.c.revision, *self.columns.values()]
+        if self.secret:
+            selected += [self.table.c[self.secret], self.extra.c[self.secret]]
+        query = sa.select(*(column.label(f"c{n}") for n, column in enumerate(selected))).select_from(
+            self.table.outerjoin(self.extra, self.extra.c.id == self.id)
+        )
+        # Not "= false": an index that begins with the column would win over the one that gives the order.
+        return query.where(self.table.c.deleted.is_not(sa.true())) if self.soft_deletes else query
+
+    def record(self, row: Any, dictionaries: Mapping[str, dict[str, str]]) -> Any:
+        """The record of a row of ``select``. A row that Cinder's layer made, without ours, has revision 1."""
+        values: dict[str, Any] = {"id": row[0], "revision": 1 if row[1] is None else row[1]}
+        for position, name in enumerate(self.columns, start=2):
+            values[name] = _from_column(name, row[position])
+        if self.secret:
+            plain, sealed = row[-2], row[-1]
+            is_sealed = plain == SEALED[self.secret]
+            values[self.secret] = sealed if is_sealed else _from_column(self.secret, plain)
+        return self.kind(**values | dict(dictionaries))
+
+
+def _to_column(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).replace(tzinfo=None, microsecond=0)
+    if isinstance(value, Intent):
+        return json.dumps(to_json(value), separators=(",", ":"))
+    if name in _JSON_FIELDS:
+        return json.dumps(value, separators=(",", ":"))
+    return value
+
+
+def _from_column(name: str, value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC)
+    decode = _DECODERS.get(name)
+    return decode(value) if decode else value
+
+
+_JSON_FIELDS = frozenset({"connection_info", "connector", "group_specs", "volume_type_ids", "topology"})
+
+
+def _from_json_or(default: Callable[[], Any]) -> Callable[[Any], Any]:
+    return lambda text: json.loads(text) if text else default()
+
+
+def _nothing() -> None:
+    return None
+
+
+_DECODERS: dict[str, Callable[[Any], Any]] = {
+    "intent": lambda text: from_json(Intent, json.loads(text)) if text else None,
+    "connection_info": _from_json_or(_nothing),
+    "connector": _from_json_or(_nothing),
+    "group_specs": _from_json_or(dict),
+    "volume_type_ids": _from_json_or(list),
+    "topology": _from_json_or(dict),
+    # Columns that may be NULL in old databases, for fields that may not be None.
+    "use_quota": lambda value: True if value is None else value,
+    "bootable": bool,
+    "multiattach": bool,
+    "host": lambda value: value or "",
+    "backend": lambda value: value or "",
+    "public_key": lambda value: value or "",
+}
+
+_RENAMED = {("volume", "name_id"): "_name_id", ("snapshot", "backend"): "progress"}
+
+
+def _layout(
+    kind: type[Record], table: sa.Table, extra: sa.Table, dictionaries: tuple[Dictionary, ...] = (), id_name: str = "id"
+) -> Layout:
+    secret = kind.SECRET[0] if kind.SECRET else None
+    columns: dict[str, sa.Column[Any]] = {}
+    for field in fields(kind):
+        if field.name in {"id", "revision", secret, *(dictionary.field for dictionary in dictionaries)}:
+            continue
+        name = _RENAMED.get((kind.KIND, field.name), field.name)
+        columns[field.name] = table.c[name] if name in table.c else extra.c[name]
+    return Layout(kind, table, extra, table.c[id_name], columns, secret, dictionaries)
+
+
+def _table(model: Any) -> sa.Table:
+    table: sa.Table = model.__table__
+    return table
+
+
+def _dictionary(field: str, model: Any, owner: str) -> Dictionary:
+    return Dictionary(field, _table(model), _table(model).c[owner])
+
+
+VOLUME_DICTIONARIES = (
+    _dictionary("metadata", models.VolumeMetadata, "volume_id"),
+    _dictionary("admin_metadata", models.VolumeAdminMetadata, "volume_id"),
+    _dictionary("glance_metadata", models.VolumeGlanceMetadata, "volume_id"),
+)
+SPECIFICATIONS = (
+    _dictionary("extra_specs", models.VolumeTypeExtraSpecs, "volume_type_id"),
+    _dictionary("qos_specs", models.QualityOfServiceSpecs, "specs_id"),
+)
+
+LAYOUTS: dict[type[Record], Layout] = {
+    layout.kind: layout
+    for layout in (
+        _layout(records.VolumeRecord, _table(models.Volume), tables.volume, VOLUME_DICTIONARIES + SPECIFICATIONS),
+        _layout(
+            records.SnapshotRecord,
+            _table(models.Snapshot),
+            tables.snapshot,
+            (_dictionary("metadata", models.SnapshotMetadata, "snapshot_id"),),
+        ),
+        _layout(records.ConnectionRecord, _table(models.VolumeAttachment), tables.connection),
+        _layout(records.GroupRecord, _table(models.Group), tables.group),
+        _layout(records.GroupSnapshotRecord, _table(models.GroupSnapshot), tables.group_snapshot),
+        _layout(records.KeyValueRecord, tables.key_value, tables.key_value_extra, id_name="key"),
+        _layout(records.NodeRecord, tables.node, tables.node_extra),
+    )
+}

@@ -1,0 +1,134 @@
+"""Brings a database to the schema that this version needs: Cinder's own, and our tables beside it."""
+
+import logging
+import uuid
+
+import alembic.command
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from csi_plugin.persistence.base import PersistenceError
+from csi_plugin.persistence.dbms.cinder_models import migration, models
+from csi_plugin.persistence.dbms.engine import migration_lock
+from csi_plugin.persistence.dbms.tables import CINDER_INDEXES, metadata
+from csi_plugin.persistence.encoding import utc_now
+
+VERSION_TABLE = "cinderbox_alembic_version"
+CINDER_VERSION_TABLE = "alembic_version"
+DEFAULT_TYPE_NAME = "__DEFAULT__"
+_CREATING = "creating"
+"""Our version while an empty database is being filled."""
+
+_LOG = logging.getLogger(__name__)
+
+
+def prepare(engine: sa.Engine) -> None:
+    """Create or upgrade the schema if that is needed. Several processes may do it at once.
+
+    Raises PersistenceError for a database that a newer Cinderbox has upgraded.
+    """
+    if _is_current(engine):
+        return
+    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
+    with migration_lock(engine):
+        if not _is_current(engine):
+            _upgrade(engine)
+
+
+def _is_current(engine: sa.Engine) -> bool:
+    if _revision(engine, VERSION_TABLE) != _our_scripts().get_current_head():
+        return False
+    return _cinder_is_current(engine)
+
+
+def _cinder_is_current(engine: sa.Engine) -> bool:
+    """Whether this Cinder can work with the schema as it is."""
+    revision = _revision(engine, CINDER_VERSION_TABLE)
+    scripts = _cinder_scripts()
+    # A newer Cinder that shares the database may have upgraded it; that stays usable for the release before.
+    return revision == scripts.get_current_head() or (
+        revision is not None and revision not in {script.revision for script in scripts.walk_revisions()}
+    )
+
+
+def _revision(engine: sa.Engine, table: str) -> str | None:
+    with engine.connect() as connection:
+        if not sa.inspect(connection).has_table(table):
+            return None
+        revision: str | None = connection.execute(sa.text(f"SELECT version_num FROM {table}")).scalar()
+        return revision
+
+
+def _upgrade(engine: sa.Engine) -> None:
+    ours, cinders = _revision(engine, VERSION_TABLE), _revision(engine, CINDER_VERSION_TABLE)
+    if ours == _CREATING or (ours is None and cinders is None):
+        _create(engine)
+        return
+    head, scripts = _our_scripts().get_current_head(), _our_scripts().walk_revisions()
+    if ours is not None and ours not in {script.revision for script in scripts}:
+        raise PersistenceError(f"the database was upgraded by a newer Cinderbox (schema {ours}, this has {head})")
+    with engine.begin() as connection:
+        # Cinder's migration makes the column NOT NULL and expects its online migration to have filled it.
+        for table in ("volumes", "snapshots"):
+            connection.execute(sa.text(f"UPDATE {table} SET use_quota = :yes WHERE use_quota IS NULL"), {"yes": True})
+    if not _cinder_is_current(engine):
+        migration.db_sync(engine=engine)
+    if ours != head:
+        with engine.begin() as connection:
+            config = _our_config()
+            config.attributes["connection"] = connection
+            alembic.command.upgrade(config, "head")
+
+
+def _create(engine: sa.Engine) -> None:
+    """Fill an empty database. It can be repeated: MariaDB commits each table by itself."""
+    with engine.begin() as connection:
+        if not sa.inspect(connection).has_table(VERSION_TABLE):
+            if sa.inspect(connection).has_table("volumes"):
+                raise PersistenceError(
+                    "the database has Cinder's tables without Alembic's version: upgrade it with its own Cinder first"
+                )
+            _stamp(connection, VERSION_TABLE, _CREATING)
+    with engine.begin() as connection:
+        models.BASE.metadata.create_all(connection)
+        metadata.create_all(connection)
+        present = sa.inspect(connection)
+        for name, table, columns in CINDER_INDEXES:
+            if not any(index["name"] == name for index in present.get_indexes(table)):
+                _index(name, models.BASE.metadata.tables[table], columns).create(connection)
+        types = models.VolumeType.__table__
+        if not connection.execute(sa.select(types.c.id).where(types.c.name == DEFAULT_TYPE_NAME)).first():
+            default = {"name": DEFAULT_TYPE_NAME, "description": "Default Volume Type", "is_public": True}
+            now = utc_now().replace(tzinfo=None)
+            connection.execute(types.insert(), default | {"id": str(uuid.uuid4()), "created_at": now, "deleted": False})
+        if not present.has_table(CINDER_VERSION_TABLE):
+            _stamp(connection, CINDER_VERSION_TABLE, _cinder_scripts().get_current_head())
+        connection.execute(
+            sa.text(f"UPDATE {VERSION_TABLE} SET version_num = :head"), {"head": _our_scripts().get_current_head()}
+        )
+
+
+def _index(name: str, table: sa.Table, columns: tuple[str, ...]) -> sa.Index:
+    """An index that is not attached to Cinder's table, so that Cinder's metadata stays as it is."""
+    copy = table.to_metadata(sa.MetaData())
+    return sa.Index(name, *(copy.c[column] for column in columns))
+
+
+def _stamp(connection: sa.Connection, table: str, revision: str | None) -> None:
+    connection.execute(sa.text(f"CREATE TABLE {table} (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+    connection.execute(sa.text(f"INSERT INTO {table} (version_num) VALUES (:revision)"), {"revision": revision})
+
+
+def _our_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "csi_plugin.persistence.dbms:migrations")
+    return config
+
+
+def _our_scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_our_config())
+
+
+def _cinder_scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(migration._find_alembic_conf())

@@ -1,0 +1,455 @@
+"""Records in a SQL database: our own statements on Cinder's tables, few per operation, one transaction each."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from oslo_db import exception as db_exception
+
+from csi_plugin.persistence.base import (
+    PersistenceError,
+    RecordExists,
+    RecordNotFound,
+    RevisionConflict,
+)
+from csi_plugin.persistence.dbms import cinder_layer, schema, specifications, tables
+from csi_plugin.persistence.dbms.engine import READ_ONLY, create_engine
+from csi_plugin.persistence.dbms.rows import LAYOUTS, SPECIFICATIONS, Dictionary, Layout
+from csi_plugin.persistence.encoding import copy, utc_now
+from csi_plugin.persistence.record_persistence import RecordPersistence
+from csi_plugin.persistence.records import Record, VolumeRecord
+
+R = TypeVar("R", bound=Record)
+T = TypeVar("T")
+
+_ATTEMPTS = 10  # a transaction that the server chose as a deadlock's victim is run again
+_CHUNK = 500  # ids in one statement
+
+
+class DBPersistence(RecordPersistence):
+    """Any database of SQLAlchemy's that Cinder supports: SQLite, PostgreSQL, MariaDB or MySQL.
+
+    ``connection`` is a SQLAlchemy URL. ``sqlite_synchronous=False`` trades the safety of the last writes at a
+    power cut for speed. ``soft_deletes`` marks rows as deleted, as Cinder does, instead of removing them.
+    """
+
+    ATOMIC_ACROSS_PROCESSES = True
+
+    def __init__(self, connection: str, sqlite_synchronous: bool = True, soft_deletes: bool = False) -> None:
+        super().__init__()
+        self.soft_deletes = soft_deletes
+        self._engine = create_engine(connection, sqlite_synchronous=sqlite_synchronous)
+        self._reader = self._engine.execution_options(**{READ_ONLY: True})
+        # SQLite has one writer at a time; threads queue here rather than in its polling wait.
+        is_sqlite = self._engine.dialect.name == "sqlite"
+        self._turn: AbstractContextManager[Any] = threading.Lock() if is_sqlite else nullcontext()
+        with _errors():
+            schema.prepare(self._engine)
+            types = specifications.TYPES
+            with self._reader.connect() as reader:
+                query = sa.select(types.c.id).where(
+                    types.c.name == schema.DEFAULT_TYPE_NAME, types.c.deleted.is_not(sa.true())
+                )
+                self._default_type_id: str = reader.execute(query).scalar_one()
+        self._closed = False
+        self.activate()
+
+    @property
+    def db(self) -> Any:
+        """Cinder's own database layer, which works on the database of the plugin that was activated last."""
+        return cinder_layer.api()
+
+    def activate(self) -> None:
+        """Point Cinder's database layer, which is one per process, at this database."""
+        cinder_layer.point_at(self._engine, self)
+
+    def create(self, record: R) -> R:
+        layout = LAYOUTS[type(record)]
+        stored = _normalised(record)
+        stored.revision = 1
+        stored.created_at = stored.created_at or utc_now()
+        for last in (False, True):
+            try:
+                self._write(lambda connection: self._insert(connection, layout, stored))
+                return stored
+            except db_exception.DBDuplicateEntry as error:
+                if last or not self._purge(layout, record.id):
+                    raise RecordExists(f"{record.KIND} {record.id} exists") from error
+        raise AssertionError("unreachable")
+
+    def update(self, record: R) -> R:
+        layout = LAYOUTS[type(record)]
+        stored = _normalised(record)
+        stored.updated_at = utc_now()
+        stored.revision = record.revision + 1
+        self._write(lambda connection: self._replace(connection, layout, stored))
+        return stored
+
+    def delete(self, record: Record) -> None:
+        layout = LAYOUTS[type(record)]
+        soft = self.soft_deletes and layout.soft_deletes
+        remove = self._soft_delete if soft else self._remove
+        try:
+            self._write(lambda connection: remove(connection, layout, record.id))
+        except db_exception.DBReferenceError:
+            # Soft-deleted snapshots or attachments may still refer to the volume.
+            self._write(lambda connection: self._remove_deleted_dependants(connection, record.id))
+            self._write(lambda connection: remove(connection, layout, record.id))
+
+    def get(self, kind: type[R], record_id: str) -> R | None:
+        layout = LAYOUTS[kind]
+        found = self._read(layout, layout.select().where(layout.id == record_id))
+        # A server that ignores case may have found another one.
+        return found[0] if found and found[0].id == record_id else None
+
+    def find(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **keys: str | None) -> list[R]:
+        layout = LAYOUTS[kind]
+        query, order = layout.select(), layout.id
+        for name, value in self.wanted_keys(kind, keys).items():
+            column = layout.columns.get(name)
+            if column is None:
+                column = layout.extra.c[name]
+            if column.table is layout.extra:
+                order = layout.extra.c.id
+            query = query.where(*self._equal(column, value))
+        if after is not None:
+            query = query.where(order > after)
+        query = query.order_by(order)
+        return self._read(layout, query if limit is None else query.limit(limit))
+
+    def health(self) -> None:
+        if self._closed:
+            raise PersistenceError("the store was closed")
+        with _errors(), self._reader.connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+
+    def close(self) -> None:
+        self._closed = True
+        self._engine.dispose()
+
+    def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool:
+        lease, now = tables.lease, _database_time(self._engine)
+
+        def take(connection: sa.Connection) -> bool:
+            is_free = sa.or_(lease.c.holder == holder, lease.c.expires_at < now)
+            taken = lease.update().where(lease.c.name == name, is_free)
+            if connection.execute(taken.values(holder=holder, expires_at=now + seconds)).rowcount:
+                return True
+            if connection.execute(sa.select(lease.c.name).where(lease.c.name == name)).first():
+                return False
+            connection.execute(lease.insert().values(name=name, holder=holder, expires_at=now + seconds))
+            return True
+
+        try:
+            return self._write(take)
+        except db_exception.DBDuplicateEntry:
+            return False
+
+    def release_lease(self, name: str, *, holder: str) -> None:
+        lease = tables.lease
+        self._write(
+            lambda connection: connection.execute(lease.delete().where(lease.c.name == name, lease.c.holder == holder))
+        )
+
+    def _insert(self, connection: sa.Connection, layout: Layout, record: Any) -> None:
+        self._choose_type(connection, record)
+        main, extra = self._column_values(layout, record)
+        if layout.soft_deletes:
+            main["deleted"] = False
+        connection.execute(layout.table.insert(), main | {layout.id.name: record.id})
+        connection.execute(layout.extra.insert(), extra | {"id": record.id, "revision": record.revision})
+        for dictionary in layout.dictionaries:
+            if dictionary not in SPECIFICATIONS:
+                _insert_entries(connection, dictionary, record.id, getattr(record, dictionary.field))
+        if isinstance(record, VolumeRecord) and record.volume_type_id == record.id:
+            specifications.write(connection, record, now=_naive(utc_now()))
+
+    def _replace(self, connection: sa.Connection, layout: Layout, record: Any) -> None:
+        self._choose_type(connection, record)
+        main, extra = self._column_values(layout, record)
+        extra["revision"] = record.revision
+        is_same = sa.and_(layout.extra.c.id == record.id, layout.extra.c.revision == record.revision - 1)
+        if connection.execute(layout.extra.update().where(is_same).values(extra)).rowcount == 0:
+            self._adopt(connection, layout, record, extra)
+        changed = layout.table.update().where(*_is_there(layout, record.id)).values(main)
+        if connection.execute(changed).rowcount == 0:
+            raise RecordNotFound(f"{record.KIND} {record.id} is not there")
+        if layout.dictionaries:
+            self._replace_dictionaries(connection, layout, record)
+
+    def _adopt(self, connection: sa.Connection, layout: Layout, record: Record, extra: dict[str, Any]) -> None:
+        """Give a row that Cinder's layer made (revision 1 to us) its row in our table; else say why update fails."""
+        current = connection.execute(
+            sa.select(layout.extra.c.revision).where(layout.extra.c.id == record.id)
+        ).scalar_one_or_none()
+        if not connection.execute(sa.select(layout.id).where(*_is_there(layout, record.id))).first():
+            raise RecordNotFound(f"{record.KIND} {record.id} is not there")
+        if current is not None or record.revision != 2:
+            raise RevisionConflict(f"{record.KIND} {record.id} has revision {current or 1}, not {record.revision - 1}")
+        try:
+            connection.execute(layout.extra.insert(), extra | {"id": record.id})
+        except db_exception.DBDuplicateEntry as error:
+            raise RevisionConflict(f"{record.KIND} {record.id} was written by someone else") from error
+
+    def _replace_dictionaries(self, connection: sa.Connection, layout: Layout, record: Any) -> None:
+        type_id = getattr(record, "volume_type_id", None)
+        current = self._dictionaries(connection, layout, [(record.id, type_id)])[record.id]
+        for dictionary in layout.dictionaries:
+            wanted = getattr(record, dictionary.field)
+            if dictionary not in SPECIFICATIONS and current[dictionary.field] != wanted:
+                connection.execute(dictionary.table.delete().where(dictionary.owner == record.id))
+                _insert_entries(connection, dictionary, record.id, wanted)
+        if isinstance(record, VolumeRecord) and type_id == record.id:
+            types = specifications.TYPES
+            is_written = connection.execute(sa.select(types.c.id).where(types.c.id == record.id)).first()
+            same = current["extra_specs"] == record.extra_specs and current["qos_specs"] == record.qos_specs
+            if not (is_written and same):
+                specifications.delete(connection, record.id)
+                specifications.write(connection, record, now=_naive(utc_now()))
+
+    def _remove(self, connection: sa.Connection, layout: Layout, record_id: str) -> None:
+        if layout.kind is VolumeRecord:
+            specifications.delete(connection, record_id)
+        for dictionary in layout.dictionaries:
+            if dictionary not in SPECIFICATIONS:
+                connection.execute(dictionary.table.delete().where(dictionary.owner == record_id))
+        connection.execute(layout.extra.delete().where(layout.extra.c.id == record_id))
+        connection.execute(layout.table.delete().where(layout.id == record_id))
+
+    def _soft_delete(self, connection: sa.Connection, layout: Layout, record_id: str) -> None:
+        now = _naive(utc_now())
+        values: dict[str, Any] = {"deleted": True, "deleted_at": now}
+        if layout.kind is VolumeRecord:
+            specifications.mark_deleted(connection, record_id, now=now)
+        for dictionary in layout.dictionaries:
+            if dictionary not in SPECIFICATIONS:
+                owned = dictionary.table.update().where(dictionary.owner == record_id)
+                connection.execute(owned.values(values))
+        if "status" in layout.table.c:
+            values["status"] = "deleted"
+        if "detach_time" in layout.table.c:
+            values |= {"attach_status": "detached", "detach_time": now}
+        connection.execute(layout.extra.delete().where(layout.extra.c.id == record_id))
+        connection.execute(layout.table.update().where(*_is_there(layout, record_id)).values(values))
+
+    def _remove_deleted_dependants(self, connection: sa.Connection, volume_id: str) -> None:
+        for layout in LAYOUTS.values():
+            if "volume_id" in layout.table.c:
+                is_gone = sa.and_(layout.table.c.volume_id == volume_id, layout.table.c.deleted.is_(sa.true()))
+                for (record_id,) in connection.execute(sa.select(layout.id).where(is_gone)).all():
+                    self._remove(connection, layout, record_id)
+
+    def _purge(self, layout: Layout, record_id: str) -> bool:
+        """Remove what a soft delete left of an id; False when a record with it is there."""
+
+        def purge(connection: sa.Connection) -> bool:
+            if connection.execute(sa.select(layout.id).where(*_is_there(layout, record_id))).first():
+                return False
+            if layout.kind is VolumeRecord:
+                self._remove_deleted_dependants(connection, record_id)
+            self._remove(connection, layout, record_id)
+            return True
+
+        return self._write(purge)
+
+    def _choose_type(self, connection: sa.Connection, record: Any) -> None:
+        """Set volume_type_id to the volume's own id where its specs need a type of their own."""
+        if not isinstance(record, VolumeRecord):
+            return
+        if record.volume_type_id == self._default_type_id:
+            record.volume_type_id = None
+        if not (record.extra_specs or record.qos_specs) or record.volume_type_id == record.id:
+            return
+        if record.volume_type_id is not None:
+            owner = [(record.id, record.volume_type_id)]
+            specs = self._dictionaries(connection, LAYOUTS[VolumeRecord], owner)[record.id]
+            if specs["extra_specs"] == record.extra_specs and specs["qos_specs"] == record.qos_specs:
+                return
+        record.volume_type_id = record.id
+
+    def _column_values(self, layout: Layout, record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
+        main, extra = layout.values(record)
+        if "volume_type_id" in main:
+            main["volume_type_id"] = main["volume_type_id"] or self._default_type_id
+        return main, extra
+
+    def _equal(self, column: sa.Column[Any], value: str) -> Iterator[sa.ColumnElement[bool]]:
+        yield column == value
+        if self._engine.dialect.name in ("mysql", "mariadb") and not column.type.compile(self._engine.dialect).endswith(
+            "_bin"
+        ):
+            # Cinder's columns ignore case there: the first condition uses the index, this compares bytes.
+            yield sa.cast(column, sa.BINARY) == sa.cast(value, sa.BINARY)
+
+    def _read(self, layout: Layout, query: sa.Select[Any]) -> list[Any]:
+        with _errors(), self._reader.connect() as connection:
+            rows = connection.execute(query).all()
+            if not rows:
+                return []
+            type_position = _position(layout, "volume_type_id")
+            owners = [(row[0], row[type_position] if type_position else None) for row in rows]
+            dictionaries = self._dictionaries(connection, layout, owners)
+        records = [layout.record(row, dictionaries[row[0]]) for row in rows]
+        if type_position:
+            for record in records:
+                if record.volume_type_id == self._default_type_id:
+                    record.volume_type_id = None
+        return records
+
+    def _dictionaries(
+        self, connection: sa.Connection, layout: Layout, owners: Sequence[tuple[str, str | None]]
+    ) -> dict[str, dict[str, dict[str, str]]]:
+        """For each of some records (id, volume type id): the content of its dictionary fields."""
+        names = [dictionary.field for dictionary in layout.dictionaries]
+        found: dict[str, dict[str, dict[str, str]]] = {id_: {name: {} for name in names} for id_, _ in owners}
+        if not names:
+            return found
+        volumes_of_type: defaultdict[str, list[str]] = defaultdict(list)
+        for id_, type_id in owners:
+            if type_id and type_id != self._default_type_id:
+                volumes_of_type[type_id].append(id_)
+        for ids in _chunks([id_ for id_, _ in owners]):
+            for name, id_, key, value in connection.execute(_entries_query(layout), {"ids": ids}):
+                found[id_][names[name]][key] = value
+        if layout.kind is VolumeRecord:
+            for ids in _chunks(list(volumes_of_type)):
+                for name, type_id, key, value in connection.execute(_SPECIFICATIONS_QUERY, {"ids": ids}):
+                    for id_ in volumes_of_type[type_id]:
+                        found[id_][SPECIFICATIONS[name].field][key] = value
+        return found
+
+    def _write(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run a unit of work in one transaction; again when the server made it a deadlock's victim."""
+        with _errors():
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    with self._turn, self._engine.begin() as connection:
+                        return work(connection)
+                except db_exception.DBDeadlock:
+                    continue
+            with self._turn, self._engine.begin() as connection:
+                return work(connection)
+
+
+class MemoryDBPersistence(DBPersistence):
+    """The same on SQLite in memory: gone with the process, but with a real database for drivers that want one."""
+
+    ATOMIC_ACROSS_PROCESSES = False
+
+    def __init__(self) -> None:
+        super().__init__(connection="sqlite://")
+
+    def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool:
+        raise NotImplementedError("a database in memory has no lease: no other process sees it")
+
+    def release_lease(self, name: str, *, holder: str) -> None:
+        raise NotImplementedError("a database in memory has no lease: no other process sees it")
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn the database's errors into PersistenceError, except those that a caller here distinguishes."""
+    try:
+        yield
+    except (db_exception.DBDuplicateEntry, db_exception.DBReferenceError):
+        raise
+    except (db_exception.DBError, sa.exc.SQLAlchemyError) as error:
+        raise PersistenceError(f"database: {error}") from error
+
+
+def _normalised(record: R) -> R:
+    """A copy with datetimes as every server keeps them: UTC, whole seconds."""
+    stored = copy(record)
+    for field in fields(stored):
+        value = getattr(stored, field.name)
+        if isinstance(value, datetime):
+            setattr(stored, field.name, value.astimezone(UTC).replace(microsecond=0))
+    return stored
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=None)
+
+
+def _is_there(layout: Layout, record_id: str) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = [layout.id == record_id]
+    if layout.soft_deletes:
+        conditions.append(layout.table.c.deleted.is_not(sa.true()))
+    return conditions
+
+
+def _position(layout: Layout, name: str) -> int | None:
+    """Where a field stands in the rows of ``layout.select()``; None for a kind without it."""
+    return list(layout.columns).index(name) + 2 if layout.kind is VolumeRecord else None
+
+
+def _insert_entries(connection: sa.Connection, dictionary: Dictionary, owner_id: str, entries: dict[str, str]) -> None:
+    if entries:
+        common = {dictionary.owner.name: owner_id, "deleted": False, "created_at": _naive(utc_now())}
+        rows = [common | {"key": key, "value": value} for key, value in entries.items()]
+        connection.execute(dictionary.table.insert(), rows)
+
+
+def _chunks(ids: list[str]) -> Iterable[list[str]]:
+    return (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
+
+
+def _union(selects: list[sa.Select[Any]]) -> Any:
+    return sa.union_all(*selects) if len(selects) > 1 else selects[0]
+
+
+def _entries_query(layout: Layout) -> Any:
+    """All dictionary entries of some records in one statement: dictionary number, owner id, key, value."""
+    query = _ENTRIES_QUERIES.get(layout.kind)
+    if query is None:
+        query = _union(
+            [
+                sa.select(
+                    sa.literal_column(str(number)),
+                    dictionary.owner,
+                    dictionary.table.c.key,
+                    dictionary.table.c.value,
+                )
+                .where(dictionary.owner.in_(sa.bindparam("ids", expanding=True)))
+                .where(dictionary.table.c.deleted.is_not(sa.true()))
+                for number, dictionary in enumerate(layout.dictionaries)
+                if dictionary not in SPECIFICATIONS
+            ]
+        )
+        _ENTRIES_QUERIES[layout.kind] = query
+    return query
+
+
+_ENTRIES_QUERIES: dict[type[Record], Any] = {}
+
+
+def _specifications_query() -> Any:
+    types, extra_specs, qos = specifications.TYPES, specifications.EXTRA_SPECS, specifications.QOS
+    ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+    return sa.union_all(
+        sa.select(sa.literal_column("0"), extra_specs.c.volume_type_id, extra_specs.c.key, extra_specs.c.value).where(
+            extra_specs.c.volume_type_id.in_(ids), extra_specs.c.deleted.is_not(sa.true())
+        ),
+        sa.select(sa.literal_column("1"), types.c.id, qos.c.key, qos.c.value)
+        .join(qos, qos.c.specs_id == types.c.qos_specs_id)
+        .where(types.c.id.in_(ids), qos.c.deleted.is_not(sa.true()), qos.c.key != specifications.CONSUMER),
+    )
+
+
+_SPECIFICATIONS_QUERY = _specifications_query()
+
+
+def _database_time(engine: sa.Engine) -> sa.ColumnElement[float]:
+    """Seconds since 1970 by the database's clock, which all holders of a lease share."""
+    if engine.dialect.name == "sqlite":
+        text = "((julianday('now') - 2440587.5) * 86400.0)"
+    elif engine.dialect.name == "postgresql":
+        text = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
+    else:
+        text = "UNIX_TIMESTAMP(NOW(6))"
+    return sa.literal_column(text, sa.Double)
