@@ -1,0 +1,1 @@
+"""Volume drivers of our own; everything else comes from Cinder."""
