@@ -58,6 +58,16 @@ def create_engine(connection: str, *, sqlite_synchronous: bool) -> sa.Engine:
     return engine
 
 
+def use_write_ahead_log(engine: sa.Engine) -> None:
+    """Let readers of a SQLite file go on while another process writes. The file remembers it."""
+    if engine.dialect.name == "sqlite" and not is_memory(engine.url):
+        connection = engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA journal_mode = WAL")
+        finally:
+            connection.close()
+
+
 def is_memory(url: sa.URL) -> bool:
     """Whether a URL names a SQLite database in memory."""
     return url.get_backend_name() == "sqlite" and (not url.database or url.database == ":memory:")
@@ -106,7 +116,6 @@ def _listen(engine: sa.Engine, *, sqlite_synchronous: bool) -> None:
         def configure_sqlite(connection: Any, record: Any) -> None:
             connection.isolation_level = None  # we begin transactions ourselves, below
             if not memory:
-                connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(f"PRAGMA synchronous = {'FULL' if sqlite_synchronous else 'OFF'}")
 
         @event.listens_for(engine, "begin")

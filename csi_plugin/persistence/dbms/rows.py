@@ -40,6 +40,8 @@ class Layout:
     id: sa.Column[Any]
     columns: Mapping[str, sa.Column[Any]]
     """Field name to column, in either table; dictionaries and secrets are not among them."""
+    decoders: tuple[tuple[str, Callable[[Any], Any]], ...]
+    """What turns a column's value into the field's, for fields that need it."""
     secret: str | None
     dictionaries: tuple[Dictionary, ...]
 
@@ -75,15 +77,20 @@ class Layout:
         # Not "= false": an index that begins with the column would win over the one that gives the order.
         return query.where(self.table.c.deleted.is_not(sa.true())) if self.soft_deletes else query
 
+    def position(self, field: str) -> int | None:
+        """Where a field stands in the rows of ``select``; None when this kind has no such field."""
+        return list(self.columns).index(field) + 2 if field in self.columns else None
+
     def record(self, row: Any, dictionaries: Mapping[str, dict[str, str]]) -> Any:
         """The record of a row of ``select``. A row that Cinder's layer made, without ours, has revision 1."""
-        values: dict[str, Any] = {"id": row[0], "revision": 1 if row[1] is None else row[1]}
-        for position, name in enumerate(self.columns, start=2):
-            values[name] = _from_column(name, row[position])
+        values = dict(zip(("id", "revision", *self.columns), row, strict=False))
+        values["revision"] = 1 if row[1] is None else row[1]
+        for name, decode in self.decoders:
+            values[name] = decode(values[name])
         if self.secret:
             plain, sealed = row[-2], row[-1]
             is_sealed = plain == SEALED[self.secret]
-            values[self.secret] = sealed if is_sealed else _from_column(self.secret, plain)
+            values[self.secret] = sealed if is_sealed else _decoder(self.kind, self.secret)(plain)
         return self.kind(**values | dict(dictionaries))
 
 
@@ -97,13 +104,6 @@ def _to_column(name: str, value: Any) -> Any:
     if name in _JSON_FIELDS:
         return json.dumps(value, separators=(",", ":"))
     return value
-
-
-def _from_column(name: str, value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=UTC)
-    decode = _DECODERS.get(name)
-    return decode(value) if decode else value
 
 
 _JSON_FIELDS = frozenset({"connection_info", "connector", "group_specs", "volume_type_ids", "topology"})
@@ -133,6 +133,24 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "public_key": lambda value: value or "",
 }
 
+_DECODERS_OF_KIND: dict[tuple[type[Record], str], Callable[[Any], Any]] = {
+    # cinderlib leaves it empty, and stores a connection only when it was made.
+    (records.ConnectionRecord, "attach_status"): lambda value: value or "attached",
+}
+
+
+def _decoder(kind: type[Record], name: str) -> Callable[[Any], Any]:
+    return _DECODERS_OF_KIND.get((kind, name)) or _DECODERS.get(name) or _identity
+
+
+def _identity(value: Any) -> Any:
+    return value
+
+
+def _aware(value: datetime | None) -> datetime | None:
+    return None if value is None else value.replace(tzinfo=UTC)
+
+
 _RENAMED = {("volume", "name_id"): "_name_id", ("snapshot", "backend"): "progress"}
 
 
@@ -146,7 +164,12 @@ def _layout(
             continue
         name = _RENAMED.get((kind.KIND, field.name), field.name)
         columns[field.name] = table.c[name] if name in table.c else extra.c[name]
-    return Layout(kind, table, extra, table.c[id_name], columns, secret, dictionaries)
+    decoders = {
+        name: _aware if isinstance(column.type, sa.DateTime) else _decoder(kind, name)
+        for name, column in columns.items()
+    }
+    needed = tuple((name, decode) for name, decode in decoders.items() if decode is not _identity)
+    return Layout(kind, table, extra, table.c[id_name], columns, needed, secret, dictionaries)
 
 
 def _table(model: Any) -> sa.Table:

@@ -10,7 +10,7 @@ from alembic.script import ScriptDirectory
 
 from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.persistence.dbms.cinder_models import migration, models
-from csi_plugin.persistence.dbms.engine import migration_lock
+from csi_plugin.persistence.dbms.engine import migration_lock, use_write_ahead_log
 from csi_plugin.persistence.dbms.tables import CINDER_INDEXES, metadata
 from csi_plugin.persistence.encoding import utc_now
 
@@ -33,6 +33,7 @@ def prepare(engine: sa.Engine) -> None:
     logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
     with migration_lock(engine):
         if not _is_current(engine):
+            use_write_ahead_log(engine)
             _upgrade(engine)
 
 

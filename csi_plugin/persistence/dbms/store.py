@@ -1,8 +1,7 @@
 """Records in a SQL database: our own statements on Cinder's tables, few per operation, one transaction each."""
 
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -17,9 +16,9 @@ from csi_plugin.persistence.base import (
     RecordNotFound,
     RevisionConflict,
 )
-from csi_plugin.persistence.dbms import cinder_layer, schema, specifications, tables
+from csi_plugin.persistence.dbms import cinder_layer, dictionaries, schema, specifications, tables
 from csi_plugin.persistence.dbms.engine import READ_ONLY, create_engine
-from csi_plugin.persistence.dbms.rows import LAYOUTS, SPECIFICATIONS, Dictionary, Layout
+from csi_plugin.persistence.dbms.rows import LAYOUTS, SPECIFICATIONS, Layout
 from csi_plugin.persistence.encoding import copy, utc_now
 from csi_plugin.persistence.record_persistence import RecordPersistence
 from csi_plugin.persistence.records import Record, VolumeRecord
@@ -28,7 +27,6 @@ R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 
 _ATTEMPTS = 10  # a transaction that the server chose as a deadlock's victim is run again
-_CHUNK = 500  # ids in one statement
 
 
 class DBPersistence(RecordPersistence):
@@ -165,7 +163,7 @@ class DBPersistence(RecordPersistence):
         connection.execute(layout.extra.insert(), extra | {"id": record.id, "revision": record.revision})
         for dictionary in layout.dictionaries:
             if dictionary not in SPECIFICATIONS:
-                _insert_entries(connection, dictionary, record.id, getattr(record, dictionary.field))
+                dictionaries.insert(connection, dictionary, record.id, getattr(record, dictionary.field))
         if isinstance(record, VolumeRecord) and record.volume_type_id == record.id:
             specifications.write(connection, record, now=_naive(utc_now()))
 
@@ -198,12 +196,12 @@ class DBPersistence(RecordPersistence):
 
     def _replace_dictionaries(self, connection: sa.Connection, layout: Layout, record: Any) -> None:
         type_id = getattr(record, "volume_type_id", None)
-        current = self._dictionaries(connection, layout, [(record.id, type_id)])[record.id]
+        current = dictionaries.load(connection, layout.kind, [(record.id, type_id)])[record.id]
         for dictionary in layout.dictionaries:
             wanted = getattr(record, dictionary.field)
             if dictionary not in SPECIFICATIONS and current[dictionary.field] != wanted:
                 connection.execute(dictionary.table.delete().where(dictionary.owner == record.id))
-                _insert_entries(connection, dictionary, record.id, wanted)
+                dictionaries.insert(connection, dictionary, record.id, wanted)
         if isinstance(record, VolumeRecord) and type_id == record.id:
             types = specifications.TYPES
             is_written = connection.execute(sa.select(types.c.id).where(types.c.id == record.id)).first()
@@ -259,15 +257,15 @@ class DBPersistence(RecordPersistence):
 
     def _choose_type(self, connection: sa.Connection, record: Any) -> None:
         """Set volume_type_id to the volume's own id where its specs need a type of their own."""
+        if getattr(record, "volume_type_id", None) == self._default_type_id:
+            record.volume_type_id = None
         if not isinstance(record, VolumeRecord):
             return
-        if record.volume_type_id == self._default_type_id:
-            record.volume_type_id = None
         if not (record.extra_specs or record.qos_specs) or record.volume_type_id == record.id:
             return
         if record.volume_type_id is not None:
             owner = [(record.id, record.volume_type_id)]
-            specs = self._dictionaries(connection, LAYOUTS[VolumeRecord], owner)[record.id]
+            specs = dictionaries.load(connection, VolumeRecord, owner)[record.id]
             if specs["extra_specs"] == record.extra_specs and specs["qos_specs"] == record.qos_specs:
                 return
         record.volume_type_id = record.id
@@ -291,37 +289,16 @@ class DBPersistence(RecordPersistence):
             rows = connection.execute(query).all()
             if not rows:
                 return []
-            type_position = _position(layout, "volume_type_id")
-            owners = [(row[0], row[type_position] if type_position else None) for row in rows]
-            dictionaries = self._dictionaries(connection, layout, owners)
-        records = [layout.record(row, dictionaries[row[0]]) for row in rows]
-        if type_position:
-            for record in records:
-                if record.volume_type_id == self._default_type_id:
-                    record.volume_type_id = None
+            type_position = layout.position("volume_type_id")
+            types = [None if type_position is None else row[type_position] for row in rows]
+            types = [None if type_id == self._default_type_id else type_id for type_id in types]
+            owners = [(row[0], type_id) for row, type_id in zip(rows, types, strict=True)]
+            contents = dictionaries.load(connection, layout.kind, owners)
+        records = [layout.record(row, contents[row[0]]) for row in rows]
+        if type_position is not None:
+            for record, type_id in zip(records, types, strict=True):
+                record.volume_type_id = type_id
         return records
-
-    def _dictionaries(
-        self, connection: sa.Connection, layout: Layout, owners: Sequence[tuple[str, str | None]]
-    ) -> dict[str, dict[str, dict[str, str]]]:
-        """For each of some records (id, volume type id): the content of its dictionary fields."""
-        names = [dictionary.field for dictionary in layout.dictionaries]
-        found: dict[str, dict[str, dict[str, str]]] = {id_: {name: {} for name in names} for id_, _ in owners}
-        if not names:
-            return found
-        volumes_of_type: defaultdict[str, list[str]] = defaultdict(list)
-        for id_, type_id in owners:
-            if type_id and type_id != self._default_type_id:
-                volumes_of_type[type_id].append(id_)
-        for ids in _chunks([id_ for id_, _ in owners]):
-            for name, id_, key, value in connection.execute(_entries_query(layout), {"ids": ids}):
-                found[id_][names[name]][key] = value
-        if layout.kind is VolumeRecord:
-            for ids in _chunks(list(volumes_of_type)):
-                for name, type_id, key, value in connection.execute(_SPECIFICATIONS_QUERY, {"ids": ids}):
-                    for id_ in volumes_of_type[type_id]:
-                        found[id_][SPECIFICATIONS[name].field][key] = value
-        return found
 
     def _write(self, work: Callable[[sa.Connection], T]) -> T:
         """Run a unit of work in one transaction; again when the server made it a deadlock's victim."""
@@ -381,67 +358,6 @@ def _is_there(layout: Layout, record_id: str) -> list[sa.ColumnElement[bool]]:
     if layout.soft_deletes:
         conditions.append(layout.table.c.deleted.is_not(sa.true()))
     return conditions
-
-
-def _position(layout: Layout, name: str) -> int | None:
-    """Where a field stands in the rows of ``layout.select()``; None for a kind without it."""
-    return list(layout.columns).index(name) + 2 if layout.kind is VolumeRecord else None
-
-
-def _insert_entries(connection: sa.Connection, dictionary: Dictionary, owner_id: str, entries: dict[str, str]) -> None:
-    if entries:
-        common = {dictionary.owner.name: owner_id, "deleted": False, "created_at": _naive(utc_now())}
-        rows = [common | {"key": key, "value": value} for key, value in entries.items()]
-        connection.execute(dictionary.table.insert(), rows)
-
-
-def _chunks(ids: list[str]) -> Iterable[list[str]]:
-    return (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
-
-
-def _union(selects: list[sa.Select[Any]]) -> Any:
-    return sa.union_all(*selects) if len(selects) > 1 else selects[0]
-
-
-def _entries_query(layout: Layout) -> Any:
-    """All dictionary entries of some records in one statement: dictionary number, owner id, key, value."""
-    query = _ENTRIES_QUERIES.get(layout.kind)
-    if query is None:
-        query = _union(
-            [
-                sa.select(
-                    sa.literal_column(str(number)),
-                    dictionary.owner,
-                    dictionary.table.c.key,
-                    dictionary.table.c.value,
-                )
-                .where(dictionary.owner.in_(sa.bindparam("ids", expanding=True)))
-                .where(dictionary.table.c.deleted.is_not(sa.true()))
-                for number, dictionary in enumerate(layout.dictionaries)
-                if dictionary not in SPECIFICATIONS
-            ]
-        )
-        _ENTRIES_QUERIES[layout.kind] = query
-    return query
-
-
-_ENTRIES_QUERIES: dict[type[Record], Any] = {}
-
-
-def _specifications_query() -> Any:
-    types, extra_specs, qos = specifications.TYPES, specifications.EXTRA_SPECS, specifications.QOS
-    ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
-    return sa.union_all(
-        sa.select(sa.literal_column("0"), extra_specs.c.volume_type_id, extra_specs.c.key, extra_specs.c.value).where(
-            extra_specs.c.volume_type_id.in_(ids), extra_specs.c.deleted.is_not(sa.true())
-        ),
-        sa.select(sa.literal_column("1"), types.c.id, qos.c.key, qos.c.value)
-        .join(qos, qos.c.specs_id == types.c.qos_specs_id)
-        .where(types.c.id.in_(ids), qos.c.deleted.is_not(sa.true()), qos.c.key != specifications.CONSUMER),
-    )
-
-
-_SPECIFICATIONS_QUERY = _specifications_query()
 
 
 def _database_time(engine: sa.Engine) -> sa.ColumnElement[float]:

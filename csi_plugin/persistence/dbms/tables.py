@@ -11,11 +11,15 @@ from sqlalchemy.dialects import mysql
 
 metadata = sa.MetaData()
 
-LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
-KEY_TEXT = sa.String(255).with_variant(mysql.VARCHAR(255, collation="utf8mb4_bin"), "mysql", "mariadb")
+LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4"), "mysql", "mariadb")
+KEY_TEXT = sa.String(255).with_variant(
+    mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+)
 """Text that is compared by its bytes; MySQL's default ignores case."""
 
-_OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
+_OPTIONS: dict[str, Any] = {
+    "mysql_engine": "InnoDB"
+}  # ids have the character set of the ids in Cinder's tables, to be joined by index
 
 
 def _uuid() -> sa.Column[str]:

@@ -11,9 +11,13 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
-KEY_TEXT = sa.String(255).with_variant(mysql.VARCHAR(255, collation="utf8mb4_bin"), "mysql", "mariadb")
-OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
+LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4"), "mysql", "mariadb")
+KEY_TEXT = sa.String(255).with_variant(
+    mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+)
+OPTIONS: dict[str, Any] = {
+    "mysql_engine": "InnoDB"
+}  # ids have the character set of the ids in Cinder's tables, to be joined by index
 KEY_VALUES = "cinderlib_persistence_key_value"
 
 EXTRA_COLUMNS = {
