@@ -1,0 +1,165 @@
+"""Cinder's runtime: everything process-wide that Cinder's drivers expect around them, in one module.
+
+Importing this module chooses real threads for OpenStack's service library and registers Cinder's versioned objects;
+``configure`` sets options, locks and privileges once per process. Nothing here touches the program's root logger, signal
+handlers or command line.
+"""
+
+import logging
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Before anything of Cinder: its default is eventlet, whose green threads deadlock under gRPC's real ones.
+from oslo_service import backend as service_backend
+
+service_backend.init_backend(service_backend.BackendType.THREADING)
+# Commands that drivers start die with signal 6 now and then when gRPC's fork handlers run in the child.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+import cinder.privsep  # noqa: E402
+import os_brick  # noqa: E402
+import os_brick.privileged  # noqa: E402
+import urllib3  # noqa: E402
+from cinder import context as cinder_context  # noqa: E402
+from cinder import coordination, objects  # noqa: E402
+from cinder import utils as cinder_utils  # noqa: E402
+from cinder.objects import base as objects_base  # noqa: E402
+from oslo_config import cfg  # noqa: E402
+from oslo_privsep import priv_context  # noqa: E402
+from oslo_versionedobjects import fields  # noqa: E402
+
+from csi_plugin.storage import eventlet_adaption  # noqa: E402
+
+objects.register_all()
+eventlet_adaption.install()
+
+DEFAULT_PROJECT_ID = "cinderlib"
+DEFAULT_USER_ID = "cinderlib"
+"""cinderlib's defaults, kept so that its metadata and ours name the same owner."""
+
+CONTEXT = cinder_context.RequestContext(
+    user_id=DEFAULT_USER_ID, project_id=DEFAULT_PROJECT_ID, is_admin=True, overwrite=False
+)
+"""The context of every call into Cinder."""
+
+SILENCED_LOGGERS = ("cinder", "os_brick", "oslo_concurrency", "oslo_db", "oslo_privsep", "oslo_service", "tooz")
+
+_lock = threading.Lock()
+_configured = False
+
+
+def configure(
+    *,
+    locks_path: str | None,
+    root_helper: str,
+    suppress_ssl_warnings: bool,
+    disable_logs: bool,
+    non_uuid_ids: bool,
+    project_id: str | None,
+    user_id: str | None,
+    host: str | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Prepare the process for drivers; see ``Backend.global_setup`` for the parameters. Runs once, later calls do nothing.
+
+    Raises ValueError for an ill-typed option (see ``options.set_global``).
+    """
+    global _configured
+    with _lock:
+        if _configured:
+            return
+        CONTEXT.project_id = project_id or DEFAULT_PROJECT_ID
+        CONTEXT.user_id = user_id or DEFAULT_USER_ID
+        if non_uuid_ids:
+            _accept_any_id()
+        _configure_options(host, locks_path, options)
+        if disable_logs:
+            _silence_logs()
+        if suppress_ssl_warnings:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        _configure_privileges(root_helper)
+        os_brick.setup(cfg.CONF)
+        Path(_locks_path()).mkdir(parents=True, exist_ok=True)
+        coordination.COORDINATOR.start()
+        _configured = True
+
+
+def _configure_options(host: str | None, locks_path: str | None, options: Mapping[str, Any]) -> None:
+    from csi_plugin.storage import options as driver_options  # it imports Cinder's volume modules
+
+    # An empty list of arguments and files: the program's own command line is none of Cinder's business.
+    cfg.CONF([], project="cinder", default_config_files=[], default_config_dirs=[])
+    if "state_path" not in options:
+        cfg.CONF.set_default("state_path", str(Path(tempfile.gettempdir()) / f"cinderbox-{os.getuid()}"))
+    cfg.CONF.set_default("lock_path", locks_path or "$state_path/locks", "oslo_concurrency")
+    cfg.CONF.set_default("backend_url", f"file://{locks_path or '$state_path/locks'}", "coordination")
+    if host:
+        cfg.CONF.set_override("host", host)
+    driver_options.set_global(options)
+
+
+def _locks_path() -> str:
+    return str(cfg.CONF.oslo_concurrency.lock_path)
+
+
+def _accept_any_id() -> None:
+    for name in objects_base.CinderObjectRegistry.obj_classes():
+        ovo_class = getattr(objects, name)
+        if "id" in ovo_class.fields:
+            ovo_class.fields["id"] = fields.StringField()
+
+
+def _silence_logs() -> None:
+    """Only Cinder's and its libraries' loggers: the program's own logging is its own affair."""
+    for name in SILENCED_LOGGERS:
+        logger = logging.getLogger(name)
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = False
+
+
+def _configure_privileges(root_helper: str) -> None:
+    """Root runs privileged code in process; others through ``root_helper`` (sudo) with rootwrap and privsep's daemon."""
+    is_root = os.geteuid() == 0
+    for context in (
+        cinder.privsep.sys_admin_pctxt,
+        os_brick.privileged.default,
+        os_brick.privileged.brick_privsep_hide_output,
+    ):
+        context.set_client_mode(not is_root)
+    if is_root:
+        return
+    rootwrap = Path(cfg.CONF.rootwrap_config)
+    if not rootwrap.exists():
+        # Installed into a virtual environment, Cinder keeps its files below that.
+        installed = Path(sys.prefix) / "etc/cinder/rootwrap.conf"
+        if installed.exists():
+            cfg.CONF.set_override("rootwrap_config", str(_localised_rootwrap(installed)))
+    helper = f"{root_helper} {Path(sys.prefix) / 'bin/cinder-rootwrap'} {cfg.CONF.rootwrap_config}"
+    cinder_utils.get_root_helper = lambda: helper
+    priv_context.init(root_helper=[root_helper])
+    privsep_helper = f"{root_helper} {Path(sys.prefix) / 'bin/privsep-helper'}"
+    for option in priv_context.OPTS:
+        if option.name == "helper_command":
+            option.default = privsep_helper
+
+
+def _localised_rootwrap(installed: Path) -> Path:
+    """A copy of Cinder's rootwrap.conf whose paths are those of this environment; the installed one names /etc."""
+    folder = Path(cfg.CONF.state_path)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lines = []
+    for line in installed.read_text().splitlines():
+        key = line.partition("=")[0].strip()
+        if key == "filters_path":
+            line = f"filters_path={installed.parent / 'rootwrap.d'}"
+        elif key == "exec_dirs":
+            line = f"{line},{Path(sys.prefix) / 'bin'}"
+        lines.append(line)
+    target = folder / "rootwrap.conf"
+    target.write_text("\n".join(lines) + "\n")
+    return target
