@@ -113,14 +113,6 @@ class RecordStore(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no lease")
 
 
-_KINDS = {
-    "Volume": "volume",
-    "Snapshot": "snapshot",
-    "Connection": "connection",
-    "KeyValue": "key_value",
-}
-
-
 class PersistenceDriverBase:
     """Base of third-party plugins; see the persistence page of the documentation for a complete example.
 
@@ -133,14 +125,16 @@ class PersistenceDriverBase:
     one is no error). Its set_* and delete_* end with a call of this class's, which marks the object as saved
     or deleted.
 
-    The abilities after those have defaults that are atomic within one process, because Cinderbox holds a lock
-    around them. A plugin that several processes share overrides create_if_absent and compare_and_set, and
-    sets ``ATOMIC_ACROSS_PROCESSES``; it then keeps ``revision`` and everything else of the object by storing
-    its ``json``.
+    Everything else has a default. Cinderbox keeps its records as JSON in key-values whose keys begin with
+    ``cinderbox/``, and gives the plugin each volume, snapshot and connection too. The defaults are atomic within one
+    process, because Cinderbox holds a lock around them; a plugin that several processes share overrides
+    create_if_absent and compare_and_set, and sets ``ATOMIC_ACROSS_PROCESSES``.
     """
 
     ATOMIC_ACROSS_PROCESSES: bool = False
     """Whether create_if_absent and compare_and_set are the plugin's own and atomic between processes."""
+    THREAD_SAFE: bool = False
+    """Whether several threads may call the plugin at once; otherwise Cinderbox calls it from one at a time."""
 
     def __init__(self, **kwargs: Any) -> None:
         pass
@@ -195,52 +189,41 @@ class PersistenceDriverBase:
     def delete_key_value(self, key_value: Any) -> None:
         pass
 
-    def create_if_absent(self, obj: Any) -> bool:
-        """Store an object unless one of its class and id (a KeyValue's key) is there; whether it was stored.
+    def create_if_absent(self, key_value: Any) -> bool:
+        """Store a key-value unless one with its key is there; whether it was stored.
 
         The default looks and then stores; Cinderbox calls it under a lock, so one process is safe.
         """
-        getter, setter, id_name = self._methods_for(obj)
-        if getter(getattr(obj, id_name)):
+        if self.get_key_values(key_value.key):
             return False
-        setter(obj)
+        self.set_key_value(key_value)
         return True
 
-    def compare_and_set(self, obj: Any, *, revision: int) -> bool:
-        """Replace the stored object if its revision is ``revision`` (``obj`` has the next); whether it was.
+    def compare_and_set(self, key_value: Any, *, old_value: str) -> bool:
+        """Replace a key-value whose value is still ``old_value``; whether it was.
 
-        The default just stores: Cinderbox has compared the revisions under a lock, so one process is safe.
+        The default just stores: Cinderbox has compared under a lock, so one process is safe.
         """
-        _, setter, _ = self._methods_for(obj)
-        setter(obj)
+        self.set_key_value(key_value)
         return True
 
-    def get_page(self, kind: str, *, after: str | None = None, limit: int | None = None) -> list[Any]:
-        """Objects of a kind (volumes, snapshots, connections, key_values) in order of id, after an id.
+    def get_key_values_page(self, prefix: str, *, after: str | None, limit: int) -> list[Any]:
+        """At most ``limit`` key-values whose key begins with ``prefix`` and is greater than ``after``, in order.
 
-        The default reads all of them; a plugin that can seek overrides it.
+        The default reads all key-values; a plugin that can seek overrides it.
         """
-        id_name = "key" if kind == "key_values" else "id"
-        found = [
-            (getattr(obj, id_name), obj)
-            for obj in getattr(self, f"get_{kind}")()
-            if after is None or getattr(obj, id_name) > after
-        ]
-        return [obj for _, obj in sorted(found, key=lambda pair: pair[0])[:limit]]
+        found = {
+            key_value.key: key_value
+            for key_value in self.get_key_values()
+            if key_value.key.startswith(prefix) and (after is None or key_value.key > after)
+        }
+        return [found[key] for key in sorted(found)[:limit]]
 
     def health(self) -> None:
         """Raise PersistenceError when the plugin cannot serve right now. Cheap; by default it always can."""
 
     def close(self) -> None:
         """Give back connections and files. By default there are none."""
-
-    def _methods_for(self, obj: Any) -> tuple[Any, Any, str]:
-        for cls in type(obj).__mro__:
-            kind = _KINDS.get(cls.__name__)
-            if kind:
-                id_name = "key" if kind == "key_value" else "id"
-                return getattr(self, f"get_{kind}s"), getattr(self, f"set_{kind}"), id_name
-        raise TypeError(f"{type(obj).__name__} is not an object that plugins keep")
 
     def reset_change_tracker(self, resource: Any, fields: str | Iterable[str] | None = None) -> None:
         """Mark all fields of the object (or the named ones) as saved."""

@@ -282,7 +282,7 @@ class DBPersistence(RecordPersistence):
             "_bin"
         ):
             # Cinder's columns ignore case there: the first condition uses the index, this compares bytes.
-            yield sa.cast(column, sa.BINARY) == sa.cast(value, sa.BINARY)
+            yield sa.cast(column, sa.BINARY) == sa.cast(sa.literal(value, sa.String()), sa.BINARY)
 
     def _read(self, layout: Layout, query: sa.Select[Any]) -> list[Any]:
         with _errors(), self._reader.connect() as connection:
