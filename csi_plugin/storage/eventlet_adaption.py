@@ -1,7 +1,7 @@
 """Drivers that use eventlet by themselves, given real threads instead.
 
 Cinder 29 still imports eventlet; most drivers only ever meet it through oslo libraries, which follow the threading
-backend. The few that name it are listed here with what replaces it; a test reads every driver for uses that are not listed.
+backend. The few that name it are listed here with what replaces it; a test reads every driver for unlisted uses.
 """
 
 import threading

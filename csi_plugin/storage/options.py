@@ -1,22 +1,42 @@
-"""Configuration options: checked against the definitions that Cinder and each driver register with oslo.config."""
+"""Configuration options: checked against the definitions that Cinder and each driver have in oslo.config."""
 
 import ast
 import difflib
 import importlib
 import logging
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from cinder.volume import configuration, driver
-from cinder.volume import manager as _manager_options  # noqa: F401 - registers options that drivers read
-from oslo_config import cfg, types
+from cinder.volume import configuration, driver, manager
+from oslo_config import cfg
 
 LOG = logging.getLogger(__name__)
 
-# Options that a driver reads without registering them, beyond those found in its source.
+DEFAULT_DRIVER = "cinder.volume.drivers.lvm.LVMVolumeDriver"
+
 ACCEPTED_UNREGISTERED = {"rbd_keyring_conf"}
+"""Options that a driver reads without defining them, beyond those found in its source: Cinder dropped this one's
+definition as a risk to its services, and RBD still reads it."""
+
+_COMMON: tuple[list[cfg.Opt], ...] = (
+    manager.volume_backend_opts,
+    driver.volume_opts,
+    driver.iser_opts,
+    driver.nvmeof_opts,
+    driver.nvmet_opts,
+    driver.scst_opts,
+    driver.backup_opts,
+    driver.image_opts,
+    driver.fqdn_opts,
+)
+"""What Cinder registers for every backend."""
+
+_groups: set[str] = set()
+"""Sections of Cinder's configuration that belong to backends of ours."""
 
 
 class UnknownOption(ValueError):
@@ -29,19 +49,35 @@ def set_global(options: Mapping[str, Any]) -> None:
     Raises ValueError for an ill-typed value; an unknown option is logged as a warning, as Cinder would ignore it.
     """
     for key, value in options.items():
-        group, _, name = key.rpartition(".")
-        group = group.removeprefix("$").strip("[]") or None
+        group_name, _, name = key.rpartition(".")
+        group = group_name.removeprefix("$").strip("[]") or None
         try:
-            cfg.CONF.set_override(name, _as_text(value), group)
+            definition = cfg.CONF._get_opt_info(name, group)["opt"]
         except (cfg.NoSuchOptError, cfg.NoSuchGroupError):
-            LOG.warning("Unknown option %s%s", key, _nearest(name, _names(cfg.CONF._opts)))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"option {key}: {error}") from error
+            LOG.warning("Unknown option %s%s", key, _nearest(name, cfg.CONF._opts))
+            continue
+        _set(definition, value, group, described_as=f"option {key}")
+
+
+def new_driver(name: str, options: Mapping[str, Any], *, host: str, strict: bool) -> Any:
+    """A driver object, not started: ``options`` with ``volume_driver``, for the backend ``name``.
+
+    Raises as backend_configuration does, and whatever the driver's constructor raises.
+    """
+    path = _current_path(options.get("volume_driver") or DEFAULT_DRIVER)
+    driver_configuration = backend_configuration(name, {**options, "volume_driver": path}, strict=strict)
+    return driver_class(path)(
+        configuration=driver_configuration,
+        host=host,
+        cluster_name=None,
+        is_vol_db_empty=False,  # the drivers that ask would otherwise clean up what they do not know
+        active_backend_id=None,
+    )
 
 
 def driver_class(volume_driver: str) -> type[Any]:
     """The class at a dotted path. Raises ValueError naming what is wrong with it."""
-    module_name, _, class_name = volume_driver.rpartition(".")
+    module_name, _, class_name = _current_path(volume_driver).rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
@@ -52,101 +88,72 @@ def driver_class(volume_driver: str) -> type[Any]:
 
 
 def backend_configuration(name: str, options: Mapping[str, Any], *, strict: bool) -> configuration.Configuration:
-    """A driver's configuration: a group of its own, so that one backend's options never reach another.
+    """A driver's configuration: a section of its own, so that one backend's options never reach another.
 
     Every option is parsed by its definition. An ill-typed one raises ValueError; an unknown one raises UnknownOption
     when ``strict``, otherwise it is logged and handed to the driver as it is, as cinderlib did.
     """
-    group = name
-    cfg.CONF.register_group(cfg.OptGroup(group))
+    _claim_group(name)
     definitions = definitions_of(options["volume_driver"])
-    result = configuration.Configuration(list(definitions.values()), config_group=group)
+    result = configuration.Configuration(list(definitions.values()), config_group=name)
     unknown = {}
     for key, value in options.items():
         definition = definitions.get(key)
         if definition is None:
             unknown[key] = value
-            continue
-        if value is None:
-            continue
-        try:
-            cfg.CONF.set_override(definition.dest, _as_text(value), group)
-        except (ValueError, TypeError) as error:
-            wanted = definition.type if isinstance(definition.type, types.ConfigType) else type(definition).__name__
-            raise ValueError(f"option {key} of backend {name}: {value!r} is not a valid {wanted}: {error}") from error
-    _accept_unregistered(name, unknown, options["volume_driver"], definitions, group, strict=strict)
+        elif value is not None:
+            _set(definition, value, name, described_as=f"option {key} of backend {name}")
+    _accept_unregistered(name, unknown, options["volume_driver"], definitions, strict=strict)
     return result
+
+
+def forget(name: str) -> None:
+    """Drop a backend's options."""
+    if name in _groups:
+        _groups.discard(name)
+        _clear(name)
 
 
 def definitions_of(volume_driver: str) -> dict[str, cfg.Opt]:
     """All options that a driver of this class path can be given, by name and by deprecated name."""
     cls = driver_class(volume_driver)
-    options: list[cfg.Opt] = [*driver.volume_opts, *driver.iser_opts, *driver.nvmet_opts, *driver.scst_opts]
-    options += driver.image_opts + driver.fqdn_opts + driver.backup_opts if hasattr(driver, "fqdn_opts") else []
-    options += [cfg.StrOpt("volume_driver"), cfg.StrOpt("volume_backend_name")]
-    shared = cfg.CONF._groups.get(configuration.SHARED_CONF_GROUP)
-    if shared is not None:
-        options += [info["opt"] for info in shared._opts.values()]
+    found = [option for options in _COMMON for option in options]
+    found += _options_of_modules(cls)
     if hasattr(cls, "get_driver_options"):
-        options += cls.get_driver_options() or []
-    return {name: option for option in options for name in _option_names(option)}
+        found += cls.get_driver_options() or []
+    by_old_name = {old: option for option in found for old in _old_names(option)}
+    return by_old_name | {option.dest: option for option in found}
 
 
-def _option_names(option: cfg.Opt) -> Iterable[str]:
-    yield option.dest
-    if option.name != option.dest:
-        yield option.name
-    for old in option.deprecated_opts:
-        if old.name:
-            yield old.name.replace("-", "_")
+def _claim_group(name: str) -> None:
+    """Make the backend's section, empty. Raises ValueError when Cinder has a section of that name."""
+    if name not in _groups and (name in cfg.CONF._groups or name in cfg.CONF._opts or hasattr(cfg.ConfigOpts, name)):
+        known = cfg.CONF._groups.get(name)
+        if known is None or any(info["opt"].default is not None for info in known._opts.values()):
+            raise ValueError(
+                f"volume_backend_name {name!r} is taken: Cinder's configuration has a section of that name"
+            )
+    cfg.CONF.register_group(cfg.OptGroup(name))
+    _groups.add(name)
+    _clear(name)
+    # NetApp looks its section up among those of the configuration files.
+    cfg.CONF.list_all_sections = lambda: sorted(_groups)
 
 
-def _accept_unregistered(
-    backend: str,
-    unknown: Mapping[str, Any],
-    volume_driver: str,
-    definitions: Mapping[str, cfg.Opt],
-    group: str,
-    *,
-    strict: bool,
-) -> None:
-    """Options without a definition: known if the driver's source reads them, otherwise a mistake."""
-    read = read_by_source(volume_driver)
-    for key, value in unknown.items():
-        if key not in read and key not in ACCEPTED_UNREGISTERED:
-            message = f"unknown option {key} of backend {backend}{_nearest(key, definitions)}"
-            if strict:
-                raise UnknownOption(message)
-            LOG.warning(message)
-        elif not isinstance(value, str | int | float | bool):
-            raise ValueError(f"option {key} of backend {backend} must be a string or number, not {value!r}")
-        kind: type[cfg.Opt] = cfg.StrOpt if isinstance(value, str) else cfg.Opt
-        cfg.CONF.register_opt(kind(key), group=configuration.SHARED_CONF_GROUP)
-        cfg.CONF.register_opt(kind(key), group=group)
-        cfg.CONF.set_override(key, value, group)
+def _clear(group: str) -> None:
+    for key in list(cfg.CONF._groups[group]._opts):
+        cfg.CONF.clear_override(key, group)
 
 
-@cache
-def read_by_source(volume_driver: str) -> frozenset[str]:
-    """Names that the driver's modules pass to ``configuration.safe_get``: options it reads, registered or not."""
-    names: set[str] = set()
-    for cls in driver_class(volume_driver).__mro__:
-        module = importlib.import_module(cls.__module__)
-        if not (cls.__module__.startswith(("cinder.volume.drivers.", "csi_plugin.")) and module.__file__):
-            continue
-        for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in {"safe_get", "get"}
-                and isinstance(node.func.value, ast.Attribute)
-                and node.func.value.attr == "configuration"
-                and node.args
-                and isinstance(node.args[0], ast.Constant)
-                and isinstance(node.args[0].value, str)
-            ):
-                names.add(node.args[0].value)
-    return frozenset(names)
+def _set(definition: cfg.Opt, value: Any, group: str | None, *, described_as: str) -> None:
+    if definition.multi and not isinstance(value, list | tuple):
+        value = [value]
+    try:
+        cfg.CONF.set_override(definition.name, _as_text(value), group)
+    except (ValueError, TypeError) as error:
+        if definition.secret:  # the value, and an error that quotes it, must not reach a log
+            raise ValueError(f"{described_as}: not a valid {definition.type}") from None
+        raise ValueError(f"{described_as}: {value!r} is not a valid {definition.type}: {error}") from error
 
 
 def _as_text(value: Any) -> Any:
@@ -154,8 +161,103 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, bool | int | float) else value
 
 
-def _names(definitions: Mapping[str, Any]) -> list[str]:
-    return list(definitions)
+def _old_names(option: cfg.Opt) -> Iterator[str]:
+    for old in option.deprecated_opts:
+        if old.name:
+            yield old.name.replace("-", "_")
+    if option.name != option.dest:
+        yield option.name
+
+
+def _options_of_modules(cls: type[Any]) -> list[cfg.Opt]:
+    """Options in the lists that a driver's modules define, and those that they take from their neighbours."""
+    found: list[cfg.Opt] = []
+    for module in _modules_of(cls):
+        for value in vars(module).values():
+            if isinstance(value, list | tuple) and value and all(isinstance(item, cfg.Opt) for item in value):
+                found += value
+    return found
+
+
+def _modules_of(cls: type[Any]) -> list[ModuleType]:
+    """The modules of a driver: those of its class and bases, and what they import from their own package."""
+    pending = [sys.modules[base.__module__] for base in cls.__mro__]
+    found: dict[str, ModuleType] = {}
+    while pending:
+        module = pending.pop()
+        if module.__name__ in found or not _is_of_driver(module.__name__, cls):
+            continue
+        found[module.__name__] = module
+        for value in vars(module).values():
+            name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+            if isinstance(name, str) and name in sys.modules:
+                pending.append(sys.modules[name])
+    return list(found.values())
+
+
+def _is_of_driver(module_name: str, cls: type[Any]) -> bool:
+    return module_name.startswith(("cinder.volume.drivers.", "cinder.volume.targets.")) or (
+        module_name.rpartition(".")[0] == cls.__module__.rpartition(".")[0]
+    )
+
+
+def _accept_unregistered(
+    backend: str, unknown: Mapping[str, Any], volume_driver: str, definitions: Mapping[str, cfg.Opt], *, strict: bool
+) -> None:
+    """Options without a definition: known if the driver's source reads them, otherwise a mistake."""
+    read = read_by_source(volume_driver) if unknown else frozenset()
+    for key, value in unknown.items():
+        if key not in read and key not in ACCEPTED_UNREGISTERED:
+            message = f"unknown option {key} of backend {backend}{_nearest(key, definitions)}"
+            if strict:
+                raise UnknownOption(message)
+            LOG.warning(message)
+        elif not isinstance(value, str | int | float | bool | None):
+            raise ValueError(f"option {key} of backend {backend} must be text or a number, not {value!r}")
+        for group in (configuration.SHARED_CONF_GROUP, backend):
+            if key not in cfg.CONF._groups[group]._opts:
+                cfg.CONF.register_opt(cfg.Opt(key, type=_as_it_is), group=group)
+        cfg.CONF.set_override(key, value, backend)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+@cache
+def read_by_source(volume_driver: str) -> frozenset[str]:
+    """Names that the modules of a driver's class and bases read from ``self.configuration``, registered or not."""
+    names: set[str] = set()
+    for cls in driver_class(volume_driver).__mro__:
+        module = sys.modules[cls.__module__]
+        if cls.__module__.startswith(("cinder.volume.driver", "csi_plugin.")) and module.__file__:
+            names.update(_names_read(ast.parse(Path(module.__file__).read_text())))
+    return frozenset(names - set(dir(configuration.BackendGroupConfiguration)))
+
+
+def _names_read(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args:
+            function, name = node.func, node.args[-1] if len(node.args) == 1 else node.args[1]
+            reads = isinstance(function, ast.Attribute) and function.attr in ("safe_get", "get")
+            asks = isinstance(function, ast.Name) and function.id in ("getattr", "hasattr")
+            if (
+                (reads and _is_configuration(function.value))  # type: ignore[attr-defined]
+                or (asks and _is_configuration(node.args[0]))
+            ) and isinstance(name, ast.Constant):
+                yield str(name.value)
+        elif isinstance(node, ast.Attribute) and _is_configuration(node.value):
+            yield node.attr
+
+
+def _is_configuration(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "configuration"
+
+
+def _current_path(volume_driver: str) -> str:
+    """Drivers that moved are found under their old paths, as by Cinder's volume manager."""
+    path: str = manager.MAPPING.get(volume_driver, volume_driver)
+    return path
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -1,8 +1,8 @@
 """Cinder's runtime: everything process-wide that Cinder's drivers expect around them, in one module.
 
-Importing this module chooses real threads for OpenStack's service library and registers Cinder's versioned objects;
-``configure`` sets options, locks and privileges once per process. Nothing here touches the program's root logger, signal
-handlers or command line.
+Importing this module registers Cinder's versioned objects and gives threads to the drivers that name eventlet;
+``configure`` sets options, locks and privileges once per process. Nothing here touches the program's root logger,
+signal handlers or command line.
 """
 
 import logging
@@ -14,26 +14,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Before anything of Cinder: its default is eventlet, whose green threads deadlock under gRPC's real ones.
-from oslo_service import backend as service_backend
+import cinder.privsep
+import os_brick
+import os_brick.privileged
+import urllib3
+from cinder import context as cinder_context
+from cinder import coordination, objects
+from cinder import utils as cinder_utils
+from cinder.objects import base as objects_base
+from oslo_config import cfg
+from oslo_privsep import priv_context
+from oslo_versionedobjects import fields
 
-service_backend.init_backend(service_backend.BackendType.THREADING)
-# Commands that drivers start die with signal 6 now and then when gRPC's fork handlers run in the child.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+from csi_plugin.storage import eventlet_adaption
 
-import cinder.privsep  # noqa: E402
-import os_brick  # noqa: E402
-import os_brick.privileged  # noqa: E402
-import urllib3  # noqa: E402
-from cinder import context as cinder_context  # noqa: E402
-from cinder import coordination, objects  # noqa: E402
-from cinder import utils as cinder_utils  # noqa: E402
-from cinder.objects import base as objects_base  # noqa: E402
-from oslo_config import cfg  # noqa: E402
-from oslo_privsep import priv_context  # noqa: E402
-from oslo_versionedobjects import fields  # noqa: E402
-
-from csi_plugin.storage import eventlet_adaption  # noqa: E402
+if "grpc" not in sys.modules:
+    # Commands that drivers start die with signal 6 now and then when gRPC's fork handlers run in the child.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 objects.register_all()
 eventlet_adaption.install()
@@ -65,7 +62,7 @@ def configure(
     host: str | None,
     options: Mapping[str, Any],
 ) -> None:
-    """Prepare the process for drivers; see ``Backend.global_setup`` for the parameters. Runs once, later calls do nothing.
+    """Prepare the process for drivers; ``Backend.global_setup`` explains the parameters. Later calls do nothing.
 
     Raises ValueError for an ill-typed option (see ``options.set_global``).
     """
@@ -92,8 +89,9 @@ def configure(
 def _configure_options(host: str | None, locks_path: str | None, options: Mapping[str, Any]) -> None:
     from csi_plugin.storage import options as driver_options  # it imports Cinder's volume modules
 
-    # An empty list of arguments and files: the program's own command line is none of Cinder's business.
-    cfg.CONF([], project="cinder", default_config_files=[], default_config_dirs=[])
+    if cfg.CONF._args is None:  # else the program uses oslo.config itself and has parsed its own command line
+        # An empty list of arguments and files: the program's command line is none of Cinder's business.
+        cfg.CONF([], project="cinder", default_config_files=[], default_config_dirs=[])
     if "state_path" not in options:
         cfg.CONF.set_default("state_path", str(Path(tempfile.gettempdir()) / f"cinderbox-{os.getuid()}"))
     cfg.CONF.set_default("lock_path", locks_path or "$state_path/locks", "oslo_concurrency")
@@ -101,6 +99,11 @@ def _configure_options(host: str | None, locks_path: str | None, options: Mappin
     if host:
         cfg.CONF.set_override("host", host)
     driver_options.set_global(options)
+
+
+def host() -> str:
+    """The name under which this installation records its volumes (the part before the @ of a volume's host)."""
+    return str(cfg.CONF.host)
 
 
 def _locks_path() -> str:
@@ -123,7 +126,7 @@ def _silence_logs() -> None:
 
 
 def _configure_privileges(root_helper: str) -> None:
-    """Root runs privileged code in process; others through ``root_helper`` (sudo) with rootwrap and privsep's daemon."""
+    """Root runs privileged code in process; others through ``root_helper`` with rootwrap and privsep's daemon."""
     is_root = os.geteuid() == 0
     for context in (
         cinder.privsep.sys_admin_pctxt,

@@ -1,0 +1,529 @@
+"""Backend: one configured Cinder driver, and the library's set-up that all of them share."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from csi_plugin.persistence import registry
+from csi_plugin.persistence.base import PersistenceDriverBase, RecordStore
+from csi_plugin.persistence.record_persistence import RecordPersistence
+from csi_plugin.persistence.records import ConnectionRecord
+from csi_plugin.persistence.sealing import Sealer, SealingStore
+from csi_plugin.storage import cinder_database, driver_lifecycle, drivers_catalogue, options, runtime
+
+if TYPE_CHECKING:
+    from csi_plugin.storage.group import Group
+    from csi_plugin.storage.volume import Volume
+
+LOG = logging.getLogger(__name__)
+
+DEFAULT_CONCURRENCY = 32
+STATS_MAX_AGE = 60.0
+"""Seconds after which ``recent_stats`` asks the driver again; Cinder's backend_stats_polling_interval."""
+
+_NEW = threading.RLock()
+"""Held while a backend is made, so that two threads that ask for one name get one object."""
+
+_CAPABILITY_METHODS = {
+    "revert": "revert_to_snapshot",
+    "groups": "create_group_snapshot",
+    "retype": "retype",
+    "manage": "manage_existing",
+    "list_manageable": "get_manageable_volumes",
+    "migrate": "migrate_volume",
+}
+_CAPABILITY_STATS = {
+    "online_extend": ("online_extend_support", True),
+    "multiattach": ("multiattach", False),
+    "qos": ("QoS_support", False),
+    "groups": ("consistent_group_snapshot_enabled", False),
+    "thin": ("thin_provisioning_support", False),
+}
+"""Capability: its name in a driver's stats, and what a driver means that does not report it."""
+
+
+class Backend:
+    """A storage backend, as cinderlib documented it; everything that is not here is looked up in the driver.
+
+    Several live in one process, one per ``volume_backend_name``. Thread-safe.
+    """
+
+    backends: ClassVar[dict[str, "Backend"]] = {}
+    """The backends that are up, by name."""
+    global_initialization: ClassVar[bool] = False
+    persistence: ClassVar[Any]
+    """The persistence plugin that the user configured."""
+    store: ClassVar[RecordStore]
+    """The plugin as records, with secret fields in clear: what the library itself works on."""
+    fail_on_missing_backend: ClassVar[bool] = True
+    output_all_backend_info: ClassVar[bool] = False
+    non_uuid_ids: ClassVar[bool] = False
+    project_id: ClassVar[str | None] = None
+    user_id: ClassVar[str | None] = None
+    _sealing_keys: ClassVar[Sequence[bytes] | None] = None
+
+    def __new__(cls, volume_backend_name: str, **driver_cfg: Any) -> "Backend":
+        with _NEW:
+            existing = Backend.backends.get(volume_backend_name)
+            if existing is None:
+                return super().__new__(cls)
+            if driver_cfg != existing._original_driver_cfg:
+                raise ValueError(f"Backend named {volume_backend_name} already exists with a different configuration")
+            return existing
+
+    def __init__(
+        self,
+        volume_backend_name: str,
+        *,
+        topology: Sequence[Mapping[str, str]] = (),
+        max_concurrent_operations: int = DEFAULT_CONCURRENCY,
+        strict: bool = False,
+        **driver_cfg: Any,
+    ) -> None:
+        """Start a driver.
+
+        ``driver_cfg``: ``volume_driver`` (its class path) and the driver's options; ``topology``: CSI segments from
+        which the backend's volumes can be reached (everywhere when empty); ``max_concurrent_operations``: driver calls
+        that may run at once; ``strict``: an unknown option is an error instead of a warning.
+
+        The same name and arguments again give the same object. Raises ValueError for a name in use or not usable, for
+        an ill-typed option (and an unknown one when ``strict``), and whatever the driver's own start raises.
+        """
+        with _NEW:
+            if Backend.backends.get(volume_backend_name) is self:
+                return
+            if not Backend.global_initialization:
+                Backend.global_setup()
+        _check_name(volume_backend_name)
+        self.topology = [dict(segments) for segments in topology]
+        if max_concurrent_operations < 1:
+            raise ValueError("max_concurrent_operations must be at least 1")
+        self._slots = threading.BoundedSemaphore(max_concurrent_operations)
+        self._slots_held = threading.local()
+        self._original_driver_cfg = dict(driver_cfg)
+        if topology:
+            self._original_driver_cfg["topology"] = topology
+        if max_concurrent_operations != DEFAULT_CONCURRENCY:
+            self._original_driver_cfg["max_concurrent_operations"] = max_concurrent_operations
+        if strict:
+            self._original_driver_cfg["strict"] = strict
+        self._driver_cfg = {**driver_cfg, "volume_backend_name": volume_backend_name}
+        self._volumes: list[Volume] | None = None
+        self._volumes_lock = threading.RLock()
+        self._start(strict=strict)
+        with _NEW:
+            Backend.backends[volume_backend_name] = self
+
+    def _start(self, *, strict: bool) -> None:
+        self.host = f"{runtime.host()}@{self.id}"
+        self.driver = options.new_driver(self.id, self._driver_cfg, host=self.host, strict=strict)
+        driver_lifecycle.start(self.driver)
+        # Some drivers do not cache their stats, so they are kept here.
+        stats = {
+            name: value
+            for name, value in self.driver.capabilities.items()
+            if name not in ("properties", "vendor_prefix")
+        }
+        self._stats = self._with_pools(stats)
+        self._stats_read_at = time.monotonic()
+        self._stats_refresh = threading.Lock()
+        self._pool_names = tuple(pool["pool_name"] for pool in self._stats["pools"])
+        self._restore_volumes()
+
+    def _restore_volumes(self) -> None:
+        attached = {
+            connection.volume_id
+            for connection in self.store.find(ConnectionRecord)
+            if connection.attach_status == "attached"
+        }
+        driver_lifecycle.restore(self.driver, self.host, attached)
+
+    def close(self) -> None:
+        """Forget this backend: its name is free again. Its volumes and their records stay. Repeatable."""
+        with _NEW:
+            if Backend.backends.get(self.id) is self:
+                del Backend.backends[self.id]
+                options.forget(self.id)
+
+    # What it is.
+
+    @property
+    def id(self) -> str:
+        name: str = self._driver_cfg["volume_backend_name"]
+        return name
+
+    @property
+    def name(self) -> str:
+        return self.id
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration as dumps hold it: all of it only with ``output_all_backend_info``."""
+        return dict(self._driver_cfg) if self.output_all_backend_info else {"volume_backend_name": self.id}
+
+    @property
+    def configuration(self) -> Any:
+        """The driver's configuration object (cinder.volume.configuration)."""
+        return self.driver.configuration
+
+    @property
+    def pool_names(self) -> tuple[str, ...]:
+        return self._pool_names
+
+    def __repr__(self) -> str:
+        return f"<csi_plugin.Backend {self.id}>"
+
+    def __getattr__(self, name: str) -> Any:
+        if "driver" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.__dict__["driver"], name)
+
+    def supports(self, capability: str) -> bool:
+        """Whether the driver can: clone, snapshot, extend, online_extend, revert, groups, retype, multiattach, manage,
+        list_manageable, migrate, qos, thin. Decided from its methods and its last stats, without a call to the storage.
+        """
+        if capability not in {"clone", "extend", "snapshot", *_CAPABILITY_METHODS, *_CAPABILITY_STATS}:
+            raise ValueError(f"unknown capability {capability!r}")
+        if capability == "snapshot":
+            # The one family of drivers that has snapshots only when told so.
+            return self.configuration.safe_get("nfs_snapshot_support") is not False or not _is_nfs(self.driver)
+        method = _CAPABILITY_METHODS.get(capability)
+        if method is not None and not driver_lifecycle.implements(self.driver, method):
+            return False
+        if capability in _CAPABILITY_STATS:
+            return self._reports(*_CAPABILITY_STATS[capability])
+        return True
+
+    def _reports(self, name: str, default: bool) -> bool:
+        stats = self._stats
+        values = [pool.get(name, stats.get(name, default)) for pool in stats["pools"]] or [stats.get(name, default)]
+        return any(str(value).lower() in ("true", "<is> true", "1") for value in values)
+
+    # Stats.
+
+    def stats(self, refresh: bool = False) -> dict[str, Any]:
+        """The driver's stats, always with ``pools``. The last ones; ``refresh`` asks the driver and waits for it."""
+        if refresh:
+            with self._stats_refresh:
+                self._read_stats()
+        return self._stats
+
+    def recent_stats(self, max_age: float = STATS_MAX_AGE) -> dict[str, Any]:
+        """The last stats, at once; if older than ``max_age`` seconds, the driver is asked in the background."""
+        is_old = time.monotonic() - self._stats_read_at > max_age
+        if is_old and self._stats_refresh.acquire(blocking=False):
+            threading.Thread(target=self._refresh_stats, name=f"stats-{self.id}", daemon=True).start()
+        return self._stats
+
+    def _refresh_stats(self) -> None:
+        try:
+            self._read_stats()
+        except Exception:
+            # Drivers raise anything here; the last stats stay, and the next reader tries again.
+            LOG.warning("stats of backend %s cannot be read", self.id, exc_info=True)
+            self._stats_read_at = time.monotonic()
+        finally:
+            self._stats_refresh.release()
+
+    def _read_stats(self) -> None:
+        stats = self._with_pools(dict(self.driver.get_volume_stats(refresh=True)))
+        self._stats, self._stats_read_at = stats, time.monotonic()
+
+    def _with_pools(self, stats: dict[str, Any]) -> dict[str, Any]:
+        """Drivers that know no pools report one backend: that is its one pool, under the backend's name."""
+        if "pools" in stats:
+            return stats
+        of_backend = (
+            "driver_version",
+            "shared_targets",
+            "sparse_copy_volume",
+            "storage_protocol",
+            "vendor_name",
+            "volume_backend_name",
+        )
+        pool = {name: value for name, value in stats.items() if name not in of_backend}
+        return {**stats, "pools": [{**pool, "pool_name": self.id}]}
+
+    # Work.
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Hold one of the backend's ``max_concurrent_operations`` places; waits for one. Held around driver calls.
+
+        A thread that holds one may enter again without taking another.
+        """
+        depth = getattr(self._slots_held, "depth", 0)
+        if depth == 0:
+            self._slots.acquire()
+        self._slots_held.depth = depth + 1
+        try:
+            yield
+        finally:
+            self._slots_held.depth = depth
+            if depth == 0:
+                self._slots.release()
+
+    def validate_connector(self, connector_dict: dict[str, Any]) -> None:
+        """Raise when a connector lacks what this driver needs (cinder.exception.InvalidConnectorException)."""
+        self.driver.validate_connector(connector_dict)
+
+    def create_volume(
+        self, size: int, name: str = "", description: str = "", bootable: bool = False, **kwargs: Any
+    ) -> "Volume":
+        """Make a volume of ``size`` GiB; ``kwargs`` as for Volume: id, pool_name, extra_specs, qos_specs, intent..."""
+        from csi_plugin.storage.volume import Volume
+
+        volume = Volume(self, size=size, name=name, description=description, bootable=bootable, **kwargs)
+        volume.create()
+        return volume
+
+    def manage_existing(self, reference: Mapping[str, str] | str, *, name: str = "", **kwargs: Any) -> "Volume":
+        """Adopt a volume that the storage has already. ``reference``: as the driver names it, such as
+        ``{"source-name": ...}``; a str stands for that.
+
+        Raises what the driver raises (ManageExistingInvalidReference, ManageExistingAlreadyManaged...); nothing is
+        recorded then.
+        """
+        from csi_plugin.storage import adoption
+
+        wanted = {"source-name": reference} if isinstance(reference, str) else dict(reference)
+        return adoption.manage_existing(self, wanted, name=name, **kwargs)
+
+    def manageable_volumes(self) -> list[dict[str, Any]]:
+        """The volumes in the storage as the driver lists them: reference, size (GiB), safe_to_manage, reason_not_safe,
+        cinder_id, extra_info. Raises NotImplementedError for a driver that cannot list."""
+        from csi_plugin.storage import adoption
+
+        return adoption.manageable_volumes(self)
+
+    def create_group(
+        self,
+        name: str = "",
+        volumes: Sequence["Volume"] = (),
+        group_specs: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> "Group":
+        """Make a group of volumes of this backend; ``group_specs`` as of a Cinder group type."""
+        from csi_plugin.storage.group import Group
+
+        group = Group(self, name=name, volumes=volumes, group_specs=dict(group_specs or {}), **kwargs)
+        group.create()
+        return group
+
+    # Volumes, as cinderlib shows them.
+
+    @property
+    def volumes(self) -> "list[Volume]":
+        """The backend's volumes; read once, ``refresh`` reads them again."""
+        with self._volumes_lock:
+            if self._volumes is None:
+                self._volumes = self.volumes_filtered()
+            return self._volumes
+
+    def volumes_filtered(self, volume_id: str | None = None, volume_name: str | None = None) -> "list[Volume]":
+        found: list[Volume] = self.persistence.get_volumes(
+            backend_name=self.id, volume_id=volume_id, volume_name=volume_name
+        )
+        return found
+
+    def refresh(self) -> None:
+        """Read the volumes again if they have been read."""
+        with self._volumes_lock:
+            if self._volumes is not None:
+                self._volumes = self.volumes_filtered()
+
+    def _volume_created(self, volume: "Volume") -> None:
+        with self._volumes_lock:
+            if self._volumes is not None and all(known.id != volume.id for known in self._volumes):
+                self._volumes.append(volume)
+
+    def _volume_removed(self, volume: "Volume") -> None:
+        with self._volumes_lock:
+            if self._volumes is not None:
+                self._volumes = [known for known in self._volumes if known.id != volume.id]
+
+    # Serialisation.
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return self._serialized("json")
+
+    @property
+    def jsons(self) -> str:
+        return json.dumps(self.json)
+
+    @property
+    def dump(self) -> dict[str, Any]:
+        return self._serialized("dump")
+
+    @property
+    def dumps(self) -> str:
+        return json.dumps(self.dump)
+
+    def _serialized(self, form: str) -> dict[str, Any]:
+        volumes = [getattr(volume, form) for volume in self.volumes]
+        if self.output_all_backend_info:
+            # Once is enough for the whole configuration.
+            for volume in volumes:
+                volume["backend"] = {"volume_backend_name": self.id}
+        return {"class": "Backend", "backend": self.config, "volumes": volumes}
+
+    @classmethod
+    def load(cls, json_src: Mapping[str, Any], save: bool = False) -> "Backend | str":
+        """The backend of a dump, made when it is not there and the dump has its whole configuration. Its volumes are
+        the dump's; ``save`` stores them. Without backend or configuration: an error, or with
+        ``fail_on_missing_backend=False`` its name.
+        """
+        from csi_plugin.storage.volume import Volume
+
+        backend = cls.load_backend(json_src["backend"])
+        volumes = json_src.get("volumes")
+        if volumes:
+            loaded = [Volume.load(volume, save) for volume in volumes]
+            if isinstance(backend, Backend):
+                backend._volumes = loaded
+        return backend
+
+    @classmethod
+    def load_backend(cls, backend_data: Mapping[str, Any]) -> "Backend | str":
+        name: str = backend_data["volume_backend_name"]
+        if name in cls.backends:
+            return cls.backends[name]
+        if len(backend_data) > 1:
+            return cls(**backend_data)
+        if cls.fail_on_missing_backend:
+            raise LookupError(f"Backend {name} not present in system or json.")
+        return name
+
+    # What all backends share.
+
+    @classmethod
+    def global_setup(
+        cls,
+        file_locks_path: str | None = None,
+        root_helper: str = "sudo",
+        suppress_requests_ssl_warnings: bool = True,
+        disable_logs: bool = True,
+        non_uuid_ids: bool = False,
+        output_all_backend_info: bool = False,
+        project_id: str | None = None,
+        user_id: str | None = None,
+        persistence_config: Mapping[str, Any] | None = None,
+        fail_on_missing_backend: bool = True,
+        host: str | None = None,
+        sealing_keys: Sequence[bytes] | None = None,
+        **cinder_config_params: Any,
+    ) -> None:
+        """Set up the library, once and before the first Backend (which does it with defaults otherwise).
+
+        ``file_locks_path``: directory of lock files, shared by the processes that use the same storage (default:
+        ``locks`` in Cinder's ``state_path``); ``root_helper``: what runs commands as root when this process is not
+        root; ``disable_logs``: silence the loggers of Cinder and its libraries, and only those; ``non_uuid_ids``:
+        accept ids that are no UUIDs; ``output_all_backend_info``: dumps hold the backends' whole configuration;
+        ``project_id`` and ``user_id``: recorded as the owner of what is made; ``persistence_config``: where metadata is
+        kept (see ``set_persistence``); ``fail_on_missing_backend``: loading an object of an unknown backend is an
+        error; ``host``: the name under which volumes are recorded (default: this machine's); ``sealing_keys``: keys
+        that seal secret fields at rest (see csi_plugin.persistence.sealing; without any they are stored in clear);
+        every other argument: an option of Cinder's [DEFAULT] section, or ``group.option``.
+
+        Raises RuntimeError when it was done before, ValueError for an ill-typed option and InvalidPersistence.
+        """
+        with _NEW:
+            if Backend.global_initialization:
+                raise RuntimeError("Already setup")
+            Backend.fail_on_missing_backend = fail_on_missing_backend
+            Backend.output_all_backend_info = output_all_backend_info
+            Backend.non_uuid_ids = non_uuid_ids
+            Backend.project_id = project_id or runtime.DEFAULT_PROJECT_ID
+            Backend.user_id = user_id or runtime.DEFAULT_USER_ID
+            Backend._sealing_keys = sealing_keys
+            runtime.configure(
+                locks_path=file_locks_path,
+                root_helper=root_helper,
+                suppress_ssl_warnings=suppress_requests_ssl_warnings,
+                disable_logs=disable_logs,
+                non_uuid_ids=non_uuid_ids,
+                project_id=project_id,
+                user_id=user_id,
+                host=host,
+                options=cinder_config_params,
+            )
+            cls._use_persistence(persistence_config)
+            Backend.global_initialization = True
+
+    @classmethod
+    def set_persistence(cls, persistence_config: Mapping[str, Any] | None) -> None:
+        """Keep metadata elsewhere from now on. Nothing is copied: ``dump`` and ``load(..., save=True)`` do that.
+
+        ``persistence_config``: ``storage`` (a plugin's name, class or instance; memory by default) and its arguments.
+        Raises RuntimeError before the set-up, and InvalidPersistence; the plugin in use stays then.
+        """
+        with _NEW:
+            if not Backend.global_initialization:
+                raise RuntimeError("set_persistence can only be called after the library has been set up")
+            cls._use_persistence(persistence_config)
+            for backend in cls.backends.values():
+                with backend._volumes_lock:
+                    backend._volumes = None
+
+    @classmethod
+    def _use_persistence(cls, persistence_config: Mapping[str, Any] | None) -> None:
+        plugin = registry.load_plugin(persistence_config)
+        store = _as_store(plugin)
+        if Backend._sealing_keys:
+            store = SealingStore(store, Sealer(Backend._sealing_keys))
+        else:
+            _warn_of_clear_secrets(plugin)
+        Backend.persistence, Backend.store = plugin, store
+        if getattr(plugin, "db", None) is None:
+            cinder_database.use_store(store)
+        else:
+            cinder_database.use_cinder_layer()
+
+    @staticmethod
+    def list_supported_drivers(output_version: int = 1) -> dict[str, dict[str, Any]]:
+        """Cinder's volume drivers by class name; see ``drivers_catalogue.supported_drivers``."""
+        return drivers_catalogue.supported_drivers(output_version)
+
+
+def setup(*args: Any, **kwargs: Any) -> None:
+    """``Backend.global_setup`` under its short name."""
+    Backend.global_setup(*args, **kwargs)
+
+
+def _check_name(name: str) -> None:
+    """Cinder writes host@backend#pool, and the name becomes a section of its configuration."""
+    if not isinstance(name, str) or not name or any(character in "@#" or character.isspace() for character in name):
+        raise ValueError(f"volume_backend_name must be text without '@', '#' and white space, not {name!r}")
+
+
+def _as_store(plugin: RecordStore | PersistenceDriverBase) -> RecordStore:
+    from csi_plugin.storage import codec
+
+    if isinstance(plugin, RecordPersistence):
+        plugin.codec = codec
+    if isinstance(plugin, RecordStore):
+        return plugin
+    from csi_plugin.storage.object_plugin import ObjectPluginStore
+
+    return ObjectPluginStore(plugin, codec)
+
+
+_warned_of_clear_secrets = False
+
+
+def _warn_of_clear_secrets(plugin: Any) -> None:
+    global _warned_of_clear_secrets
+    from csi_plugin.persistence.memory import MemoryPersistence
+
+    if not _warned_of_clear_secrets and not isinstance(plugin, MemoryPersistence):
+        _warned_of_clear_secrets = True
+        LOG.warning("secrets of the storage (CHAP passwords, keyrings) are stored in clear: no sealing_keys were given")
+
+
+def _is_nfs(driver: Any) -> bool:
+    return any(cls.__name__ == "RemoteFSDriver" for cls in type(driver).__mro__)
