@@ -135,7 +135,7 @@ class ObjectPluginStore(RecordStore):
     def _hand_over(self, stored: Record) -> None:
         """Give the plugin the object of a record that was written."""
         if isinstance(stored, (*_OBJECT_KINDS, KeyValueRecord)):
-            getattr(self.plugin, f"set_{stored.KIND}")(self._codec.to_object(stored))
+            getattr(self.plugin, f"set_{stored.KIND}")(self._codec.to_object(_with_dict(stored)))
 
     def _record(self, kind: type[R], record_id: str, text: str | None) -> R | None:
         record = None if text is None else from_json(kind, json.loads(text))
@@ -193,7 +193,7 @@ class ObjectPluginStore(RecordStore):
             for kind in _OBJECT_KINDS:
                 for obj in getattr(self.plugin, f"get_{kind.KIND}s")():
                     if _key(kind.KIND, obj.id) not in known:
-                        self._create(replace(self._codec.to_record(obj), revision=1))
+                        self._create(replace(_without_dict(self._codec.to_record(obj)), revision=1))
             self._adopted = True
 
     def _lock(self, kind: str, record_id: str) -> threading.RLock:
@@ -206,6 +206,20 @@ class ObjectPluginStore(RecordStore):
 
 def _key(kind: str, record_id: str) -> str:
     return f"{RESERVED}{kind}/{record_id}"
+
+
+def _with_dict(record: Record) -> Record:
+    """The record as an object can hold it: a sealed connection_info is text, which Cinder's object does not take."""
+    if isinstance(record, ConnectionRecord) and isinstance(record.connection_info, str):
+        return replace(record, connection_info={"sealed": record.connection_info})
+    return record
+
+
+def _without_dict(record: Record) -> Record:
+    """Undoes _with_dict."""
+    if isinstance(record, ConnectionRecord) and set(record.connection_info or ()) == {"sealed"}:
+        return replace(record, connection_info=record.connection_info["sealed"])  # type: ignore[index]
+    return record
 
 
 def _is_reserved(key: str) -> bool:

@@ -148,7 +148,7 @@ def _identity(value: Any) -> Any:
 
 
 def _aware(value: datetime | None) -> datetime | None:
-    return None if value is None else value.replace(tzinfo=UTC)
+    return None if value is None else value.replace(tzinfo=UTC, microsecond=0)
 
 
 _RENAMED = {("volume", "name_id"): "_name_id", ("snapshot", "backend"): "progress"}

@@ -71,14 +71,13 @@ class DBPersistence(RecordPersistence):
         stored = _normalised(record)
         stored.revision = 1
         stored.created_at = stored.created_at or utc_now()
-        for last in (False, True):
-            try:
-                self._write(lambda connection: self._insert(connection, layout, stored))
-                return stored
-            except db_exception.DBDuplicateEntry as error:
-                if last or not self._purge(layout, record.id):
-                    raise RecordExists(f"{record.KIND} {record.id} exists") from error
-        raise AssertionError("unreachable")
+        try:
+            self._write(lambda connection: self._insert(connection, layout, stored))
+        except db_exception.DBDuplicateEntry as error:
+            # The id is taken, or was taken by a row that is marked as deleted.
+            if not self._write(lambda connection: self._revive(connection, layout, stored)):
+                raise RecordExists(f"{record.KIND} {record.id} exists") from error
+        return stored
 
     def update(self, record: R) -> R:
         layout = LAYOUTS[type(record)]
@@ -95,8 +94,8 @@ class DBPersistence(RecordPersistence):
         try:
             self._write(lambda connection: remove(connection, layout, record.id))
         except db_exception.DBReferenceError:
-            # Soft-deleted snapshots or attachments may still refer to the volume.
-            self._write(lambda connection: self._remove_deleted_dependants(connection, record.id))
+            # Rows that are marked as deleted may still refer to this one.
+            self._write(lambda connection: self._remove_deleted_dependants(connection, layout, record.id))
             self._write(lambda connection: remove(connection, layout, record.id))
 
     def get(self, kind: type[R], record_id: str) -> R | None:
@@ -157,9 +156,24 @@ class DBPersistence(RecordPersistence):
     def _insert(self, connection: sa.Connection, layout: Layout, record: Any) -> None:
         self._choose_type(connection, record)
         main, extra = self._column_values(layout, record)
-        if layout.soft_deletes:
-            main["deleted"] = False
         connection.execute(layout.table.insert(), main | {layout.id.name: record.id})
+        self._insert_rest(connection, layout, record, extra)
+
+    def _revive(self, connection: sa.Connection, layout: Layout, record: Any) -> bool:
+        """Create a record on the row that a soft delete left of its id; False when the id is taken."""
+        if connection.execute(sa.select(layout.id).where(*_is_there(layout, record.id))).first():
+            return False
+        self._remove_rest(connection, layout, record.id)
+        self._choose_type(connection, record)
+        main, extra = self._column_values(layout, record)
+        revived = layout.table.update().where(layout.id == record.id)
+        if connection.execute(revived.values(main)).rowcount == 0:
+            connection.execute(layout.table.insert(), main | {layout.id.name: record.id})
+        self._insert_rest(connection, layout, record, extra)
+        return True
+
+    def _insert_rest(self, connection: sa.Connection, layout: Layout, record: Any, extra: dict[str, Any]) -> None:
+        """Insert what belongs to a record outside its row in Cinder's table."""
         connection.execute(layout.extra.insert(), extra | {"id": record.id, "revision": record.revision})
         for dictionary in layout.dictionaries:
             if dictionary not in SPECIFICATIONS:
@@ -211,13 +225,17 @@ class DBPersistence(RecordPersistence):
                 specifications.write(connection, record, now=_naive(utc_now()))
 
     def _remove(self, connection: sa.Connection, layout: Layout, record_id: str) -> None:
+        self._remove_rest(connection, layout, record_id)
+        connection.execute(layout.table.delete().where(layout.id == record_id))
+
+    def _remove_rest(self, connection: sa.Connection, layout: Layout, record_id: str) -> None:
+        """Remove what belongs to a record outside its row in Cinder's table."""
         if layout.kind is VolumeRecord:
             specifications.delete(connection, record_id)
         for dictionary in layout.dictionaries:
             if dictionary not in SPECIFICATIONS:
                 connection.execute(dictionary.table.delete().where(dictionary.owner == record_id))
         connection.execute(layout.extra.delete().where(layout.extra.c.id == record_id))
-        connection.execute(layout.table.delete().where(layout.id == record_id))
 
     def _soft_delete(self, connection: sa.Connection, layout: Layout, record_id: str) -> None:
         now = _naive(utc_now())
@@ -235,25 +253,16 @@ class DBPersistence(RecordPersistence):
         connection.execute(layout.extra.delete().where(layout.extra.c.id == record_id))
         connection.execute(layout.table.update().where(*_is_there(layout, record_id)).values(values))
 
-    def _remove_deleted_dependants(self, connection: sa.Connection, volume_id: str) -> None:
-        for layout in LAYOUTS.values():
-            if "volume_id" in layout.table.c:
-                is_gone = sa.and_(layout.table.c.volume_id == volume_id, layout.table.c.deleted.is_(sa.true()))
-                for (record_id,) in connection.execute(sa.select(layout.id).where(is_gone)).all():
-                    self._remove(connection, layout, record_id)
-
-    def _purge(self, layout: Layout, record_id: str) -> bool:
-        """Remove what a soft delete left of an id; False when a record with it is there."""
-
-        def purge(connection: sa.Connection) -> bool:
-            if connection.execute(sa.select(layout.id).where(*_is_there(layout, record_id))).first():
-                return False
-            if layout.kind is VolumeRecord:
-                self._remove_deleted_dependants(connection, record_id)
-            self._remove(connection, layout, record_id)
-            return True
-
-        return self._write(purge)
+    def _remove_deleted_dependants(self, connection: sa.Connection, layout: Layout, record_id: str) -> None:
+        """Remove the rows that refer to a record and are marked as deleted."""
+        reference = f"{layout.kind.KIND}_id"
+        for other in LAYOUTS.values():
+            if other.soft_deletes and reference in other.table.c:
+                refers = other.table.c[reference] == record_id
+                gone = sa.select(other.id).where(refers, other.table.c.deleted.is_(sa.true()))
+                for (other_id,) in connection.execute(gone).all():
+                    self._remove_deleted_dependants(connection, other, other_id)
+                    self._remove(connection, other, other_id)
 
     def _choose_type(self, connection: sa.Connection, record: Any) -> None:
         """Set volume_type_id to the volume's own id where its specs need a type of their own."""
@@ -274,6 +283,8 @@ class DBPersistence(RecordPersistence):
         main, extra = layout.values(record)
         if "volume_type_id" in main:
             main["volume_type_id"] = main["volume_type_id"] or self._default_type_id
+        if layout.soft_deletes:
+            main |= {"deleted": False, "deleted_at": None}
         return main, extra
 
     def _equal(self, column: sa.Column[Any], value: str) -> Iterator[sa.ColumnElement[bool]]:
