@@ -1,0 +1,1 @@
+"""The CSI Controller and GroupController services, and the registry of nodes."""

@@ -1,0 +1,42 @@
+"""Records as CSI messages."""
+
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from csi_plugin.persistence.records import SnapshotRecord, VolumeRecord
+from csi_plugin.protocol import csi_pb2
+
+GIB = 1024**3
+
+
+def volume(record: VolumeRecord) -> csi_pb2.Volume:
+    """The volume as the first answer described it, with its present size."""
+    answer = csi_pb2.Volume(volume_id=record.id, capacity_bytes=record.size * GIB)
+    if record.intent is not None:
+        answer.volume_context.update(record.intent.context)
+        answer.accessible_topology.extend(csi_pb2.Topology(segments=segments) for segments in record.intent.topology)
+        source = record.intent.request.get("source") or {}
+        if "snapshot" in source:
+            answer.content_source.snapshot.snapshot_id = source["snapshot"]
+        elif "volume" in source:
+            answer.content_source.volume.volume_id = source["volume"]
+    return answer
+
+
+def snapshot(record: SnapshotRecord) -> csi_pb2.Snapshot:
+    return csi_pb2.Snapshot(
+        snapshot_id=record.id,
+        source_volume_id=record.volume_id,
+        size_bytes=record.volume_size * GIB,
+        creation_time=timestamp(record.created_at),
+        ready_to_use=record.status == "available",
+        group_snapshot_id=record.group_snapshot_id or "",
+    )
+
+
+def timestamp(moment: datetime | None) -> Timestamp:
+    """A stored moment; the epoch when none was stored."""
+    answer = Timestamp()
+    answer.FromDatetime((moment or datetime.fromtimestamp(0, UTC)).astimezone(UTC).replace(tzinfo=None))
+    return answer

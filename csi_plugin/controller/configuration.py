@@ -1,0 +1,34 @@
+"""What the controller needs to know that is neither a request nor a record."""
+
+from dataclasses import dataclass, field
+
+FEATURES = frozenset({"clone", "snapshot", "expand", "expand_online", "block_rwx"})
+"""Features that ``disabled_features`` may name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerConfiguration:
+    """Settings of the controller; see the settings page for where they come from.
+
+    Raises ValueError for a value that makes no sense.
+    """
+
+    driver_name: str = "csi.cinderbox.io"
+    cluster_name: str = ""
+    """Named in descriptions and metadata on the array, so that its admin can tell whose a volume is."""
+    undo_window_seconds: float = 15 * 60
+    """How long after an interrupted try its object may be removed without a person's word."""
+    recovery_interval_seconds: float = 60
+    """Pause between two looks at leftovers and waiting deletions."""
+    node_lifetime_seconds: float = 10 * 60
+    """A registered node that has no volume counts as alive this long after it last registered."""
+    disabled_features: frozenset[str] = field(default_factory=frozenset)
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(self.disabled_features - FEATURES):
+            raise ValueError(
+                f"disabled_features has unknown {', '.join(unknown)}; allowed are {', '.join(sorted(FEATURES))}"
+            )
+        for name in ("undo_window_seconds", "recovery_interval_seconds", "node_lifetime_seconds"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")

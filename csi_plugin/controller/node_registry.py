@@ -1,0 +1,113 @@
+"""The registry of nodes: who they are on the storage network, and the key that their connections are sealed to."""
+
+import base64
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from csi_plugin.controller import publishing, state
+from csi_plugin.controller.core import Core
+from csi_plugin.persistence.base import RecordExists, RecordNotFound, RevisionConflict
+from csi_plugin.persistence.records import JSON, ConnectionRecord, NodeRecord
+from csi_plugin.protocol import node_registry_pb2, node_registry_pb2_grpc, request_rules
+from csi_plugin.protocol.errors import aborted, failed_precondition, invalid_argument, not_found
+
+_KEY_BYTES = 32
+_CONNECTOR_LIMIT = 64 * 1024
+"""Bytes; a node with a hundred Fibre Channel ports stays far below."""
+_WRITE_TRIES = 5
+
+
+class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
+    """Serves ``cinderbox.v1.NodeRegistry``; in mode ``all`` the server calls register() and connection() directly."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def RegisterNode(
+        self, request: node_registry_pb2.RegisterNodeRequest, context: Any
+    ) -> node_registry_pb2.RegisterNodeResponse:
+        try:
+            connector = json.loads(request.connector_json) if len(request.connector_json) <= _CONNECTOR_LIMIT else None
+        except (ValueError, RecursionError):
+            connector = None
+        if not isinstance(connector, dict):
+            raise invalid_argument(f"connector_json must be a JSON object of at most {_CONNECTOR_LIMIT} bytes")
+        self.register(
+            request.node_id, connector=connector, public_key=request.public_key, topology=dict(request.topology)
+        )
+        return node_registry_pb2.RegisterNodeResponse()
+
+    def GetConnection(
+        self, request: node_registry_pb2.GetConnectionRequest, context: Any
+    ) -> node_registry_pb2.GetConnectionResponse:
+        return node_registry_pb2.GetConnectionResponse(
+            sealed_connection=self.connection(request.node_id, request.volume_id)
+        )
+
+    def register(
+        self, node_id: str, *, connector: Mapping[str, Any], public_key: bytes, topology: Mapping[str, str]
+    ) -> None:
+        """Store or replace what the controller knows of a node.
+
+        ``connector`` is os-brick's; ``public_key`` raw X25519. Raises INVALID_ARGUMENT, FAILED_PRECONDITION when
+        another live node has one of its initiator names, and ABORTED after lost races.
+        """
+        if not node_id or len(node_id.encode()) > request_rules.NODE_ID_LIMIT or not state.possible_id(node_id):
+            raise invalid_argument(f"node_id must have 1 to {request_rules.NODE_ID_LIMIT} printable bytes")
+        if len(public_key) != _KEY_BYTES:
+            raise invalid_argument(f"public_key must be a raw X25519 key of {_KEY_BYTES} bytes, not {len(public_key)}")
+        self._check_initiators(node_id, connector)
+        key = base64.b64encode(public_key).decode()
+        for _ in range(_WRITE_TRIES):
+            record = self._core.store.get(NodeRecord, node_id) or NodeRecord(id=node_id)
+            record.connector, record.public_key, record.topology = dict(connector), key, dict(topology)
+            try:
+                self._core.store.update(record) if record.revision else self._core.store.create(record)
+            except (RecordExists, RecordNotFound, RevisionConflict):
+                continue  # the node registers from two places at once: the last one counts
+            return
+        raise aborted(f"node_id: node {node_id} is being registered by others")
+
+    def connection(self, node_id: str, volume_id: str) -> bytes:
+        """Connection information of a published volume, sealed to the node's present key. Raises NOT_FOUND."""
+        store = self._core.store
+        node = store.get(NodeRecord, node_id) if state.possible_id(node_id) else None
+        if node is None:
+            raise not_found(f"node_id: no node of the name {node_id!r} has registered")
+        volume = state.existing_volume(store, volume_id)
+        for record in state.connections_of(store, volume_id, node_id):
+            if record.attach_status == "attached":
+                return publishing.sealed_connection(volume, record, node)
+        raise not_found(f"volume_id: volume {volume_id} is not published to node {node_id}")
+
+    def _check_initiators(self, node_id: str, connector: Mapping[str, Any]) -> None:
+        mine = initiators(connector)
+        if not mine:
+            return
+        for other in self._core.store.find(NodeRecord):
+            shared = mine & initiators(other.connector)
+            if other.id != node_id and shared and self._is_alive(other):
+                raise failed_precondition(
+                    f"connector_json: node {other.id} has {', '.join(sorted(shared))} too. Machines with the same "
+                    "initiator name (cloned disks, often) corrupt each other's data: give this one its own"
+                )
+
+    def _is_alive(self, node: NodeRecord) -> bool:
+        if self._core.store.find(ConnectionRecord, node_id=node.id, limit=1):
+            return True
+        seen = node.updated_at or node.created_at
+        lifetime = timedelta(seconds=self._core.configuration.node_lifetime_seconds)
+        return seen is not None and datetime.now(UTC) - seen < lifetime
+
+
+def initiators(connector: JSON | Mapping[str, Any]) -> set[str]:
+    """The names by which arrays know a node: iSCSI and NVMe qualified names, Fibre Channel ports; lower case."""
+    names: set[str] = set()
+    for key in ("initiator", "nqn", "wwpns"):
+        value = connector.get(key)
+        for name in value if isinstance(value, list) else [value]:
+            if isinstance(name, str) and name:
+                names.add(name.lower())
+    return names

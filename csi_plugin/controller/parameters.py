@@ -1,0 +1,145 @@
+"""StorageClass and VolumeAttributesClass parameters, as what they mean to Cinder."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from csi_plugin.controller.labels import PREFIX as CO_PREFIX
+from csi_plugin.protocol.errors import invalid_argument
+
+BACKEND = "backend"
+POOL = "pool_name"
+MKFS_OPTIONS = "mkfs_options"
+ENCRYPTION = "encryption"
+ENCRYPTION_CIPHER = "encryption_cipher"
+ENCRYPTION_KEY_SIZE = "encryption_key_size"
+
+PLAIN = (BACKEND, POOL, MKFS_OPTIONS, ENCRYPTION, ENCRYPTION_CIPHER, ENCRYPTION_KEY_SIZE)
+EXTRA_SPEC_PREFIXES = ("extra_specs.", "xtra_")
+QOS_PREFIXES = ("qos.", "qos_")
+"""The second of each is ember-csi's."""
+
+ENCRYPTION_PROVIDERS = ("luks", "luks2")
+ENCRYPTION_KEY_SIZES = ("128", "192", "256", "512")
+_VALUE_LIMIT = 255
+"""Characters that Cinder's schema has for the key and for the value of a spec."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeParameters:
+    """Parameters of a new volume. Empty texts and dicts mean "not given"."""
+
+    backend: str = ""
+    pool: str = ""
+    extra_specs: dict[str, str] = field(default_factory=dict)
+    qos_specs: dict[str, str] = field(default_factory=dict)
+    mkfs_options: str = ""
+    encryption: dict[str, str] = field(default_factory=dict)
+    """provider (luks, luks2), and cipher and key_size where given."""
+
+
+def volume_parameters(parameters: Mapping[str, str], mutable_parameters: Mapping[str, str]) -> VolumeParameters:
+    """Parse CreateVolumeRequest.parameters and .mutable_parameters; the latter win where both name a spec.
+
+    Keys that the sidecars add (``csi.storage.k8s.io/``) are left to ``labels``. Raises INVALID_ARGUMENT that names
+    the parameter, what is allowed and the nearest allowed name.
+    """
+    plain: dict[str, str] = {}
+    extra_specs: dict[str, str] = {}
+    qos_specs: dict[str, str] = {}
+    for key, value in parameters.items():
+        if key.startswith(CO_PREFIX):
+            continue
+        if key in PLAIN:
+            plain[key] = value
+        elif not _add_spec(key, value, extra_specs, qos_specs, parameter="parameters"):
+            raise _unknown("parameters", key, PLAIN)
+    for key, value in _mutable(mutable_parameters).items():
+        if not _add_spec(key, value, extra_specs, qos_specs, parameter="mutable_parameters"):
+            raise _unknown("mutable_parameters", key, ())
+    return VolumeParameters(
+        backend=plain.get(BACKEND, ""),
+        pool=plain.get(POOL, ""),
+        extra_specs=extra_specs,
+        qos_specs=qos_specs,
+        mkfs_options=plain.get(MKFS_OPTIONS, ""),
+        encryption=_encryption(plain),
+    )
+
+
+def changed_specs(mutable_parameters: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """(extra specs, QoS specs) that a VolumeAttributesClass sets. Raises INVALID_ARGUMENT as above."""
+    parsed = volume_parameters({}, mutable_parameters)
+    return parsed.extra_specs, parsed.qos_specs
+
+
+def snapshot_parameters(parameters: Mapping[str, str]) -> None:
+    """Refuse parameters of a snapshot class: there are none but those that the sidecars add."""
+    for key in parameters:
+        if not key.startswith(CO_PREFIX):
+            raise invalid_argument(f"parameters: {key!r} is unknown; snapshots take no parameters")
+
+
+def _mutable(mutable_parameters: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in mutable_parameters.items() if not key.startswith(CO_PREFIX)}
+
+
+def _add_spec(key: str, value: str, extra_specs: dict[str, str], qos_specs: dict[str, str], *, parameter: str) -> bool:
+    """Put a spec where it belongs; False when the key names none."""
+    name, specs = _spec(key, extra_specs, qos_specs)
+    if specs is None:
+        return False
+    for text, what in ((name, "name"), (value, "value")):
+        if not 0 < len(text) <= _VALUE_LIMIT or not text.isprintable():
+            raise invalid_argument(
+                f"{parameter}[{key!r}]: the {what} of a spec must have 1 to {_VALUE_LIMIT} printable characters"
+            )
+    if specs.get(name, value) != value and parameter == "parameters":
+        raise invalid_argument(f"{parameter}[{key!r}]: {name!r} is given twice with different values")
+    specs[name] = value
+    return True
+
+
+def _spec(key: str, extra_specs: dict[str, str], qos_specs: dict[str, str]) -> tuple[str, dict[str, str] | None]:
+    for prefixes, specs in ((EXTRA_SPEC_PREFIXES, extra_specs), (QOS_PREFIXES, qos_specs)):
+        for prefix in prefixes:
+            if key.startswith(prefix):
+                return key.removeprefix(prefix), specs
+    if ":" in key:  # Cinder's scoped extra specs, such as hpe3par:provisioning
+        return key, extra_specs
+    return key, None
+
+
+def _encryption(plain: Mapping[str, str]) -> dict[str, str]:
+    provider = plain.get(ENCRYPTION, "")
+    cipher = plain.get(ENCRYPTION_CIPHER, "")
+    key_size = plain.get(ENCRYPTION_KEY_SIZE, "")
+    if not provider:
+        if cipher or key_size:
+            given = ENCRYPTION_CIPHER if cipher else ENCRYPTION_KEY_SIZE
+            raise invalid_argument(f"parameters: {given} needs {ENCRYPTION} to be one of {_list(ENCRYPTION_PROVIDERS)}")
+        return {}
+    if provider not in ENCRYPTION_PROVIDERS:
+        raise invalid_argument(
+            f"parameters: {ENCRYPTION} must be one of {_list(ENCRYPTION_PROVIDERS)}, not {provider!r}"
+        )
+    if key_size and key_size not in ENCRYPTION_KEY_SIZES:
+        raise invalid_argument(
+            f"parameters: {ENCRYPTION_KEY_SIZE} must be one of {_list(ENCRYPTION_KEY_SIZES)}, not {key_size!r}"
+        )
+    if cipher and not all(character.isalnum() or character in "-_:." for character in cipher):
+        raise invalid_argument(f"parameters: {ENCRYPTION_CIPHER} must be a dm-crypt cipher such as aes-xts-plain64")
+    given_values = {"provider": provider, "cipher": cipher, "key_size": key_size}
+    return {name: value for name, value in given_values.items() if value}
+
+
+def _unknown(parameter: str, key: str, names: tuple[str, ...]) -> Exception:
+    forms = [*names, *(f"{prefix}<name>" for prefix in (*EXTRA_SPEC_PREFIXES, *QOS_PREFIXES)), "<scope>:<name>"]
+    candidates = [*names, *EXTRA_SPEC_PREFIXES, *QOS_PREFIXES]
+    nearest = difflib.get_close_matches(key, candidates, n=1)
+    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    return invalid_argument(f"{parameter}: {key!r} is unknown; allowed are {_list(forms)}{hint}")
+
+
+def _list(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,236 @@
+"""What a crash, a failed try or an old backup of the metadata left behind.
+
+Deletions that began are finished, connections that were being made or ended are brought to their end, and volumes
+whose deletion waits are deleted when their last dependant is gone. Creations are another matter: what an interrupted
+try made is never trusted, and removed only when the storage shows it by its Cinder name, the try ended within the undo
+window, and nothing refers to it or uses it. Everything else is held, with a condition that tells a person why.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from csi_plugin.controller import library, state, undo
+from csi_plugin.controller.core import Core
+from csi_plugin.controller.error_table import cause
+from csi_plugin.controller.state import Tried
+from csi_plugin.persistence.base import PersistenceError, RecordStore
+from csi_plugin.persistence.records import (
+    ConnectionRecord,
+    GroupSnapshotRecord,
+    Phase,
+    Record,
+    SnapshotRecord,
+    VolumeRecord,
+)
+from csi_plugin.protocol.errors import RpcError
+
+LOG = logging.getLogger(__name__)
+
+TRIED: tuple[type[VolumeRecord | SnapshotRecord | GroupSnapshotRecord], ...] = (
+    VolumeRecord,
+    SnapshotRecord,
+    GroupSnapshotRecord,
+)
+RESOURCES: dict[type[Record], str] = {
+    VolumeRecord: "volume",
+    SnapshotRecord: "snapshot",
+    GroupSnapshotRecord: "group-snapshot",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftover:
+    """A try that a person may have to decide about."""
+
+    kind: str
+    """volume, snapshot or group_snapshot."""
+    id: str
+    name: str
+    """What the CO called it."""
+    backend: str
+    phase: str
+    """creating (interrupted, no repeat came), leftover, or deferred (a deletion that waits)."""
+    ended_at: datetime | None
+    condition: str
+
+
+def leftovers(store: RecordStore) -> list[Leftover]:
+    """Interrupted and failed tries and waiting deletions, for people. Reads all records; no driver is called.
+
+    Creations that run right now are among those of phase ``creating``.
+    """
+    return [
+        Leftover(
+            kind=record.KIND,
+            id=record.id,
+            name=record.intent.name,
+            backend=record.backend,
+            phase=record.intent.phase.value,
+            ended_at=record.intent.ended_at,
+            condition=record.intent.condition,
+        )
+        for kind in TRIED
+        for record in state.each(store, kind)
+        if record.intent is not None and record.intent.phase in (Phase.CREATING, Phase.LEFTOVER, Phase.DEFERRED)
+    ]
+
+
+class Recovery:
+    """Runs in a thread of its own beside the RPCs, and takes the same in-flight marks as they do."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._replayed: set[str] = set()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin; each backend is recovered as soon as it is ready. Repeating it does nothing."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="recovery", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Start no further step. A step that runs is not waited for."""
+        self._stopped.set()
+        self._core.pending.added.set()
+
+    def run_once(self) -> None:
+        """Recover backends that have become ready, then look at everything that is pending."""
+        for backend in self._core.backends.ready():
+            if backend.name not in self._replayed:
+                self._replay(backend.name)
+                self._replayed.add(backend.name)
+        for kind, record_id in self._core.pending.items():
+            if self._stopped.is_set():
+                return
+            with self._logged(f"{kind.KIND} {record_id}"):
+                self._look_at(kind, record_id)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            with self._logged("recovery"):
+                self.run_once()
+            self._core.pending.added.wait(self._core.configuration.recovery_interval_seconds if self._replayed else 1)
+            self._core.pending.added.clear()
+
+    @contextmanager
+    def _logged(self, what: str) -> Iterator[None]:
+        """One object's trouble must not stop the others, and storage that fails now may work at the next look."""
+        try:
+            yield
+        except RpcError as error:
+            LOG.info("%s: not now: %s", what, error.message)
+        except PersistenceError as error:
+            LOG.warning("%s: %s", what, error)
+        except Exception as error:  # a driver can raise anything
+            LOG.warning("%s: %s", what, cause(error), exc_info=True)
+
+    def _replay(self, backend_name: str) -> None:
+        """After the start of a backend: finish what its records say was under way, and note what is pending."""
+        store = self._core.store
+        ours: set[str] = set()
+        for kind in TRIED:
+            for record in state.each(store, kind):
+                if record.backend == backend_name:
+                    ours.add(record.id)
+                    with self._logged(f"{kind.KIND} {record.id}"):
+                        self._begin(record)
+        for connection in store.find(ConnectionRecord):
+            if connection.volume_id in ours and connection.attach_status != "attached":
+                with self._logged(f"connection of volume {connection.volume_id} to {connection.node_id}"):
+                    self._finish_connection(connection, backend_name)
+
+    def _begin(self, record: Tried) -> None:
+        match record.intent.phase if record.intent else None:
+            case Phase.CREATING | Phase.LEFTOVER | Phase.DEFERRED:
+                self._core.pending.add(type(record), record.id)
+            case Phase.DELETING:
+                self._finish_deletion(record)
+
+    def _finish_deletion(self, record: Tried) -> None:
+        with self._core.inflight.hold(f"{RESOURCES[type(record)]}/{record.id}"):
+            current = self._core.store.get(type(record), record.id)
+            if current is None or state.intent_of(current).phase is not Phase.DELETING:
+                return
+            LOG.info("finishing the deletion of %s %s", record.KIND, record.id)
+            match current:
+                case VolumeRecord():
+                    library.volume(self._core, current).delete(deferred=True)
+                    self._core.pending.add(VolumeRecord, current.id)
+                case SnapshotRecord():
+                    library.snapshot(self._core, current).delete()
+                    self._core.pending.add(VolumeRecord, current.volume_id)
+                case GroupSnapshotRecord():
+                    library.group_snapshot(self._core, current).delete()
+
+    def _finish_connection(self, record: ConnectionRecord, backend_name: str) -> None:
+        with self._core.inflight.hold(f"volume/{record.volume_id}"):
+            current = self._core.store.get(ConnectionRecord, record.id)
+            if current is None or current.attach_status == "attached":
+                return
+            LOG.info("replaying connection %s (%s)", record.id, current.attach_status)
+            if current.attach_status == "detaching":
+                library.connection(self._core, current, backend_name=backend_name).disconnect()
+                return
+            volume = self._core.store.get(VolumeRecord, current.volume_id)
+            if volume is not None:
+                library.volume(self._core, volume).connect(
+                    dict(current.connector or {}),
+                    id=current.id,
+                    node_id=current.node_id,
+                    attach_mode=current.attach_mode,
+                )
+
+    def _look_at(self, kind: type[Record], record_id: str) -> None:
+        record: Any = self._core.store.get(kind, record_id)
+        if record is None or record.intent is None:
+            self._core.pending.discard(kind, record_id)
+            return
+        match record.intent.phase:
+            case Phase.CREATING:
+                self._note_interrupted(record)
+            case Phase.LEFTOVER:
+                self._undo(record)
+            case Phase.DEFERRED:
+                self._delete_deferred(record)
+            case _:
+                self._core.pending.discard(kind, record_id)
+
+    def _note_interrupted(self, record: Tried) -> None:
+        """Tell people about a try that no repeat came for. It keeps its name, and is not touched: its object may be
+        what a volume of the CO really is, if this record came out of a backup."""
+        intent = state.intent_of(record)
+        with self._core.inflight.hold(f"{RESOURCES[type(record)]}-name/{intent.name}"):
+            if self._window_is_over(record.updated_at or record.created_at) and not intent.condition:
+                intent.condition = "its creation was interrupted and not asked for again; a person has to decide"
+                self._core.store.update(record)
+                LOG.warning("%s %s (%s): %s", record.KIND, record.id, intent.name, intent.condition)
+                self._core.pending.discard(type(record), record.id)
+
+    def _undo(self, record: Tried) -> None:
+        resource = f"{RESOURCES[type(record)]}/{record.id}"
+        with self._core.inflight.hold(resource), self._core.sources.changing(resource):
+            current = self._core.store.get(type(record), record.id)
+            if current is None or state.intent_of(current).phase is not Phase.LEFTOVER:
+                return
+            outcome = undo.undo(
+                self._core, current, window_is_over=self._window_is_over(state.intent_of(current).ended_at)
+            )
+            if outcome.done:
+                self._core.pending.discard(type(record), record.id)
+
+    def _delete_deferred(self, record: VolumeRecord) -> None:
+        with self._core.inflight.hold(f"volume/{record.id}"):
+            current = self._core.store.get(VolumeRecord, record.id)
+            if current is not None and state.intent_of(current).phase is Phase.DEFERRED:
+                library.volume(self._core, current).finish_deferred()
+
+    def _window_is_over(self, ended_at: datetime | None) -> bool:
+        window = timedelta(seconds=self._core.configuration.undo_window_seconds)
+        return ended_at is None or datetime.now(UTC) - ended_at > window

@@ -1,0 +1,171 @@
+"""Removing what a failed or interrupted try left in the storage, or holding it for a person."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from csi_plugin.controller import library, state
+from csi_plugin.controller.core import Core
+from csi_plugin.controller.error_table import cause
+from csi_plugin.controller.state import Tried
+from csi_plugin.persistence.records import (
+    ConnectionRecord,
+    GroupSnapshotRecord,
+    Phase,
+    SnapshotRecord,
+    VolumeRecord,
+)
+
+LOG = logging.getLogger(__name__)
+
+_EVERYTHING = 1_000_000
+"""Drivers page their lists themselves and want a limit."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a leftover; when not ``done`` it is worth looking again later."""
+
+    done: bool
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the storage lists under a leftover's Cinder names."""
+
+    unsafe: str = ""
+    """Why it must not be touched; empty when nothing speaks against it."""
+
+
+def undo(core: Core, record: Tried, *, window_is_over: bool) -> Outcome:
+    """Remove a leftover's object and record if that is safe; otherwise hold it. The caller has marked it busy.
+
+    A try that failed in this process (status ``error``) has ended for sure and its id was never given to anyone; one
+    that a crash cut off may still be running in the array, or have been handed out if its record is an old backup's.
+    """
+    if reason := _referred_to(core, record):
+        return _hold(core, record, f"held: {reason}")
+    failed_here = record.status == "error"
+    try:
+        shown = _shown(core, record)
+    except NotImplementedError:
+        if failed_here and not window_is_over:
+            return _remove(core, record)  # as Cinder deletes a volume that failed to be created
+        return _hold(core, record, "held: this driver cannot list what the storage has, so nobody knows what was made")
+    if not shown:
+        if not failed_here and not window_is_over:
+            return Outcome(done=False)  # it may still appear
+        LOG.info("%s %s left nothing", record.KIND, record.id)
+        return _forget(core, record)
+    if window_is_over:
+        return _hold(core, record, "held: the try ended before the undo window, so the object may be in use")
+    if unsafe := next((entry.unsafe for entry in shown if entry.unsafe), ""):
+        return _hold(core, record, f"held: {unsafe}", done=False)
+    return _remove_and_verify(core, record)
+
+
+def _referred_to(core: Core, record: Tried) -> str:
+    """What refers to the object; empty when nothing does."""
+    store = core.store
+    match record:
+        case VolumeRecord():
+            if store.find(ConnectionRecord, volume_id=record.id, limit=1):
+                return "it has a connection"
+            if store.find(SnapshotRecord, volume_id=record.id, limit=1):
+                return "it has a snapshot"
+            if store.find(VolumeRecord, source_volid=record.id, limit=1):
+                return "a volume was cloned from it"
+        case SnapshotRecord():
+            if store.find(VolumeRecord, snapshot_id=record.id, limit=1):
+                return "a volume was made from it"
+        case GroupSnapshotRecord():
+            for member in _members(core, record):
+                if store.find(VolumeRecord, snapshot_id=member.id, limit=1):
+                    return f"a volume was made from its snapshot {member.id}"
+    return ""
+
+
+def _shown(core: Core, record: Tried) -> list[Shown]:
+    """What the storage lists under the record's names. Raises NotImplementedError for a driver that cannot list."""
+    if isinstance(record, VolumeRecord):
+        names = {library.volume(core, record).name_in_storage: record.id}
+        entries = _listed(core, record.backend, "get_manageable_volumes")
+    else:
+        members = [record] if isinstance(record, SnapshotRecord) else _members(core, record)
+        names = {library.snapshot(core, member).name_in_storage: member.id for member in members}
+        entries = _listed(core, record.backend, "get_manageable_snapshots")
+    return [_entry(entry) for entry in entries if (entry.get("reference") or {}).get("source-name") in names]
+
+
+def _listed(core: Core, backend_name: str, method: str) -> list[dict[str, Any]]:
+    """Everything in the storage. The driver is told of no known objects, so that it looks at each one's state."""
+    from csi_plugin.storage import driver_lifecycle
+
+    backend = library.backend(core, backend_name)
+    if not driver_lifecycle.implements(backend.driver, method):
+        raise NotImplementedError(method)
+    with backend.slot():
+        return list(getattr(backend.driver, method)([], None, _EVERYTHING, 0, ["size"], ["asc"]))
+
+
+def _entry(entry: dict[str, Any]) -> Shown:
+    if entry.get("safe_to_manage"):
+        return Shown()
+    return Shown(unsafe=str(entry.get("reason_not_safe") or "the storage says that it is not safe to touch"))
+
+
+def _remove_and_verify(core: Core, record: Tried) -> Outcome:
+    """Delete through the driver, then look again: many drivers "delete" silently what they were given no id for."""
+    _delete(core, record)
+    if not _shown(core, record):
+        LOG.info("removed what the interrupted try of %s %s left", record.KIND, record.id)
+        return Outcome(done=True)
+    record.revision = 0
+    state.intent_of(record).condition = "held: the driver's delete did not remove it"
+    core.store.create(record)
+    return Outcome(done=True)
+
+
+def _remove(core: Core, record: Tried) -> Outcome:
+    _delete(core, record)
+    LOG.info("deleted the failed try %s %s without proof, as its driver cannot list", record.KIND, record.id)
+    return Outcome(done=True)
+
+
+def _delete(core: Core, record: Tried) -> None:
+    try:
+        match record:
+            case VolumeRecord():
+                library.volume(core, record).delete()
+            case SnapshotRecord():
+                library.snapshot(core, record).delete()
+            case GroupSnapshotRecord():
+                library.group_snapshot(core, record).delete()
+    except Exception as error:  # a driver can raise anything; the object stays a leftover
+        if current := core.store.get(type(record), record.id):
+            intent = state.intent_of(current)
+            intent.phase, intent.condition = Phase.LEFTOVER, f"held: {cause(error)}"
+            current.status = record.status
+            core.store.update(current)
+        raise
+
+
+def _forget(core: Core, record: Tried) -> Outcome:
+    if isinstance(record, GroupSnapshotRecord):
+        for member in _members(core, record):
+            core.store.delete(member)
+    core.store.delete(record)
+    return Outcome(done=True)
+
+
+def _hold(core: Core, record: Tried, condition: str, *, done: bool = True) -> Outcome:
+    intent = state.intent_of(record)
+    if intent.condition != condition:
+        intent.condition = condition
+        core.store.update(record)
+        LOG.warning("leftover %s %s (%s) is %s", record.KIND, record.id, intent.name, condition)
+    return Outcome(done=done)
+
+
+def _members(core: Core, record: GroupSnapshotRecord) -> list[SnapshotRecord]:
+    return core.store.find(SnapshotRecord, group_snapshot_id=record.id)
