@@ -1,0 +1,179 @@
+"""Records to Cinder's versioned objects and the library's objects, and back.
+
+A versioned object made from a record has its plain fields set and its relations (snapshots, attachments, group) left out:
+Cinder loads those on access.
+"""
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from cinder import objects
+from oslo_versionedobjects.fields import ObjectField
+
+from csi_plugin.persistence.records import (
+    ConnectionRecord,
+    GroupRecord,
+    GroupSnapshotRecord,
+    KeyValueRecord,
+    Record,
+    SnapshotRecord,
+    VolumeRecord,
+)
+from csi_plugin.storage.runtime import CONTEXT
+
+if TYPE_CHECKING:
+    from csi_plugin.storage.resource import Resource
+
+# Fields of records that versioned objects do not have under that name.
+_OWN = {"revision", "intent", "extra_specs", "qos_specs", "node_id", "backend", "group_specs"}
+_RENAMED = {"name_id": "_name_id"}
+
+
+def to_object(record: Record) -> Any:
+    """The library's object for a record: Volume, Snapshot, Connection, KeyValue, Group or GroupSnapshot."""
+    from csi_plugin.storage.connection import Connection
+    from csi_plugin.storage.group import Group, GroupSnapshot
+    from csi_plugin.storage.key_value import KeyValue
+    from csi_plugin.storage.snapshot import Snapshot
+    from csi_plugin.storage.volume import Volume
+
+    match record:
+        case KeyValueRecord():
+            key_value = KeyValue(record.id, record.value)
+            key_value.revision = record.revision
+            return key_value
+        case VolumeRecord():
+            return Volume.from_record(record)
+        case SnapshotRecord():
+            return Snapshot.from_record(record)
+        case ConnectionRecord():
+            return Connection.from_record(record)
+        case GroupRecord():
+            return Group.from_record(record)
+        case GroupSnapshotRecord():
+            return GroupSnapshot.from_record(record)
+    raise TypeError(f"{record.KIND} records have no object")
+
+
+def to_record(obj: Any) -> Any:
+    """The record of one of the library's objects, as it would be stored now."""
+    return obj.record
+
+
+def volume_to_ovo(record: VolumeRecord) -> Any:
+    """Cinder's Volume for a record, with its type where it has specs."""
+    ovo = objects.Volume(context=CONTEXT, **_plain(record, objects.Volume))
+    if record.volume_type_id or record.extra_specs or record.qos_specs:
+        type_id = record.volume_type_id or record.id
+        ovo.volume_type_id = type_id
+        ovo.volume_type = volume_type(type_id, record.extra_specs, record.qos_specs)
+    ovo.obj_reset_changes(recursive=True)
+    return ovo
+
+
+def volume_type(type_id: str, extra_specs: dict[str, str], qos_specs: dict[str, str] | None) -> Any:
+    """A volume type of one volume's own, as cinderlib made them: type, QoS and volume share one id."""
+    qos = None
+    if qos_specs:
+        qos = objects.QualityOfServiceSpecs(
+            context=CONTEXT, id=type_id, name=type_id, consumer="back-end", specs=dict(qos_specs)
+        )
+    return objects.VolumeType(
+        context=CONTEXT,
+        id=type_id,
+        name=type_id,
+        is_public=True,
+        extra_specs=dict(extra_specs),
+        qos_specs_id=type_id if qos else None,
+        qos_specs=qos,
+    )
+
+
+def volume_to_record(ovo: Any) -> VolumeRecord:
+    record = VolumeRecord(**_values(ovo, VolumeRecord))
+    if ovo.obj_attr_is_set("volume_type") and ovo.volume_type:
+        record.extra_specs = dict(ovo.volume_type.extra_specs or {})
+        qos = ovo.volume_type.qos_specs if ovo.volume_type.obj_attr_is_set("qos_specs") else None
+        record.qos_specs = dict(qos.specs) if qos else {}
+    return record
+
+
+def snapshot_to_ovo(record: SnapshotRecord) -> Any:
+    """Cinder's Snapshot; like cinderlib's, it carries the backend's name in ``progress``."""
+    values = _plain(record, objects.Snapshot)
+    ovo = objects.Snapshot(context=CONTEXT, progress=record.backend, **values)
+    ovo.obj_reset_changes(recursive=True)
+    return ovo
+
+
+def snapshot_to_record(ovo: Any) -> SnapshotRecord:
+    values = _values(ovo, SnapshotRecord)
+    values["backend"] = ovo.progress if ovo.obj_attr_is_set("progress") and ovo.progress else ""
+    return SnapshotRecord(**values)
+
+
+def connection_to_ovo(record: ConnectionRecord) -> Any:
+    values = _plain(record, objects.VolumeAttachment)
+    if record.node_id:
+        values["attached_host"] = record.node_id
+    ovo = objects.VolumeAttachment(context=CONTEXT, **values)
+    ovo.obj_reset_changes(recursive=True)
+    return ovo
+
+
+def connection_to_record(ovo: Any, *, node_id: str | None) -> ConnectionRecord:
+    values = _values(ovo, ConnectionRecord)
+    for name in ("connection_info", "connector"):
+        values[name] = dict(values[name]) if values.get(name) else None
+    return ConnectionRecord(node_id=node_id, **values)
+
+
+def group_to_ovo(record: GroupRecord) -> Any:
+    ovo = objects.Group(context=CONTEXT, **_plain(record, objects.Group))
+    ovo.obj_reset_changes(recursive=True)
+    return ovo
+
+
+def group_to_record(ovo: Any, *, group_specs: dict[str, str]) -> GroupRecord:
+    return GroupRecord(group_specs=dict(group_specs), **_values(ovo, GroupRecord))
+
+
+def group_snapshot_to_ovo(record: GroupSnapshotRecord) -> Any:
+    ovo = objects.GroupSnapshot(context=CONTEXT, **_plain(record, objects.GroupSnapshot))
+    ovo.obj_reset_changes(recursive=True)
+    return ovo
+
+
+def group_snapshot_to_record(ovo: Any, *, backend: str) -> GroupSnapshotRecord:
+    return GroupSnapshotRecord(backend=backend, **_values(ovo, GroupSnapshotRecord))
+
+
+def _plain(record: Record, ovo_class: Any) -> dict[str, Any]:
+    """The record's fields under the versioned object's names."""
+    values = {}
+    for item in fields(record):
+        name = _RENAMED.get(item.name, item.name)
+        if item.name not in _OWN and name in ovo_class.fields:
+            value = getattr(record, item.name)
+            values[name] = value.copy() if isinstance(value, dict | list) else value
+    values.setdefault("deleted", False)
+    return values
+
+
+def _values(ovo: Any, record_class: type[Record]) -> dict[str, Any]:
+    """The versioned object's set fields under the record's names; None falls back to the record's default."""
+    values = {}
+    for item in fields(record_class):
+        name = _RENAMED.get(item.name, item.name)
+        if item.name in _OWN or name not in ovo.fields or isinstance(ovo.fields[name], ObjectField):
+            continue
+        if ovo.obj_attr_is_set(name):
+            value = getattr(ovo, name)
+            if value is not None:
+                values[item.name] = dict(value) if isinstance(value, dict) else value
+    return values
+
+
+def object_of(resource: "Resource") -> Any:
+    """The versioned object inside one of the library's objects."""
+    return resource._ovo

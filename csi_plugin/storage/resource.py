@@ -1,0 +1,241 @@
+"""What the library's objects have in common: a versioned object inside, an identity in the store, and JSON forms."""
+
+import difflib
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from cinder.objects import base as objects_base
+from oslo_utils import timeutils
+
+from csi_plugin.persistence.base import RecordNotFound, RevisionConflict
+from csi_plugin.persistence.records import Intent, Phase, Record
+from csi_plugin.storage import serialization
+from csi_plugin.storage.runtime import CONTEXT
+
+if TYPE_CHECKING:
+    from csi_plugin.persistence.base import RecordStore
+    from csi_plugin.storage.backend import Backend
+
+
+class Resource:
+    """A storage object: Cinder's versioned object (``_ovo``) plus what it has no place for.
+
+    Fields of the versioned object are readable as attributes. Changes reach the store with ``save()``. An object is not
+    meant to be shared between threads while it is changed; different objects of the same resource are.
+    """
+
+    OVO_CLASS: ClassVar[Any]
+    RECORD_CLASS: ClassVar[type[Record]]
+    SIMPLE_JSON_IGNORE: ClassVar[tuple[str, ...]] = ()
+    LAZY_PROPERTIES: ClassVar[tuple[str, ...]] = ()
+    DEFAULT_FIELDS_VALUES: ClassVar[Mapping[str, Any]] = {}
+    CONTEXT = CONTEXT
+
+    def __init__(self, backend: "Backend | str | None", **fields_data: Any) -> None:
+        self.intent: Intent | None = fields_data.pop("intent", None)
+        self.revision: int = 0
+        self._stored_state: tuple[Any, Intent | None] = (None, None)
+        self.backend = find_backend(backend)
+        ovo = fields_data.pop("__ovo", None)
+        self._ovo = ovo if ovo is not None else self._new_ovo(fields_data)
+
+    # Identity and state
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only for names that the object itself lacks.
+        if name.startswith("_") and name not in ("_context", "_changed_fields", "_name_id"):
+            raise AttributeError(name)
+        return getattr(self._ovo, name)
+
+    def __repr__(self) -> str:
+        backend = getattr(self.backend, "id", self.backend)
+        return f"<cinderbox.{type(self).__name__} object {self._ovo.id} on backend {backend}>"
+
+    @staticmethod
+    def new_uuid() -> str:
+        return str(uuid.uuid4())
+
+    @property
+    def record(self) -> Any:
+        """The record that save() would store, built anew at each read."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_record(cls, record: Any) -> Self:
+        """The object of a stored record."""
+        raise NotImplementedError
+
+    @property
+    def _store(self) -> "RecordStore":
+        return backend_class().store
+
+    def save(self) -> None:
+        """Store the object.
+
+        What another writer stored since this object was read is kept, as far as this object did not change it too:
+        drivers save volumes while they work on them, and programs hold several objects of one resource. But when the
+        state of a CSI object was changed behind this one's back, RevisionConflict is raised and nothing stored.
+        """
+        record = self.record
+        if self.revision == 0:
+            stored = self._store.create(record)
+        else:
+            try:
+                stored = self._store.update(record)
+            except RevisionConflict:
+                stored = self._merge(record)
+        self._note_stored(stored)
+        self._ovo.obj_reset_changes(recursive=True)
+
+    def save_over(self) -> None:
+        """Store the object whatever is stored under its id; how loaded dumps come into a store."""
+        current = self._store.get(self.RECORD_CLASS, self._ovo.id)
+        self.revision = current.revision if current else 0
+        self.save()
+
+    def _merge(self, record: Any) -> Any:
+        """Put this object's changes on top of the record as it is stored now."""
+        changed = {name.lstrip("_") for name in self._ovo.obj_what_changed()} | {"extra_specs", "qos_specs"}
+        while True:
+            current = self._store.get(self.RECORD_CLASS, record.id)
+            if current is None:
+                raise RecordNotFound(f"{record.KIND} {record.id} is gone")
+            if self.intent is not None:
+                if _state(current) != self._stored_state:
+                    raise RevisionConflict(f"{record.KIND} {record.id} is in another writer's hands")
+                current.intent = record.intent
+            for name in changed & set(record.__dataclass_fields__):
+                setattr(current, name, getattr(record, name))
+            try:
+                return self._store.update(current)
+            except RevisionConflict:
+                continue  # somebody wrote in between: take theirs in as well
+
+    def _note_stored(self, stored: Any) -> None:
+        """Remember what the store has now."""
+        self.revision = stored.revision
+        self._stored_state = _state(stored)
+
+    def _set_phase(self, phase: Phase, condition: str = "") -> None:
+        if self.intent is not None:
+            self.intent.phase = phase
+            self.intent.condition = condition
+
+    def _call_driver(self, call: Callable[[Any], Any]) -> Any:
+        """Run a driver call in one of the backend's slots; an error carries this object as ``resource``."""
+        try:
+            with self.backend.slot():
+                return call(self.backend.driver)
+        except Exception as error:
+            # Drivers raise anything; cinderlib's callers look for the resource on all of it.
+            error.resource = self  # type: ignore[attr-defined]
+            raise
+
+    def _new_ovo(self, given: dict[str, Any]) -> Any:
+        values = {**self.DEFAULT_FIELDS_VALUES, **given}
+        known = self.OVO_CLASS.fields
+        for name in values:
+            if name not in known:
+                nearest = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {nearest[0]}?" if nearest else ""
+                raise TypeError(f"{type(self).__name__} has no field {name!r}{hint}")
+        if not values.get("id"):
+            values["id"] = self.new_uuid()
+        for name, kind in known.items():
+            if kind.default != objects_base.fields.UnspecifiedDefault:
+                values.setdefault(name, kind.default)
+            elif kind.nullable:
+                values.setdefault(name, None)
+        if not values.get("created_at"):
+            values["created_at"] = timeutils.utcnow(with_timezone=True)
+        for owner in ("user_id", "project_id"):
+            if owner in known and not values.get(owner):
+                values[owner] = getattr(CONTEXT, owner)
+        return self.OVO_CLASS(context=CONTEXT, **values)
+
+    # JSON forms
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return self.to_json(simplified=False)
+
+    @property
+    def jsons(self) -> str:
+        return self.to_jsons(simplified=False)
+
+    @property
+    def dump(self) -> dict[str, Any]:
+        """json() with everything that is loaded lazily."""
+        for name in self.LAZY_PROPERTIES:
+            getattr(self, name)
+        return self.json
+
+    @property
+    def dumps(self) -> str:
+        return json.dumps(self.dump, separators=(",", ":"))
+
+    def to_json(self, simplified: bool = True) -> dict[str, Any]:
+        """The object as plain data; ``simplified`` leaves out related objects."""
+        return serialization.resource_to_json(self, simplified=simplified)
+
+    def to_jsons(self, simplified: bool = True) -> str:
+        return json.dumps(self.to_json(simplified), separators=(",", ":"))
+
+    def to_dict(self) -> Any:
+        """The fields as plain nested dictionaries, without the versioning around them."""
+        return serialization.only_data(self.json["ovo"])
+
+    @classmethod
+    def load(cls, json_src: dict[str, Any], save: bool = False) -> Any:
+        return serialization.load_resource(cls, json_src, save=save)
+
+
+class NamedResource(Resource):
+    """A resource with a name and a description."""
+
+    def __init__(self, backend: "Backend | str | None", **fields_data: Any) -> None:
+        for short in ("name", "description"):
+            if short in fields_data:
+                fields_data[f"display_{short}"] = fields_data.pop(short)
+        super().__init__(backend, **fields_data)
+
+    @property
+    def name(self) -> Any:
+        return self._ovo.display_name
+
+    @property
+    def description(self) -> Any:
+        return self._ovo.display_description
+
+    @property
+    def name_in_storage(self) -> Any:
+        """What Cinder's drivers call the object on the backend."""
+        return self._ovo.name
+
+
+def _state(record: Any) -> tuple[Any, Intent | None]:
+    """What only one writer may change at a time."""
+    intent = getattr(record, "intent", None)
+    return getattr(record, "status", None), replace(intent) if intent else None
+
+
+def backend_class() -> "type[Backend]":
+    from csi_plugin.storage.backend import Backend  # it imports the resources
+
+    return Backend
+
+
+def find_backend(backend: "Backend | str | None") -> Any:
+    """The backend of a name. One that is not set up raises KeyError, or stays a name if setup allowed that."""
+    if not isinstance(backend, str):
+        return backend
+    cls = backend_class()
+    try:
+        return cls.backends[backend]
+    except KeyError:
+        if cls.fail_on_missing_backend:
+            raise
+    return backend

@@ -1,0 +1,181 @@
+"""Snapshot: a volume's content at one moment."""
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from cinder import exception, objects
+
+from csi_plugin.failpoints import failpoint
+from csi_plugin.persistence.records import Phase, Record, SnapshotRecord
+from csi_plugin.storage import codec, serialization
+from csi_plugin.storage.resource import NamedResource, backend_class
+from csi_plugin.storage.volume import Volume, finish_deferred_volume
+
+if TYPE_CHECKING:
+    from csi_plugin.storage.backend import Backend
+
+
+class Snapshot(NamedResource):
+    """A snapshot of ``volume`` (None for a loaded one, whose volume is read on access)."""
+
+    OVO_CLASS: ClassVar[Any] = objects.Snapshot
+    RECORD_CLASS: ClassVar[type[Record]] = SnapshotRecord
+    SIMPLE_JSON_IGNORE: ClassVar[tuple[str, ...]] = ("volume",)
+    LAZY_PROPERTIES: ClassVar[tuple[str, ...]] = ("volume",)
+    DEFAULT_FIELDS_VALUES: ClassVar[dict[str, Any]] = {"status": "creating"}
+
+    def __init__(self, volume: Volume | None, *, backend: "Backend | str | None" = None, **kwargs: Any) -> None:
+        self._volume = volume
+        if "__ovo" in kwargs:
+            ovo = kwargs["__ovo"]
+            owner = volume.backend if volume is not None else backend or ovo.progress
+            super().__init__(owner, **kwargs)
+            if volume is None and ovo.obj_attr_is_set("volume") and ovo.volume:
+                self._volume = Volume(self.backend, __ovo=ovo.volume)
+            return
+        if volume is None:
+            raise ValueError("volume is required: a new snapshot is of a volume")
+        kwargs["metadata"] = dict(kwargs.get("metadata") or {})
+        kwargs.setdefault("user_id", volume.user_id)
+        kwargs.setdefault("project_id", volume.project_id)
+        kwargs |= {
+            "volume_id": volume.id,
+            "volume_size": volume.size,
+            "volume_type_id": volume.volume_type_id,
+            "volume": volume._ovo,
+            "progress": volume.backend.id,
+        }
+        super().__init__(volume.backend, **kwargs)
+
+    @classmethod
+    def from_record(cls, record: SnapshotRecord) -> Self:
+        snapshot = cls(None, backend=record.backend, __ovo=codec.snapshot_to_ovo(record))
+        snapshot.intent = record.intent
+        snapshot._note_stored(record)
+        return snapshot
+
+    @property
+    def record(self) -> SnapshotRecord:
+        record = codec.snapshot_to_record(self._ovo)
+        record.intent, record.revision = self.intent, self.revision
+        return record
+
+    @classmethod
+    def from_loaded(cls, backend: Any, ovo: Any, extras: serialization.Extras, *, save: bool) -> Self:
+        snapshot = cls(None, backend=backend, __ovo=ovo)
+        serialization.apply_extras(snapshot, extras)
+        if save:
+            snapshot.save_over()
+        return snapshot
+
+    def loaded_relatives(self) -> list[Volume]:
+        return [self._volume] if self._volume is not None else []
+
+    def extra_data(self) -> dict[str, Any]:
+        return {"intent": serialization.intent_to_json(self.intent)} if self.intent else {}
+
+    def take_extra_data(self, data: dict[str, Any]) -> None:
+        self.intent = serialization.intent_from_json(data["intent"]) if data.get("intent") else None
+
+    @classmethod
+    def get_by_id(cls, snapshot_id: str) -> Self:
+        """The snapshot of that id. Raises SnapshotNotFound."""
+        record = backend_class().store.get(SnapshotRecord, snapshot_id)
+        if record is None:
+            raise exception.SnapshotNotFound(snapshot_id=snapshot_id)
+        return cls.from_record(record)
+
+    @classmethod
+    def get_by_name(cls, snapshot_name: str) -> list[Self]:
+        """The snapshots of that name; names need not be unique."""
+        found = backend_class().store.find(SnapshotRecord, display_name=snapshot_name)
+        return [cls.from_record(record) for record in found]
+
+    def refresh(self) -> None:
+        """Read the snapshot again. Raises SnapshotNotFound."""
+        fresh = self.get_by_id(self._ovo.id)
+        if self._volume is not None:
+            _ = fresh.volume
+        vars(self).clear()
+        vars(self).update(vars(fresh))
+
+    @property
+    def volume(self) -> Volume:
+        """The volume that the snapshot is of."""
+        if self._volume is None:
+            self.volume = Volume.get_by_id(self._ovo.volume_id)
+        assert self._volume is not None
+        return self._volume
+
+    @volume.setter
+    def volume(self, value: Volume) -> None:
+        self._volume = value
+        self._ovo.volume = value._ovo
+        self._ovo.obj_reset_changes(("volume",))
+
+    def create(self) -> None:
+        """Take the snapshot. The intent is stored first; a failure leaves status ``error``."""
+        _ = self.volume
+        self.save()
+        failpoint("snapshot.recorded")
+        try:
+            update = self._call_driver(lambda driver: driver.create_snapshot(self._ovo))
+            failpoint("snapshot.driver_done")
+            self._ovo.status = "available"
+            if update:
+                self._ovo.update(update)
+        except Exception:
+            # Drivers raise anything. What they may have made is known by this record.
+            self._ovo.status = "error"
+            self.save()
+            raise
+        self._set_phase(Phase.READY)
+        self.save()
+        failpoint("snapshot.saved")
+
+    def delete(self) -> None:
+        """Delete the snapshot. One that clones need raises SnapshotIsBusy and stays as it is."""
+        _ = self.volume
+        previous = self._ovo.status
+        self._ovo.status = "deleting"
+        self._set_phase(Phase.DELETING)
+        self.save()
+        failpoint("snapshot_delete.recorded")
+        try:
+            self._call_driver(lambda driver: driver.delete_snapshot(self._ovo))
+        except exception.SnapshotIsBusy:
+            self._ovo.status = previous
+            self._set_phase(Phase.READY)
+            self.save()
+            raise
+        except Exception:
+            # Drivers raise anything; a repeat may succeed.
+            self._ovo.status = "error_deleting"
+            self.save()
+            raise
+        failpoint("snapshot_delete.driver_done")
+        self._forget()
+        finish_deferred_volume(self._ovo.volume_id)
+
+    def unmanage(self) -> None:
+        """Forget the snapshot and leave it on the backend."""
+        _ = self.volume
+        self._call_driver(lambda driver: driver.unmanage_snapshot(self._ovo))
+        self._forget()
+
+    def _forget(self) -> None:
+        self._store.delete(self.record)
+        self._ovo.status = "deleted"
+        self._ovo.deleted = True
+        if self._volume is not None:
+            self._volume._remove_snapshot(self._ovo.id)
+
+    def create_volume(self, **new_vol_params: Any) -> Volume:
+        """Make a volume of the snapshot's content. ``size`` may be larger; other attributes as for Volume."""
+        new_vol_params.setdefault("size", self._ovo.volume_size)
+        volume = Volume(self.volume, snapshot_id=self._ovo.id, **new_vol_params)
+        if volume.size < self._ovo.volume_size:
+            raise exception.InvalidInput(
+                reason=f"size must be at least {self._ovo.volume_size} GiB, the size of the snapshot"
+            )
+        volume._make(lambda driver: driver.create_volume_from_snapshot(volume._ovo, self._ovo))
+        return volume

@@ -1,0 +1,575 @@
+"""Volume: creation, deletion, extension, cloning, attachment and what else can be done to one."""
+
+import logging
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from cinder import exception, objects
+
+from csi_plugin.failpoints import failpoint
+from csi_plugin.persistence.records import (
+    ConnectionRecord,
+    Intent,
+    Phase,
+    Record,
+    SnapshotRecord,
+    VolumeRecord,
+)
+from csi_plugin.storage import codec, serialization
+from csi_plugin.storage.resource import NamedResource, backend_class, find_backend
+from csi_plugin.storage.runtime import CONTEXT
+
+if TYPE_CHECKING:
+    from csi_plugin.storage.backend import Backend
+    from csi_plugin.storage.connection import Connection
+    from csi_plugin.storage.snapshot import Snapshot
+
+LOG = logging.getLogger(__name__)
+
+GIB = 1024**3
+
+AWAITING_DEPENDANTS = "deferred_deleting"
+"""Status of a volume that is deleted for its owner while the backend still needs it."""
+
+_EXTENDABLE = ("available", "in-use", "error_extending")
+# A clone takes over what describes the data and its owner, not what identifies the source on the backend.
+_INHERITED = (
+    "size",
+    "host",
+    "display_name",
+    "display_description",
+    "bootable",
+    "multiattach",
+    "metadata",
+    "glance_metadata",
+    "user_id",
+    "project_id",
+    "availability_zone",
+    "encryption_key_id",
+)
+
+_finishing_lock = threading.Lock()
+_finishing: set[str] = set()
+
+
+class Volume(NamedResource):
+    """A volume of a backend. Sizes are GiB.
+
+    ``backend_or_vol``: a Backend, the name of one, or a volume to take size, pool and description from.
+    """
+
+    OVO_CLASS: ClassVar[Any] = objects.Volume
+    RECORD_CLASS: ClassVar[type[Record]] = VolumeRecord
+    SIMPLE_JSON_IGNORE: ClassVar[tuple[str, ...]] = ("snapshots", "volume_attachment")
+    LAZY_PROPERTIES: ClassVar[tuple[str, ...]] = ("snapshots", "connections")
+    DEFAULT_FIELDS_VALUES: ClassVar[dict[str, Any]] = {
+        "size": 1,
+        "status": "creating",
+        "attach_status": "detached",
+    }
+
+    def __init__(self, backend_or_vol: "Backend | str | Volume", pool_name: str | None = None, **kwargs: Any) -> None:
+        backend: Any = backend_or_vol
+        self.local_attach: Connection | None = None
+        self._snapshots: list[Snapshot] | None = None
+        self._connections: list[Connection] | None = None
+        if "__ovo" in kwargs:
+            super().__init__(backend, **kwargs)
+            self._adopt_relatives()
+            return
+        if isinstance(backend_or_vol, Volume):
+            backend = backend_or_vol.backend
+            _inherit(backend_or_vol, kwargs, pool_name)
+        backend = find_backend(backend)
+        extra_specs = kwargs.pop("extra_specs", None) or {}
+        qos_specs = kwargs.pop("qos_specs", None) or {}
+        for name in ("metadata", "admin_metadata", "glance_metadata"):
+            kwargs[name] = dict(kwargs.get(name) or {})
+        _check_size(kwargs.get("size", 1))
+        if "host" not in kwargs:
+            kwargs["host"] = _host(backend, pool_name)
+        kwargs.setdefault("volume_attachment", objects.VolumeAttachmentList(context=CONTEXT, objects=[]))
+        kwargs.setdefault("snapshots", objects.SnapshotList(context=CONTEXT, objects=[]))
+        super().__init__(backend, **kwargs)
+        self._snapshots, self._connections = [], []
+        if extra_specs or qos_specs:
+            self._ovo.volume_type_id = self._ovo.id
+            self._ovo.volume_type = codec.volume_type(self._ovo.id, extra_specs, qos_specs)
+
+    # Records
+
+    @classmethod
+    def from_record(cls, record: VolumeRecord) -> Self:
+        volume = cls(record.backend, __ovo=codec.volume_to_ovo(record))
+        volume.intent = record.intent
+        volume._note_stored(record)
+        return volume
+
+    @property
+    def record(self) -> VolumeRecord:
+        record = codec.volume_to_record(self._ovo)
+        record.intent, record.revision = self.intent, self.revision
+        return record
+
+    @classmethod
+    def from_loaded(cls, backend: Any, ovo: Any, extras: serialization.Extras, *, save: bool) -> Self:
+        volume = cls(backend, __ovo=ovo)
+        relatives = [volume, *volume.loaded_relatives()]
+        for relative in relatives:
+            serialization.apply_extras(relative, extras)
+        if save:
+            for relative in relatives:
+                relative.save_over()
+        return volume
+
+    def loaded_relatives(self) -> "list[Snapshot | Connection]":
+        return [*(self._snapshots or ()), *(self._connections or ())]
+
+    def extra_data(self) -> dict[str, Any]:
+        return {"intent": serialization.intent_to_json(self.intent)} if self.intent else {}
+
+    def take_extra_data(self, data: dict[str, Any]) -> None:
+        self.intent = serialization.intent_from_json(data["intent"]) if data.get("intent") else None
+
+    @classmethod
+    def get_by_id(cls, volume_id: str) -> Self:
+        """The volume of that id. Raises VolumeNotFound."""
+        record = backend_class().store.get(VolumeRecord, volume_id)
+        if record is None:
+            raise exception.VolumeNotFound(volume_id=volume_id)
+        return cls.from_record(record)
+
+    @classmethod
+    def get_by_name(cls, volume_name: str) -> list[Self]:
+        """The volumes of that name; names need not be unique."""
+        return [
+            cls.from_record(record) for record in backend_class().store.find(VolumeRecord, display_name=volume_name)
+        ]
+
+    def refresh(self) -> None:
+        """Read the volume again. Raises VolumeNotFound."""
+        fresh = self.get_by_id(self._ovo.id)
+        if self._snapshots is not None:
+            _ = fresh.snapshots
+        if self._connections is not None:
+            _ = fresh.connections
+        fresh.local_attach = self.local_attach
+        vars(self).clear()
+        vars(self).update(vars(fresh))
+
+    # Relatives
+
+    @property
+    def snapshots(self) -> "list[Snapshot]":
+        """The volume's snapshots; read once, ``refresh`` reads them again."""
+        if self._snapshots is None:
+            from csi_plugin.storage.snapshot import Snapshot
+
+            records = self._store.find(SnapshotRecord, volume_id=self._ovo.id)
+            self._snapshots = [Snapshot.from_record(record) for record in records]
+            for snapshot in self._snapshots:
+                snapshot.volume = self
+            self._ovo.snapshots = objects.SnapshotList(
+                context=CONTEXT, objects=[snapshot._ovo for snapshot in self._snapshots]
+            )
+            self._ovo.obj_reset_changes(("snapshots",))
+        return self._snapshots
+
+    @property
+    def connections(self) -> "list[Connection]":
+        """The volume's connections; read once, ``refresh`` reads them again."""
+        if self._connections is None:
+            from csi_plugin.storage.connection import Connection
+
+            records = self._store.find(ConnectionRecord, volume_id=self._ovo.id)
+            self._connections = [Connection.from_record(record, volume=self) for record in records]
+            self._ovo.volume_attachment = objects.VolumeAttachmentList(
+                context=CONTEXT, objects=[connection._ovo for connection in self._connections]
+            )
+            self._ovo.obj_reset_changes(("volume_attachment",))
+        return self._connections
+
+    def _adopt_relatives(self) -> None:
+        """Make objects of the relatives that a loaded versioned object brings along."""
+        from csi_plugin.storage.connection import Connection
+        from csi_plugin.storage.snapshot import Snapshot
+
+        if self._ovo.obj_attr_is_set("snapshots"):
+            self._snapshots = []
+            for ovo in self._ovo.snapshots.objects:
+                ovo.volume = self._ovo
+                self._snapshots.append(Snapshot(self, __ovo=ovo))
+        if self._ovo.obj_attr_is_set("volume_attachment"):
+            self._connections = []
+            for ovo in self._ovo.volume_attachment.objects:
+                ovo.volume = self._ovo
+                self._connections.append(Connection(self.backend, volume=self, __ovo=ovo))
+
+    def _add_snapshot(self, snapshot: "Snapshot") -> None:
+        if self._snapshots is not None:
+            self._snapshots.append(snapshot)
+            self._ovo.snapshots.objects.append(snapshot._ovo)
+
+    def _remove_snapshot(self, snapshot_id: str) -> None:
+        if self._snapshots is not None:
+            self._snapshots[:] = [found for found in self._snapshots if found.id != snapshot_id]
+            self._ovo.snapshots.objects[:] = [ovo for ovo in self._ovo.snapshots.objects if ovo.id != snapshot_id]
+
+    def _remove_connection(self, connection_id: str) -> None:
+        if self._connections is not None:
+            self._connections[:] = [found for found in self._connections if found.id != connection_id]
+            attachments = self._ovo.volume_attachment.objects
+            attachments[:] = [ovo for ovo in attachments if ovo.id != connection_id]
+
+    # Making volumes
+
+    def create(self) -> None:
+        """Make the volume on its backend. The intent is stored first; a failure leaves status ``error``.
+
+        Raises RecordExists when a volume of this id is stored, and what the driver raises (with ``resource``).
+        """
+        self._make(lambda driver: driver.create_volume(self._ovo))
+
+    def clone(self, **new_vol_attrs: Any) -> "Volume":
+        """Make a volume with this one's data. ``size`` may be larger; other attributes as for Volume."""
+        clone = Volume(self, source_volid=self._ovo.id, **new_vol_attrs)
+        if clone.size < self._ovo.size:
+            raise exception.InvalidInput(reason=f"size must be at least {self._ovo.size} GiB, the size of the source")
+        clone._make(lambda driver: driver.create_cloned_volume(clone._ovo, self._ovo))
+        return clone
+
+    def _make(self, call: Any) -> None:
+        self.save()
+        failpoint("create.recorded")
+        try:
+            update = self._call_driver(call)
+            failpoint("create.driver_done")
+            self._ovo.status = "available"
+            if update:
+                self._ovo.update(update)
+        except Exception:
+            # Drivers raise anything. What they may have made is known by this record.
+            self._ovo.status = "error"
+            self.save()
+            raise
+        self._ovo.launched_at = datetime.now(UTC)
+        self._set_phase(Phase.READY)
+        self.save()
+        failpoint("create.saved")
+        self.backend._volume_created(self)
+
+    def create_snapshot(self, name: str = "", description: str = "", **kwargs: Any) -> "Snapshot":
+        """Take a snapshot; ``kwargs`` as for Snapshot (id, metadata, intent...)."""
+        from csi_plugin.storage.snapshot import Snapshot
+
+        snapshot = Snapshot(self, name=name, description=description, **kwargs)
+        try:
+            snapshot.create()
+        finally:
+            self._add_snapshot(snapshot)
+        return snapshot
+
+    # Deleting
+
+    def delete(self, deferred: bool = False) -> None:
+        """Delete the volume.
+
+        One that has snapshots, or that the driver says is busy (clones need it), is refused with InvalidVolume or
+        VolumeIsBusy. With ``deferred`` it counts as deleted at once instead, and the backend's volume goes with the last
+        dependant. An attached one is always refused.
+        """
+        if self._store.find(ConnectionRecord, volume_id=self._ovo.id, limit=1):
+            raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is connected; disconnect it first")
+        if self._store.find(SnapshotRecord, volume_id=self._ovo.id, limit=1):
+            if not deferred:
+                raise exception.InvalidVolume(reason=f"volume {self._ovo.id} has snapshots; delete them first")
+            self._defer("its snapshots need it")
+            return
+        previous = self._ovo.status
+        self._ovo.status = "deleting"
+        self._set_phase(Phase.DELETING)
+        self.save()
+        failpoint("delete.recorded")
+        try:
+            self._call_driver(lambda driver: driver.delete_volume(self._ovo))
+        except exception.VolumeIsBusy as error:
+            if deferred:
+                self._defer(str(error))
+                return
+            self._ovo.status = previous
+            self._set_phase(Phase.READY)
+            self.save()
+            raise
+        except Exception:
+            # Drivers raise anything; a repeat may succeed.
+            self._ovo.status = "error_deleting"
+            self.save()
+            raise
+        failpoint("delete.driver_done")
+        self._forget()
+        failpoint("delete.saved")
+        self._finish_source()
+
+    def unmanage(self) -> None:
+        """Forget the volume and leave it on the backend. Refused with InvalidVolume while it has dependants."""
+        for kind in (ConnectionRecord, SnapshotRecord):
+            if self._store.find(kind, volume_id=self._ovo.id, limit=1):
+                raise exception.InvalidVolume(reason=f"volume {self._ovo.id} has {kind.KIND}s; remove them first")
+        self._call_driver(lambda driver: driver.unmanage(self._ovo))
+        self._forget()
+
+    def finish_deferred(self) -> bool:
+        """Delete a deferred volume from the backend if nothing needs it any more; whether it is gone.
+
+        Never raises for a driver's error: the record keeps it as its condition, and a later try may succeed. Safe to call
+        from several threads of one process.
+        """
+        volume_id = self._ovo.id
+        with _finishing_lock:
+            if volume_id in _finishing:
+                return False
+            _finishing.add(volume_id)
+        try:
+            record = self._store.get(VolumeRecord, volume_id)
+            if record is None:
+                return True
+            current = Volume.from_record(record)
+            if not is_deferred(record) or self._store.find(SnapshotRecord, volume_id=volume_id, limit=1):
+                return False
+            return current._finish()
+        finally:
+            with _finishing_lock:
+                _finishing.discard(volume_id)
+
+    def _finish(self) -> bool:
+        try:
+            self._call_driver(lambda driver: driver.delete_volume(self._ovo))
+        except Exception as error:
+            # Whatever it is, the volume stays deferred and is tried again when the next dependant goes.
+            LOG.warning("volume %s, deleted by its owner, still stays on the backend: %s", self._ovo.id, error)
+            self._defer(str(error))
+            return False
+        self._forget()
+        self._finish_source()
+        return True
+
+    def _defer(self, condition: str) -> None:
+        if self.intent is None:
+            self.intent = Intent(name=self._ovo.display_name or self._ovo.id)
+        self._ovo.status = AWAITING_DEPENDANTS
+        self._set_phase(Phase.DEFERRED, condition)
+        self.save()
+        self.backend._volume_removed(self)
+
+    def _forget(self) -> None:
+        self._store.delete(self.record)
+        self.backend._volume_removed(self)
+        self._ovo.status = "deleted"
+        self._ovo.deleted = True
+
+    def _finish_source(self) -> None:
+        """This volume may have been the last that its deferred source, or its source's volume, was kept for."""
+        if self._ovo.source_volid:
+            finish_deferred_volume(self._ovo.source_volid)
+        if self._ovo.snapshot_id:
+            snapshot = self._store.get(SnapshotRecord, self._ovo.snapshot_id)
+            if snapshot:
+                finish_deferred_volume(snapshot.volume_id)
+
+    # Changing
+
+    def extend(self, size: int) -> Any:
+        """Grow the volume to ``size`` GiB, also while it is in use. Returns its new size in bytes.
+
+        Raises InvalidInput for a size that is not larger and InvalidVolume in a state that does not allow it.
+        """
+        _check_size(size)
+        volume = self._ovo
+        if size <= volume.size:
+            raise exception.InvalidInput(reason=f"size must be more than {volume.size} GiB, the present size")
+        if volume.status not in _EXTENDABLE:
+            raise exception.InvalidVolume(reason=f"volume {volume.id} is {volume.status}, which cannot be extended")
+        was = volume.previous_status if volume.status == "error_extending" else volume.status
+        volume.previous_status, volume.status = was, "extending"
+        self.save()
+        failpoint("expand.recorded")
+        try:
+            self._call_driver(lambda driver: driver.extend_volume(volume, size))
+        except Exception:
+            # Drivers raise anything; the volume is as it was.
+            volume.status = "error_extending"
+            self.save()
+            raise
+        failpoint("expand.driver_done")
+        volume.size, volume.status, volume.previous_status = size, was or "available", None
+        self.save()
+        failpoint("expand.saved")
+        if volume.status == "in-use" and self.local_attach:
+            return self.local_attach.extend()
+        return size * GIB
+
+    def retype(self, *, extra_specs: dict[str, str] | None = None, qos_specs: dict[str, str] | None = None) -> None:
+        """Give the volume other extra specs or QoS specs (None: as they are), in place.
+
+        Raises InvalidVolume when the driver says that it cannot do so without moving the data.
+        """
+        record = self.record
+        wanted_extra = record.extra_specs if extra_specs is None else dict(extra_specs)
+        wanted_qos = record.qos_specs if qos_specs is None else dict(qos_specs)
+        diff = {
+            "encryption": {},
+            "extra_specs": _difference(record.extra_specs, wanted_extra),
+            "qos_specs": _difference(record.qos_specs, wanted_qos),
+        }
+        if not _differs(diff):
+            return
+        new_type = codec.volume_type(self._ovo.id, wanted_extra, wanted_qos)
+        host = {"host": self._ovo.host, "cluster_name": None, "capabilities": self.backend.stats()}
+        answer = self._call_driver(lambda driver: driver.retype(CONTEXT, self._ovo, new_type, diff, host))
+        done, update = answer if isinstance(answer, tuple) else (answer, None)
+        if not done:
+            raise exception.InvalidVolume(
+                reason=f"the driver cannot change volume {self._ovo.id} to these specs without moving its data"
+            )
+        if update:
+            self._ovo.update(update)
+        self._ovo.volume_type_id, self._ovo.volume_type = self._ovo.id, new_type
+        self.save()
+
+    def revert(self, snapshot: "Snapshot") -> None:
+        """Put the volume back to its latest snapshot. Raises InvalidVolume when attached, InvalidSnapshot for another's."""
+        if snapshot.volume_id != self._ovo.id:
+            raise exception.InvalidSnapshot(reason=f"snapshot {snapshot.id} is not of volume {self._ovo.id}")
+        if self._ovo.status != "available":
+            raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is {self._ovo.status}; it must be available")
+        latest = max(self._store.find(SnapshotRecord, volume_id=self._ovo.id), key=lambda found: str(found.created_at))
+        if latest.id != snapshot.id:
+            raise exception.InvalidSnapshot(reason=f"only the latest snapshot, {latest.id}, can be reverted to")
+        self._ovo.status = "reverting"
+        self.save()
+        try:
+            update = self._call_driver(lambda driver: driver.revert_to_snapshot(CONTEXT, self._ovo, snapshot._ovo))
+        except Exception:
+            # Drivers raise anything; what the volume holds now is not known.
+            self._ovo.status = "error"
+            self.save()
+            raise
+        self._ovo.status = "available"
+        if update:
+            self._ovo.update(update)
+        self.save()
+
+    # Connecting and attaching
+
+    def connect(self, connector_dict: dict[str, Any], **ovo_fields: Any) -> "Connection":
+        """Export the volume to the host of a connector (os-brick's connector properties).
+
+        ``ovo_fields``: fields of the connection, such as ``id``, ``node_id`` and ``attach_mode``. A second connection
+        needs a volume made with ``multiattach`` on a backend that allows it; otherwise InvalidVolume is raised.
+        """
+        from csi_plugin.storage.connection import Connection
+
+        others = self._store.find(ConnectionRecord, volume_id=self._ovo.id)
+        if any(other.id != ovo_fields.get("id") for other in others) and not self._ovo.multiattach:
+            raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is connected and not multiattach")
+        connection = Connection.connect(self, connector_dict, **ovo_fields)
+        if self._connections is not None:
+            self._remove_connection(connection.id)
+            self._connections.append(connection)
+            self._ovo.volume_attachment.objects.append(connection._ovo)
+        return connection
+
+    def disconnect(self, connection: "Connection", force: bool = False) -> None:
+        """Undo connect()."""
+        connection._terminate(self, force=force)
+        self._remove_connection(connection.id)
+
+    def attach(self) -> "Connection":
+        """Connect the volume to this host and return the connection, whose ``path`` is a block device."""
+        from csi_plugin import attachment
+
+        configuration = self.backend.configuration
+        properties = attachment.connector_properties(
+            multipath=bool(configuration.use_multipath_for_image_xfer),
+            enforce_multipath=bool(configuration.enforce_multipath_for_image_xfer),
+        )
+        connection = self.connect(properties)
+        try:
+            connection.attach()
+        except Exception:
+            # Whatever went wrong, the export must not stay.
+            self.disconnect(connection)
+            raise
+        return connection
+
+    def detach(self, force: bool = False, ignore_errors: bool = False) -> None:
+        """Undo attach(). Raises NotLocal when the volume is not attached here."""
+        from csi_plugin.exception import NotLocal
+
+        connection = self.local_attach
+        if connection is None:
+            raise NotLocal(self._ovo.id)
+        connection.detach(force=force, ignore_errors=ignore_errors)
+        self.disconnect(connection, force=force)
+
+    def cleanup(self) -> None:
+        """Detach and disconnect everything, to get rid of a volume whatever was done with it."""
+        for connection in list(self.connections):
+            if connection.attached:
+                connection.detach(force=True, ignore_errors=True)
+            self.disconnect(connection, force=True)
+
+    def _export_removed(self, *, last: bool) -> None:
+        """The record's part of a disconnect."""
+        if last:
+            self._ovo.status, self._ovo.attach_status = "available", "detached"
+        self.save()
+
+
+def is_deferred(record: VolumeRecord) -> bool:
+    return record.intent is not None and record.intent.phase is Phase.DEFERRED
+
+
+def finish_deferred_volume(volume_id: str) -> None:
+    """Delete a volume from its backend if it is deferred and nothing needs it any more."""
+    record = backend_class().store.get(VolumeRecord, volume_id)
+    if record is not None and is_deferred(record):
+        Volume.from_record(record).finish_deferred()
+
+
+def _inherit(source: Volume, kwargs: dict[str, Any], pool_name: str | None) -> None:
+    for name in _INHERITED:
+        if name == "host" and pool_name:
+            kwargs.setdefault("host", f"{source._ovo.host.partition('#')[0]}#{pool_name}")
+        elif source._ovo.obj_attr_is_set(name):
+            value = getattr(source._ovo, name)
+            kwargs.setdefault(name, dict(value) if isinstance(value, dict) else value)
+    for short in ("name", "description"):
+        if short in kwargs:
+            kwargs.pop(f"display_{short}", None)
+    record = source.record
+    kwargs.setdefault("extra_specs", record.extra_specs)
+    kwargs.setdefault("qos_specs", record.qos_specs)
+
+
+def _host(backend: Any, pool_name: str | None) -> str:
+    if isinstance(backend, str):
+        raise ValueError(f"backend {backend} is not set up")
+    if pool_name is not None and pool_name not in backend.pool_names:
+        raise ValueError(f"pool_name must be one of {', '.join(backend.pool_names)}, not {pool_name!r}")
+    return f"{backend.host}#{pool_name or backend.pool_names[0]}"
+
+
+def _check_size(size: Any) -> None:
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise exception.InvalidInput(reason=f"size must be a whole number of GiB, 1 at least, not {size!r}")
+
+
+def _difference(old: dict[str, str], new: dict[str, str]) -> dict[str, tuple[str | None, str | None]]:
+    """Cinder's form of a change: every key with its old and new value."""
+    return {key: (old.get(key), new.get(key)) for key in {*old, *new}}
+
+
+def _differs(diff: dict[str, Any]) -> bool:
+    return any(old != new for part in diff.values() for old, new in part.values())
