@@ -175,7 +175,7 @@ class Recovery:
             if current is None or current.attach_status == "attached":
                 return
             LOG.info("replaying connection %s (%s)", record.id, current.attach_status)
-            if current.attach_status == "detaching":
+            if current.attach_status == "error_detaching":
                 library.connection(self._core, current, backend_name=backend_name).disconnect()
                 return
             volume = self._core.store.get(VolumeRecord, current.volume_id)

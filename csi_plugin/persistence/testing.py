@@ -250,7 +250,7 @@ class RecordContract:
         emptied: dict[type[Record], dict[str, Any]] = {
             VolumeRecord: {"metadata": {}, "extra_specs": {}, "qos_specs": {}, "volume_type_id": None, "intent": None},
             SnapshotRecord: {"metadata": {"other": "value"}, "status": "error", "intent": an_intent("other")},
-            ConnectionRecord: {"connection_info": None, "attach_status": "detaching", "node_id": None},
+            ConnectionRecord: {"connection_info": None, "attach_status": "error_detaching", "node_id": None},
             KeyValueRecord: {"value": "other"},
             GroupRecord: {"group_specs": {}, "status": "deleting"},
             GroupSnapshotRecord: {"intent": None, "status": "error"},

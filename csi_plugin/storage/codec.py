@@ -1,11 +1,11 @@
 """Records to Cinder's versioned objects and the library's objects, and back.
 
-A versioned object made from a record has its plain fields set and its relations (snapshots, attachments, group) left out:
-Cinder loads those on access.
+A versioned object made from a record has its plain fields set and its relations (snapshots, attachments, group) left
+out: Cinder loads those on access.
 """
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cinder import objects
 from oslo_versionedobjects.fields import ObjectField
@@ -20,9 +20,6 @@ from csi_plugin.persistence.records import (
     VolumeRecord,
 )
 from csi_plugin.storage.runtime import CONTEXT
-
-if TYPE_CHECKING:
-    from csi_plugin.storage.resource import Resource
 
 # Fields of records that versioned objects do not have under that name.
 _OWN = {"revision", "intent", "extra_specs", "qos_specs", "node_id", "backend", "group_specs"}
@@ -67,7 +64,7 @@ def volume_to_ovo(record: VolumeRecord) -> Any:
         type_id = record.volume_type_id or record.id
         ovo.volume_type_id = type_id
         ovo.volume_type = volume_type(type_id, record.extra_specs, record.qos_specs)
-    ovo.obj_reset_changes(recursive=True)
+    reset_changes(ovo)
     return ovo
 
 
@@ -102,7 +99,7 @@ def snapshot_to_ovo(record: SnapshotRecord) -> Any:
     """Cinder's Snapshot; like cinderlib's, it carries the backend's name in ``progress``."""
     values = _plain(record, objects.Snapshot)
     ovo = objects.Snapshot(context=CONTEXT, progress=record.backend, **values)
-    ovo.obj_reset_changes(recursive=True)
+    reset_changes(ovo)
     return ovo
 
 
@@ -117,7 +114,7 @@ def connection_to_ovo(record: ConnectionRecord) -> Any:
     if record.node_id:
         values["attached_host"] = record.node_id
     ovo = objects.VolumeAttachment(context=CONTEXT, **values)
-    ovo.obj_reset_changes(recursive=True)
+    reset_changes(ovo)
     return ovo
 
 
@@ -130,7 +127,7 @@ def connection_to_record(ovo: Any, *, node_id: str | None) -> ConnectionRecord:
 
 def group_to_ovo(record: GroupRecord) -> Any:
     ovo = objects.Group(context=CONTEXT, **_plain(record, objects.Group))
-    ovo.obj_reset_changes(recursive=True)
+    reset_changes(ovo)
     return ovo
 
 
@@ -140,7 +137,7 @@ def group_to_record(ovo: Any, *, group_specs: dict[str, str]) -> GroupRecord:
 
 def group_snapshot_to_ovo(record: GroupSnapshotRecord) -> Any:
     ovo = objects.GroupSnapshot(context=CONTEXT, **_plain(record, objects.GroupSnapshot))
-    ovo.obj_reset_changes(recursive=True)
+    reset_changes(ovo)
     return ovo
 
 
@@ -174,6 +171,10 @@ def _values(ovo: Any, record_class: type[Record]) -> dict[str, Any]:
     return values
 
 
-def object_of(resource: "Resource") -> Any:
-    """The versioned object inside one of the library's objects."""
-    return resource._ovo
+def reset_changes(ovo: Any) -> None:
+    """Mark a versioned object and its type as saved; its other relatives have records of their own."""
+    ovo.obj_reset_changes()
+    if "volume_type" in ovo.fields and ovo.obj_attr_is_set("volume_type") and ovo.volume_type:
+        ovo.volume_type.obj_reset_changes()
+        if ovo.volume_type.obj_attr_is_set("qos_specs") and ovo.volume_type.qos_specs:
+            ovo.volume_type.qos_specs.obj_reset_changes()

@@ -233,7 +233,7 @@ class Connection(Resource):
         self.volume.disconnect(self, force)
 
     def _terminate(self, volume: Volume, *, force: bool) -> None:
-        self._ovo.attach_status = "detaching"
+        self._ovo.attach_status = "error_detaching"  # a disconnect was begun; no better word is allowed
         self.save()
         failpoint("unpublish.recorded")
         others = [

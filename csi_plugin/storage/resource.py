@@ -12,7 +12,7 @@ from oslo_utils import timeutils
 
 from csi_plugin.persistence.base import RecordNotFound, RevisionConflict
 from csi_plugin.persistence.records import Intent, Phase, Record
-from csi_plugin.storage import serialization
+from csi_plugin.storage import codec, serialization
 from csi_plugin.storage.runtime import CONTEXT
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Resource:
             except RevisionConflict:
                 stored = self._merge(record)
         self._note_stored(stored)
-        self._ovo.obj_reset_changes(recursive=True)
+        codec.reset_changes(self._ovo)
 
     def save_over(self) -> None:
         """Store the object whatever is stored under its id; how loaded dumps come into a store."""

@@ -1,8 +1,8 @@
 """JSON forms of the library's objects, in cinderlib's format: what it dumped loads here, and the other way round.
 
 An object is ``{"class", "backend", "ovo"}``, where ``ovo`` is the primitive form of Cinder's versioned object. Objects
-refer to each other in circles (a volume's snapshots know their volume), so each is written where it is met first. What the
-versioned object has no place for travels in its ``cinderbox.data``, which other readers pass over.
+refer to each other in circles (a volume's snapshots know their volume), so each is written where it is met first. What
+the versioned object has no place for travels in its ``cinderbox.data``, which other readers pass over.
 """
 
 import json as json_module

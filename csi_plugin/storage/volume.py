@@ -276,8 +276,8 @@ class Volume(NamedResource):
         """Delete the volume.
 
         One that has snapshots, or that the driver says is busy (clones need it), is refused with InvalidVolume or
-        VolumeIsBusy. With ``deferred`` it counts as deleted at once instead, and the backend's volume goes with the last
-        dependant. An attached one is always refused.
+        VolumeIsBusy. With ``deferred`` it counts as deleted at once instead, and the backend's volume goes with the
+        last dependant. An attached one is always refused.
         """
         if self._store.find(ConnectionRecord, volume_id=self._ovo.id, limit=1):
             raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is connected; disconnect it first")
@@ -322,8 +322,8 @@ class Volume(NamedResource):
     def finish_deferred(self) -> bool:
         """Delete a deferred volume from the backend if nothing needs it any more; whether it is gone.
 
-        Never raises for a driver's error: the record keeps it as its condition, and a later try may succeed. Safe to call
-        from several threads of one process.
+        Never raises for a driver's error: the record keeps it as its condition, and a later try may succeed. Safe to
+        call from several threads of one process.
         """
         volume_id = self._ovo.id
         with _finishing_lock:
@@ -345,8 +345,8 @@ class Volume(NamedResource):
     def _finish(self) -> bool:
         try:
             self._call_driver(lambda driver: driver.delete_volume(self._ovo))
-        except Exception as error:
-            # Whatever it is, the volume stays deferred and is tried again when the next dependant goes.
+        except Exception as error:  # noqa: BLE001
+            # Whatever a driver raises, the volume stays deferred and is tried again when the next dependant goes.
             LOG.warning("volume %s, deleted by its owner, still stays on the backend: %s", self._ovo.id, error)
             self._defer(str(error))
             return False
@@ -438,7 +438,10 @@ class Volume(NamedResource):
         self.save()
 
     def revert(self, snapshot: "Snapshot") -> None:
-        """Put the volume back to its latest snapshot. Raises InvalidVolume when attached, InvalidSnapshot for another's."""
+        """Put the volume back to its latest snapshot.
+
+        Raises InvalidVolume when it is not available, InvalidSnapshot for a snapshot of another volume or an older one.
+        """
         if snapshot.volume_id != self._ovo.id:
             raise exception.InvalidSnapshot(reason=f"snapshot {snapshot.id} is not of volume {self._ovo.id}")
         if self._ovo.status != "available":
