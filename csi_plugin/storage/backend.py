@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from csi_plugin.persistence import registry
 from csi_plugin.persistence.base import PersistenceDriverBase, RecordStore
 from csi_plugin.persistence.record_persistence import RecordPersistence
-from csi_plugin.persistence.records import ConnectionRecord
+from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.storage import cinder_database, driver_lifecycle, drivers_catalogue, options, runtime
+from csi_plugin.storage.reservations import Reservations
 
 if TYPE_CHECKING:
     from csi_plugin.storage.group import Group
@@ -24,6 +25,8 @@ LOG = logging.getLogger(__name__)
 DEFAULT_CONCURRENCY = 32
 STATS_MAX_AGE = 60.0
 """Seconds after which ``recent_stats`` asks the driver again; Cinder's backend_stats_polling_interval."""
+_STATS_MIN_AGE = 1.0
+"""Seconds between two readings of stats, however often volumes come and go."""
 
 _NEW = threading.RLock()
 """Held while a backend is made, so that two threads that ask for one name get one object."""
@@ -104,6 +107,8 @@ class Backend:
             raise ValueError("max_concurrent_operations must be at least 1")
         self._slots = threading.BoundedSemaphore(max_concurrent_operations)
         self._slots_held = threading.local()
+        self.reservations = Reservations()
+        self._changed_at = 0.0
         self._original_driver_cfg = dict(driver_cfg)
         if topology:
             self._original_driver_cfg["topology"] = topology
@@ -128,10 +133,9 @@ class Backend:
             for name, value in self.driver.capabilities.items()
             if name not in ("properties", "vendor_prefix")
         }
-        self._stats = self._with_pools(stats)
-        self._stats_read_at = time.monotonic()
+        self._stats_and_time = (self._with_pools(stats), time.monotonic())
         self._stats_refresh = threading.Lock()
-        self._pool_names = tuple(pool["pool_name"] for pool in self._stats["pools"])
+        self._pool_names = tuple(pool["pool_name"] for pool in self.stats()["pools"])
         self._restore_volumes()
 
     def _restore_volumes(self) -> None:
@@ -199,7 +203,7 @@ class Backend:
         return True
 
     def _reports(self, name: str, default: bool) -> bool:
-        stats = self._stats
+        stats = self.stats()
         values = [pool.get(name, stats.get(name, default)) for pool in stats["pools"]] or [stats.get(name, default)]
         return any(str(value).lower() in ("true", "<is> true", "1") for value in values)
 
@@ -210,28 +214,50 @@ class Backend:
         if refresh:
             with self._stats_refresh:
                 self._read_stats()
-        return self._stats
+        return self._stats_and_time[0]
 
     def recent_stats(self, max_age: float = STATS_MAX_AGE) -> dict[str, Any]:
         """The last stats, at once; if older than ``max_age`` seconds, the driver is asked in the background."""
-        is_old = time.monotonic() - self._stats_read_at > max_age
-        if is_old and self._stats_refresh.acquire(blocking=False):
+        return self.recent_stats_with_time(max_age)[0]
+
+    def recent_stats_with_time(self, max_age: float = STATS_MAX_AGE) -> tuple[dict[str, Any], float]:
+        """``recent_stats`` and when (time.monotonic) the driver was asked for them."""
+        stats, asked_at = self._stats_and_time
+        if self._changed_at > asked_at:
+            max_age = min(max_age, _STATS_MIN_AGE)
+        if time.monotonic() - asked_at > max_age and self._stats_refresh.acquire(blocking=False):
             threading.Thread(target=self._refresh_stats, name=f"stats-{self.id}", daemon=True).start()
-        return self._stats
+        return stats, asked_at
+
+    def read_stats_again(self, min_age: float = _STATS_MIN_AGE) -> None:
+        """Wait for new stats, unless the last are younger than ``min_age`` seconds. They stay when the driver fails."""
+        with self._stats_refresh:
+            if time.monotonic() - self._stats_and_time[1] > min_age:
+                self._try_to_read_stats()
+
+    def allocated_gib(self, pool_name: str) -> int:
+        """GiB of all volumes recorded in a pool, for drivers that do not count what they provisioned."""
+        records = self.store.find(VolumeRecord, backend=self.id)
+        return sum(record.size for record in records if (record.pool or self._pool_names[0]) == pool_name)
 
     def _refresh_stats(self) -> None:
         try:
-            self._read_stats()
-        except Exception:
-            # Drivers raise anything here; the last stats stay, and the next reader tries again.
-            LOG.warning("stats of backend %s cannot be read", self.id, exc_info=True)
-            self._stats_read_at = time.monotonic()
+            self._try_to_read_stats()
         finally:
             self._stats_refresh.release()
 
+    def _try_to_read_stats(self) -> None:
+        try:
+            self._read_stats()
+        except Exception:
+            # Drivers raise anything here; the last stats stay, and are asked for again when they are old again.
+            LOG.warning("stats of backend %s cannot be read", self.id, exc_info=True)
+            self._stats_and_time = (self._stats_and_time[0], time.monotonic())
+
     def _read_stats(self) -> None:
+        asked_at = time.monotonic()
         stats = self._with_pools(dict(self.driver.get_volume_stats(refresh=True)))
-        self._stats, self._stats_read_at = stats, time.monotonic()
+        self._stats_and_time = (stats, asked_at)
 
     def _with_pools(self, stats: dict[str, Any]) -> dict[str, Any]:
         """Drivers that know no pools report one backend: that is its one pool, under the backend's name."""
@@ -337,11 +363,16 @@ class Backend:
                 self._volumes = self.volumes_filtered()
 
     def _volume_created(self, volume: "Volume") -> None:
+        """The driver has made a volume; called by what makes them."""
+        self.reservations.made(volume._ovo.host.partition("#")[2], volume._ovo.size)
+        self._changed_at = time.monotonic()
         with self._volumes_lock:
             if self._volumes is not None and all(known.id != volume.id for known in self._volumes):
                 self._volumes.append(volume)
 
     def _volume_removed(self, volume: "Volume") -> None:
+        """The driver has removed a volume; called by what removes them."""
+        self._changed_at = time.monotonic()
         with self._volumes_lock:
             if self._volumes is not None:
                 self._volumes = [known for known in self._volumes if known.id != volume.id]

@@ -108,9 +108,8 @@ def backend_configuration(name: str, options: Mapping[str, Any], *, strict: bool
 
 
 def forget(name: str) -> None:
-    """Drop a backend's options."""
+    """Drop a backend's options. Its section stays, empty: oslo.config has no way to remove one."""
     if name in _groups:
-        _groups.discard(name)
         _clear(name)
 
 
@@ -127,17 +126,16 @@ def definitions_of(volume_driver: str) -> dict[str, cfg.Opt]:
 
 def _claim_group(name: str) -> None:
     """Make the backend's section, empty. Raises ValueError when Cinder has a section of that name."""
-    if name not in _groups and (name in cfg.CONF._groups or name in cfg.CONF._opts or hasattr(cfg.ConfigOpts, name)):
-        known = cfg.CONF._groups.get(name)
-        if known is None or any(info["opt"].default is not None for info in known._opts.values()):
+    if name not in _groups:
+        if name in cfg.CONF._groups or name in cfg.CONF._opts or hasattr(cfg.ConfigOpts, name):
             raise ValueError(
                 f"volume_backend_name {name!r} is taken: Cinder's configuration has a section of that name"
             )
-    cfg.CONF.register_group(cfg.OptGroup(name))
-    _groups.add(name)
+        cfg.CONF.register_group(cfg.OptGroup(name))
+        _groups.add(name)
+        # NetApp looks its section up among those of the configuration files.
+        cfg.CONF.list_all_sections = lambda: sorted(_groups)
     _clear(name)
-    # NetApp looks its section up among those of the configuration files.
-    cfg.CONF.list_all_sections = lambda: sorted(_groups)
 
 
 def _clear(group: str) -> None:
