@@ -187,8 +187,8 @@ class ConnectionRecord(Record):
     attach_time: datetime | None = None
     detach_time: datetime | None = None
     attach_status: str = "attaching"
-    """attaching: intent only, the driver may have been called; attached; error_detaching: a disconnect was begun and not
-    finished (the word that Cinder's field allows)."""
+    """attaching: intent only, the driver may have been called; attached; error_detaching: a disconnect was begun and
+    not finished (the word that Cinder's field allows)."""
     attach_mode: str | None = None
     connection_info: JSON | str | None = None
     """cinderlib's: {'conn': driver's answer, 'connector': properties, 'device': ...}; a str once sealed."""

@@ -4,13 +4,15 @@ The plugin's objects have no place for what Cinderbox adds (revision, intent, CS
 nothing of groups. So each record is kept whole, as JSON, in a key-value of the plugin, under
 ``cinderbox/<kind>/<id>``: one write, which either happened or did not. After it, the plugin is given the object, so
 that its own data and its get_* methods are what their author expects. Objects that a plugin holds already, from
-cinderlib or from a program that calls it directly, are adopted when the store is used first.
+cinderlib or from a program that calls it directly, are adopted when the store is used first. A plugin sees secrets
+sealed only.
 
 Key-values are different: programs read and write them through the plugin alone, so the plugin's value counts, and
 ``cinderbox/key_value/<key>`` adds revision and times.
 """
 
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -39,7 +41,10 @@ R = TypeVar("R", bound=Record)
 
 RESERVED = "cinderbox/"
 _OBJECT_KINDS: tuple[type[Record], ...] = (VolumeRecord, SnapshotRecord, ConnectionRecord)
+_ADOPTED = f"{RESERVED}adopted"
 _PAGE = 500
+
+LOG = logging.getLogger(__name__)
 
 
 class ObjectPluginStore(RecordStore):
@@ -67,7 +72,7 @@ class ObjectPluginStore(RecordStore):
         stored = copy(record)
         stored.revision = 1
         stored.created_at = stored.created_at or utc_now()
-        self._adopt()
+        self._adopt(type(record))
         with self._lock(record.KIND, record.id):
             if self.get(type(record), record.id) is not None or not self._create(stored):
                 raise RecordExists(f"{record.KIND} {record.id} exists")
@@ -76,7 +81,7 @@ class ObjectPluginStore(RecordStore):
 
     def update(self, record: R) -> R:
         stored = replace(copy(record), revision=record.revision + 1, updated_at=utc_now())
-        self._adopt()
+        self._adopt(type(record))
         with self._lock(record.KIND, record.id):
             text = self._value(_key(record.KIND, record.id))
             current = self._record(type(record), record.id, text)
@@ -88,7 +93,7 @@ class ObjectPluginStore(RecordStore):
         return stored
 
     def delete(self, record: Record) -> None:
-        self._adopt()
+        self._adopt(type(record))
         with self._lock(record.KIND, record.id):
             if isinstance(record, (*_OBJECT_KINDS, KeyValueRecord)):
                 for obj in self._objects(type(record), record.id):
@@ -97,7 +102,7 @@ class ObjectPluginStore(RecordStore):
                 self.plugin.delete_key_value(key_value)
 
     def get(self, kind: type[R], record_id: str) -> R | None:
-        self._adopt()
+        self._adopt(kind)
         with self._lock(kind.KIND, record_id):
             return self._record(kind, record_id, self._value(_key(kind.KIND, record_id)))
 
@@ -106,7 +111,7 @@ class ObjectPluginStore(RecordStore):
         found: list[R] = []
         if limit == 0:
             return found
-        self._adopt()
+        self._adopt(kind)
         with self._reading():
             for record in self._all(kind, after):
                 if all(getattr(record, name) == value for name, value in wanted.items()):
@@ -135,7 +140,22 @@ class ObjectPluginStore(RecordStore):
     def _hand_over(self, stored: Record) -> None:
         """Give the plugin the object of a record that was written."""
         if isinstance(stored, (*_OBJECT_KINDS, KeyValueRecord)):
-            getattr(self.plugin, f"set_{stored.KIND}")(self._codec.to_object(_with_dict(stored)))
+            getattr(self.plugin, f"set_{stored.KIND}")(self._object(stored))
+
+    def _object(self, record: Record) -> Any:
+        """The object of a record for the plugin.
+
+        Its relatives, which it would read on access and a dump includes, come from here too: there, secrets are as
+        sealed as in the record.
+        """
+        obj = self._codec.to_object(_with_dict(record))
+        if isinstance(record, VolumeRecord):
+            obj._snapshots, obj._connections = [], []
+        elif isinstance(record, SnapshotRecord | ConnectionRecord):
+            volume = self._record(VolumeRecord, record.volume_id, self._value(_key("volume", record.volume_id)))
+            if volume is not None:
+                obj.volume = self._object(volume)
+        return obj
 
     def _record(self, kind: type[R], record_id: str, text: str | None) -> R | None:
         record = None if text is None else from_json(kind, json.loads(text))
@@ -182,18 +202,25 @@ class ObjectPluginStore(RecordStore):
     def _key_value(self, key: str, text: str) -> Any:
         return self._codec.to_object(KeyValueRecord(id=key, value=text))
 
-    def _adopt(self) -> None:
-        """Make records of the objects that the plugin holds without one."""
-        if self._adopted:
+    def _adopt(self, kind: type[Record]) -> None:
+        """Make records of the objects that the plugin holds from before it was used here; once in its life.
+
+        Objects of a backend that is not set up yet may not be readable: that is tried again at the next call.
+        """
+        if self._adopted or kind not in _OBJECT_KINDS:
             return
         with self._adoption, self._reading():
-            if self._adopted:
+            if self._adopted or self.plugin.get_key_values(_ADOPTED):
+                self._adopted = True
                 return
-            known = {key_value.key for key_value in self.plugin.get_key_values()}
-            for kind in _OBJECT_KINDS:
-                for obj in getattr(self.plugin, f"get_{kind.KIND}s")():
-                    if _key(kind.KIND, obj.id) not in known:
-                        self._create(replace(_without_dict(self._codec.to_record(obj)), revision=1))
+            try:
+                found = [obj for kind in _OBJECT_KINDS for obj in getattr(self.plugin, f"get_{kind.KIND}s")()]
+            except Exception:  # the plugin's author decides what it raises
+                LOG.warning("the persistence plugin's objects cannot be read yet", exc_info=True)
+                return
+            for obj in found:
+                self._create(replace(_without_dict(self._codec.to_record(obj)), revision=1))
+            self.plugin.set_key_value(self._key_value(_ADOPTED, "1"))
             self._adopted = True
 
     def _lock(self, kind: str, record_id: str) -> threading.RLock:
@@ -224,7 +251,7 @@ def _without_dict(record: Record) -> Record:
 
 def _is_reserved(key: str) -> bool:
     """Whether a key-value is one that holds a record, not one of somebody's."""
-    return any(key.startswith(_key(kind.KIND, "")) for kind in RECORD_TYPES)
+    return key == _ADOPTED or any(key.startswith(_key(kind.KIND, "")) for kind in RECORD_TYPES)
 
 
 def _text(record: Record) -> str:

@@ -285,11 +285,22 @@ class TestCinderLayer:
         created.create()
         record = sqlite_store.get(VolumeRecord, created.id)
         assert (record.revision, record.size, record.volume_type_id) == (1, 1, None)
+        assert sqlite_store.find(VolumeRecord, backend="b") == [record]
         intent = Intent(name="adopted")
         assert sqlite_store.update(replace(record, intent=intent)).revision == 2
         with pytest.raises(RevisionConflict):
             sqlite_store.update(record)
         assert sqlite_store.find(VolumeRecord, csi_name="adopted")[0].intent == intent
+
+    def test_a_row_without_one_of_ours_is_a_record_too(self, sqlite_store: DBPersistence) -> None:
+        created = sqlite_store.create(VolumeRecord(id=new_id(), display_name="name"))
+        with sqlite_store._engine.begin() as connection:
+            connection.execute(sa.text("DELETE FROM cinderbox_volume"))
+        [found] = sqlite_store.find(VolumeRecord, display_name="name")
+        assert found == created
+        assert sqlite_store.update(found).revision == 2
+        with pytest.raises(RevisionConflict):
+            sqlite_store.update(found)
 
     @pytest.mark.parametrize("backend", ["sqlite", "mariadb"])
     def test_secrets_are_clear_to_drivers_and_sealed_in_the_tables(

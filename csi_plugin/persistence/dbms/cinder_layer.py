@@ -1,24 +1,19 @@
-"""Cinder's own database layer on our engine, with secrets in clear for the drivers that read and write
-through it.
+"""Cinder's own database layer on our engine, with secrets in clear for the drivers that read and write through it.
 
-Cinder's layer is a module with one engine per process. ``point_at`` gives it the engine of a store. Secret
-columns that we sealed are opened as Cinder's ORM loads a row, whatever function asked for it; the functions
-of the layer that write such columns are wrapped once, and seal.
+Cinder's layer is a module with one engine per process; ``point_at`` gives it the engine of a store. Secret columns
+that we sealed are opened as Cinder's ORM loads a row, whatever function asked for it, and sealed as it writes one.
 """
 
-import functools
 import json
 import threading
-import uuid
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 from oslo_config import cfg
 from oslo_db.sqlalchemy import enginefacade, orm
 from sqlalchemy import event
-from sqlalchemy.orm import attributes
+from sqlalchemy.orm import ORMExecuteState, attributes
 
 from csi_plugin.persistence.dbms import cinder_models
 from csi_plugin.persistence.dbms.cinder_models import models
@@ -31,19 +26,10 @@ _LAYOUTS: dict[Any, Layout] = {
     models.Snapshot: LAYOUTS[SnapshotRecord],
     models.VolumeAttachment: LAYOUTS[ConnectionRecord],
 }
-_WRITERS = {
-    "volume_create": models.Volume,
-    "volume_update": models.Volume,
-    "snapshot_create": models.Snapshot,
-    "snapshot_update": models.Snapshot,
-    "volume_attach": models.VolumeAttachment,
-    "volume_attachment_update": models.VolumeAttachment,
-}
-"""Functions of the layer that take the values of a row, as (context, values) or (context, id, values)."""
 
 _stores: "weakref.WeakKeyDictionary[sa.Engine, Any]" = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
-_installed = False
+_listening = False
 
 
 def api() -> Any:
@@ -54,83 +40,101 @@ def api() -> Any:
 def point_at(engine: sa.Engine, store: Any) -> None:
     """Let Cinder's layer work on ``engine``; ``store.sealer``, if any, opens and seals its secret columns."""
     with _lock:
-        _install()
+        _listen()
+        manager = cinder_models.api.main_context_manager
+        if manager.is_started and manager.writer.get_engine() is engine:
+            return
         _stores[engine] = weakref.proxy(store)
         url = engine.url.render_as_string(hide_password=False)
         cfg.CONF.set_override("connection", url, "database")
+        maker = orm.get_maker(engine=engine)
+        event.listen(maker, "do_orm_execute", _seal_update)
         # oslo.db has no other way to use an engine that is there; its class for that is made for test suites.
-        manager = cinder_models.api.main_context_manager
         manager.patch_factory(
-            enginefacade._TestTransactionFactory(
-                engine, orm.get_maker(engine=engine), apply_global=False, from_factory=manager._factory
-            )
+            enginefacade._TestTransactionFactory(engine, maker, apply_global=False, from_factory=manager._factory)
         )
 
 
-def _install() -> None:
-    global _installed
-    if _installed:
+def _listen() -> None:
+    """Watch Cinder's three models that have secrets, once per process."""
+    global _listening
+    if _listening:
         return
     for model in _LAYOUTS:
-        event.listen(model, "load", _open_secret)
-        event.listen(model, "refresh", lambda target, context, _names: _open_secret(target, context))
-    for name, model in _WRITERS.items():
-        setattr(cinder_models.api, name, _sealing(getattr(cinder_models.api, name), model))
-    _installed = True
+        event.listen(model, "load", lambda target, context: _open(context.session.connection(), target))
+        event.listen(model, "refresh", lambda target, context, _: _open(context.session.connection(), target))
+        event.listen(model, "before_insert", _seal_object)
+        event.listen(model, "before_update", _seal_object)
+        event.listen(model, "after_insert", lambda mapper, connection, target: _open(connection, target))
+        event.listen(model, "after_update", lambda mapper, connection, target: _open(connection, target))
+    event.listen(models.Volume, "after_insert", _note_backend)
+    _listening = True
 
 
-def _open_secret(target: Any, context: Any) -> None:
-    layout = _LAYOUTS[type(target)]
-    name = str(layout.secret)
+def _open(connection: sa.Connection, target: Any) -> None:
+    """Put the clear value where the column says that it is sealed."""
+    layout, name = _layout_and_secret(type(target))
     if target.__dict__.get(name) != SEALED[name]:
         return
-    sealed = context.session.connection().execute(_sealed_value(layout, target.id)).scalar()
-    sealer = _sealer_of(context.session.get_bind())
+    sealer, context = _sealer_of(connection), f"{layout.kind.KIND}/{target.id}/{name}"
     if sealer is None:
-        raise SealingError(f"{layout.kind.KIND}/{target.id}/{name} is sealed and no key is configured")
-    value = sealer.unseal_field(sealed, context=f"{layout.kind.KIND}/{target.id}/{name}")
+        raise SealingError(f"{context} is sealed and no key is configured")
+    sealed = connection.execute(sa.select(layout.extra.c[name]).where(layout.extra.c.id == target.id)).scalar()
+    value = sealer.unseal_field(sealed, context=context)
     attributes.set_committed_value(target, name, value if isinstance(value, str | None) else json.dumps(value))
 
 
-def _sealed_value(layout: Layout, record_id: str) -> Any:
-    return sa.select(layout.extra.c[str(layout.secret)]).where(layout.extra.c.id == record_id)
+def _seal_object(mapper: Any, connection: sa.Connection, target: Any) -> None:
+    """Seal the secret of an object that Cinder's layer is about to write."""
+    layout, name = _layout_and_secret(type(target))
+    sealer = _sealer_of(connection)
+    if sealer and getattr(target, name) is not None and attributes.get_history(target, name).has_changes():
+        _write_sealed(connection, sealer, layout, target.id, getattr(target, name))
+        setattr(target, name, SEALED[name])
 
 
-def _sealer_of(engine: Any) -> Sealer | None:
-    store = _stores.get(engine)
+def _note_backend(mapper: Any, connection: sa.Connection, target: Any) -> None:
+    """Let a volume that Cinder's layer made be found by its backend."""
+    backend = VolumeRecord(id=target.id, host=target.host or "").backend
+    _write_extra(connection, LAYOUTS[VolumeRecord], target.id, {"backend": backend})
+
+
+def _seal_update(state: ORMExecuteState) -> None:
+    """Seal the secret among the values of an UPDATE statement of Cinder's layer."""
+    model = state.bind_mapper.class_ if state.is_update and state.bind_mapper else None
+    if model not in _LAYOUTS:
+        return
+    statement: Any = state.statement
+    layout, name = _layout_and_secret(model)
+    value = statement.compile().params.get(name)
+    connection = state.session.connection()
+    sealer = _sealer_of(connection)
+    if sealer is None or value is None:
+        return
+    for (record_id,) in connection.execute(sa.select(layout.id).where(statement.whereclause)).all():
+        _write_sealed(connection, sealer, layout, record_id, value)
+    state.statement = statement.values({name: SEALED[name]})
+
+
+def _write_sealed(connection: sa.Connection, sealer: Sealer, layout: Layout, record_id: str, value: str) -> None:
+    name = str(layout.secret)
+    plain = json.loads(value) if name == "connection_info" else value
+    text = sealer.seal_field(plain, context=f"{layout.kind.KIND}/{record_id}/{name}")
+    _write_extra(connection, layout, record_id, {name: text})
+
+
+def _write_extra(connection: sa.Connection, layout: Layout, record_id: str, values: dict[str, Any]) -> None:
+    extra = layout.extra
+    if connection.execute(extra.update().where(extra.c.id == record_id).values(values)).rowcount == 0:
+        connection.execute(extra.insert(), {"id": record_id, "revision": 1, **values})
+
+
+def _layout_and_secret(model: Any) -> tuple[Layout, str]:
+    layout = _LAYOUTS[model]
+    return layout, str(layout.secret)
+
+
+def _sealer_of(connection: sa.Connection) -> Sealer | None:
+    store = _stores.get(connection.engine)
     sealer: Sealer | None = store.sealer if store else None
     return sealer
-
-
-def _sealing(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
-    """Seal the secret among the values that a function of Cinder's layer writes, in the same transaction."""
-    layout = _LAYOUTS[model]
-    name = str(layout.secret)
-
-    @functools.wraps(function)
-    def sealed(context: Any, *arguments: Any, **keywords: Any) -> Any:
-        manager = cinder_models.api.main_context_manager
-        *ids, values = arguments if "values" not in keywords else (*arguments, keywords.pop("values"))
-        sealer = _sealer_of(manager.writer.get_engine())
-        secret = values.get(name)
-        if sealer is None or secret is None:
-            return function(context, *ids, values, **keywords)
-        values = dict(values)
-        record_id = ids[0] if ids else values.get("id")
-        if record_id is None:
-            record_id = values["id"] = str(uuid.uuid4())
-        if name == "connection_info":
-            secret = json.loads(secret)
-        with manager.writer.using(context) as session:
-            text = sealer.seal_field(secret, context=f"{layout.kind.KIND}/{record_id}/{name}")
-            _store_sealed(session.connection(), layout, record_id, text)
-            return function(context, *ids, values | {name: SEALED[name]}, **keywords)
-
-    return sealed
-
-
-def _store_sealed(connection: sa.Connection, layout: Layout, record_id: str, text: str | None) -> None:
-    extra, name = layout.extra, str(layout.secret)
-    updated = connection.execute(extra.update().where(extra.c.id == record_id).values({name: text}))
-    if updated.rowcount == 0:
-        connection.execute(extra.insert(), {"id": record_id, "revision": 1, name: text})

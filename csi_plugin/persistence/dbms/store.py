@@ -59,11 +59,12 @@ class DBPersistence(RecordPersistence):
 
     @property
     def db(self) -> Any:
-        """Cinder's own database layer, which works on the database of the plugin that was activated last."""
+        """Cinder's own database layer. A process has one; asking a plugin for it points it at the plugin's database."""
+        self.activate()
         return cinder_layer.api()
 
     def activate(self) -> None:
-        """Point Cinder's database layer, which is one per process, at this database."""
+        """Point Cinder's database layer at this database. The plugin that was made last has done so already."""
         cinder_layer.point_at(self._engine, self)
 
     def create(self, record: R) -> R:
