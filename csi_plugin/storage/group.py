@@ -15,7 +15,7 @@ from csi_plugin.persistence.records import (
     VolumeRecord,
 )
 from csi_plugin.storage import codec, serialization
-from csi_plugin.storage.resource import Resource, backend_class
+from csi_plugin.storage.resource import Resource, backend_class, find_backend
 from csi_plugin.storage.runtime import CONTEXT
 from csi_plugin.storage.snapshot import Snapshot
 from csi_plugin.storage.volume import Volume, finish_deferred_volume
@@ -42,12 +42,14 @@ class Group(Resource):
     ) -> None:
         self.group_specs = dict(group_specs or {})
         self._initial_volumes = list(volumes)
-        super().__init__(backend, **kwargs)
         if "__ovo" not in kwargs:
-            self._ovo.host = kwargs.get("host") or f"{self.backend.host}#{self.backend.pool_names[0]}"
-            if self._ovo.group_type_id is None:
-                self._ovo.group_type_id = self._ovo.id
-            _check_same_backend(self.backend, self._initial_volumes)
+            backend = find_backend(backend)
+            kwargs["id"] = kwargs.get("id") or self.new_uuid()
+            # A type of the group's own carries its specs, as with volumes.
+            kwargs.setdefault("group_type_id", kwargs["id"])
+            kwargs.setdefault("host", f"{backend.host}#{backend.pool_names[0]}")
+            _check_same_backend(backend, self._initial_volumes)
+        super().__init__(backend, **kwargs)
 
     @classmethod
     def from_record(cls, record: GroupRecord) -> Self:
