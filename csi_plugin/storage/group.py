@@ -43,12 +43,12 @@ class Group(Resource):
         self.group_specs = dict(group_specs or {})
         self._initial_volumes = list(volumes)
         if "__ovo" not in kwargs:
-            backend = find_backend(backend)
+            found = find_backend(backend)
             kwargs["id"] = kwargs.get("id") or self.new_uuid()
             # A type of the group's own carries its specs, as with volumes.
             kwargs.setdefault("group_type_id", kwargs["id"])
-            kwargs.setdefault("host", f"{backend.host}#{backend.pool_names[0]}")
-            _check_same_backend(backend, self._initial_volumes)
+            kwargs.setdefault("host", f"{found.host}#{found.pool_names[0]}")
+            _check_same_backend(found, self._initial_volumes)
         super().__init__(backend, **kwargs)
 
     @classmethod

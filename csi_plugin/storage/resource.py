@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from cinder.objects import base as objects_base
-from oslo_utils import timeutils
+from oslo_utils import timeutils, uuidutils
 
 from csi_plugin.persistence.base import RecordNotFound, RevisionConflict
 from csi_plugin.persistence.records import Intent, Phase, Record
@@ -100,7 +100,7 @@ class Resource:
         """Put this object's changes on top of the record as it is stored now."""
         changed = {name.lstrip("_") for name in self._ovo.obj_what_changed()} | {"extra_specs", "qos_specs"}
         while True:
-            current = self._store.get(self.RECORD_CLASS, record.id)
+            current: Any = self._store.get(self.RECORD_CLASS, record.id)
             if current is None:
                 raise RecordNotFound(f"{record.KIND} {record.id} is gone")
             if self.intent is not None:
@@ -142,8 +142,7 @@ class Resource:
                 nearest = difflib.get_close_matches(name, known, n=1)
                 hint = f"; did you mean {nearest[0]}?" if nearest else ""
                 raise TypeError(f"{type(self).__name__} has no field {name!r}{hint}")
-        if not values.get("id"):
-            values["id"] = self.new_uuid()
+        values["id"] = self._checked_id(values.get("id"))
         for name, kind in known.items():
             if kind.default != objects_base.fields.UnspecifiedDefault:
                 values.setdefault(name, kind.default)
@@ -155,6 +154,15 @@ class Resource:
             if owner in known and not values.get(owner):
                 values[owner] = getattr(CONTEXT, owner)
         return self.OVO_CLASS(context=CONTEXT, **values)
+
+    @classmethod
+    def _checked_id(cls, given: Any) -> str:
+        """A new id, or the given one. Drivers build names of it, so it has to be a UUID unless setup allowed others."""
+        if not given:
+            return cls.new_uuid()
+        if not isinstance(given, str) or not (backend_class().non_uuid_ids or uuidutils.is_uuid_like(given)):
+            raise ValueError(f"id must be a UUID (setup's non_uuid_ids allows any text), not {given!r}")
+        return given
 
     # JSON forms
 

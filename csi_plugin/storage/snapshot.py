@@ -132,6 +132,24 @@ class Snapshot(NamedResource):
         self.save()
         failpoint("snapshot.saved")
 
+    def manage(self, reference: dict[str, str]) -> None:
+        """Adopt a snapshot that the storage has; see ``Volume.manage_existing_snapshot``."""
+        _ = self.volume
+        self._ovo.status = "managing"
+        self._ovo.volume_size = self._call_driver(
+            lambda driver: driver.manage_existing_snapshot_get_size(self._ovo, reference)
+        )
+        self.save()
+        try:
+            update = self._call_driver(lambda driver: driver.manage_existing_snapshot(self._ovo, reference))
+        except Exception:
+            # Whatever the driver raised, the snapshot is not ours.
+            self._store.delete(self.record)
+            raise
+        self._ovo.update({**(update or {}), "status": "available"})
+        self._set_phase(Phase.READY)
+        self.save()
+
     def delete(self) -> None:
         """Delete the snapshot. One that clones need raises SnapshotIsBusy and stays as it is."""
         _ = self.volume
@@ -171,6 +189,10 @@ class Snapshot(NamedResource):
 
     def create_volume(self, **new_vol_params: Any) -> Volume:
         """Make a volume of the snapshot's content. ``size`` may be larger; other attributes as for Volume."""
+        if self._ovo.status != "available":
+            raise exception.InvalidSnapshot(
+                reason=f"snapshot {self._ovo.id} is {self._ovo.status}; it must be available"
+            )
         new_vol_params.setdefault("size", self._ovo.volume_size)
         volume = Volume(self.volume, snapshot_id=self._ovo.id, **new_vol_params)
         if volume.size < self._ovo.volume_size:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -33,6 +34,15 @@ AWAITING_DEPENDANTS = "deferred_deleting"
 """Status of a volume that is deleted for its owner while the backend still needs it."""
 
 _EXTENDABLE = ("available", "in-use", "error_extending")
+_WITHOUT_DATA = (
+    "creating",
+    "deleting",
+    AWAITING_DEPENDANTS,
+    "error",
+    "error_deleting",
+    "managing",
+    "reverting",
+)
 # A clone takes over what describes the data and its owner, not what identifies the source on the backend.
 _INHERITED = (
     "size",
@@ -233,6 +243,7 @@ class Volume(NamedResource):
 
     def clone(self, **new_vol_attrs: Any) -> "Volume":
         """Make a volume with this one's data. ``size`` may be larger; other attributes as for Volume."""
+        self.check_has_data("cloned")
         clone = Volume(self, source_volid=self._ovo.id, **new_vol_attrs)
         if clone.size < self._ovo.size:
             raise exception.InvalidInput(reason=f"size must be at least {self._ovo.size} GiB, the size of the source")
@@ -263,12 +274,33 @@ class Volume(NamedResource):
         """Take a snapshot; ``kwargs`` as for Snapshot (id, metadata, intent...)."""
         from csi_plugin.storage.snapshot import Snapshot
 
+        self.check_has_data("snapshotted")
         snapshot = Snapshot(self, name=name, description=description, **kwargs)
         try:
             snapshot.create()
         finally:
             self._add_snapshot(snapshot)
         return snapshot
+
+    def manage_existing_snapshot(
+        self, reference: Mapping[str, str] | str, *, name: str = "", **kwargs: Any
+    ) -> "Snapshot":
+        """Adopt a snapshot of this volume that the storage has already; ``reference`` as for Backend.manage_existing.
+
+        Raises what the driver raises (ManageExistingInvalidReference...); nothing is recorded then.
+        """
+        from csi_plugin.storage.snapshot import Snapshot
+
+        wanted = {"source-name": reference} if isinstance(reference, str) else dict(reference)
+        snapshot = Snapshot(self, name=name, **kwargs)
+        snapshot.manage(wanted)
+        self._add_snapshot(snapshot)
+        return snapshot
+
+    def check_has_data(self, action: str) -> None:
+        """Raise InvalidVolume when the volume is in a state without dependable data; ``action`` is for the message."""
+        if self._ovo.status in _WITHOUT_DATA:
+            raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is {self._ovo.status} and cannot be {action}")
 
     # Deleting
 
@@ -449,6 +481,10 @@ class Volume(NamedResource):
         latest = max(self._store.find(SnapshotRecord, volume_id=self._ovo.id), key=lambda found: str(found.created_at))
         if latest.id != snapshot.id:
             raise exception.InvalidSnapshot(reason=f"only the latest snapshot, {latest.id}, can be reverted to")
+        if self._ovo.size != snapshot.volume_size:
+            raise exception.InvalidVolume(
+                reason=f"volume {self._ovo.id} was extended after snapshot {snapshot.id} was taken"
+            )
         self._ovo.status = "reverting"
         self.save()
         try:
@@ -476,6 +512,7 @@ class Volume(NamedResource):
         others = self._store.find(ConnectionRecord, volume_id=self._ovo.id)
         if any(other.id != ovo_fields.get("id") for other in others) and not self._ovo.multiattach:
             raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is connected and not multiattach")
+        self.check_has_data("connected")
         connection = Connection.connect(self, connector_dict, **ovo_fields)
         if self._connections is not None:
             self._remove_connection(connection.id)
