@@ -133,6 +133,7 @@ def _made(core: Core, wanted: WantedVolume, *, generation: int) -> VolumeRecord:
                 volume = _driver_made(core, wanted, place, volume_id=volume_id, intent=intent)
         except BaseException:
             leftovers.set_aside_failed(core, VolumeRecord, volume_id)
+            placement.give_back(place)
             raise
         record: VolumeRecord = volume.record
         return record

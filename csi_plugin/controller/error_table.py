@@ -85,8 +85,9 @@ def driver_errors(action: str) -> Iterator[None]:
     except PersistenceError as error:
         raise persistence_error(error) from error
     except Exception as error:  # vendors' drivers raise anything, and the CO's user must learn the cause
-        LOG.warning("%s failed", action, exc_info=True)
-        raise RpcError(code_of(error), f"{action}: {cause(error)}") from error
+        code = code_of(error)
+        LOG.warning("%s failed: %s", action, cause(error), exc_info=code is Code.INTERNAL)
+        raise RpcError(code, f"{action}: {cause(error)}") from error
 
 
 def persistence_error(error: PersistenceError) -> RpcError:

@@ -8,6 +8,7 @@ from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint
 from csi_plugin.controller.parameters import changed_specs
 from csi_plugin.protocol import csi_pb2, request_rules
+from csi_plugin.protocol.errors import RpcError, invalid_argument
 
 _CANNOT = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED)
 

@@ -77,6 +77,12 @@ def of_new_volume(
     return _scheduled(core, request, parameters)
 
 
+def give_back(place: Place) -> None:
+    """After a failure: the room that the scheduler reserved is free again with the stats that are read next."""
+    if place.snapshot is None and place.volume is None:
+        place.backend.reservations.made(place.pool, place.size)
+
+
 def _scheduled(core: Core, request: csi_pb2.CreateVolumeRequest, parameters: VolumeParameters) -> Place:
     from csi_plugin.storage import scheduling
 

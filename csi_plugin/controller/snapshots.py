@@ -6,7 +6,7 @@ from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint
 from csi_plugin.controller.labels import SNAPSHOT, labels
 from csi_plugin.controller.parameters import snapshot_parameters
-from csi_plugin.persistence.records import Intent, Phase, SnapshotRecord, VolumeRecord
+from csi_plugin.persistence.records import JSON, Intent, Phase, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import aborted, already_exists, invalid_argument, not_found, unimplemented
 
@@ -14,7 +14,7 @@ from csi_plugin.protocol.errors import aborted, already_exists, invalid_argument
 def create_snapshot(core: Core, request: csi_pb2.CreateSnapshotRequest, call: Call) -> csi_pb2.CreateSnapshotResponse:
     """CSI spec, "CreateSnapshot". Cinder's drivers answer when the snapshot is usable, so it is always ready."""
     _validate(core, request)
-    normal = {"source_volume_id": request.source_volume_id, "parameters": dict(request.parameters)}
+    normal: JSON = {"source_volume_id": request.source_volume_id, "parameters": dict(request.parameters)}
     record = core.inflight.run(
         f"snapshot-name/{request.name}",
         fingerprint(normal),
@@ -48,7 +48,7 @@ def _validate(core: Core, request: csi_pb2.CreateSnapshotRequest) -> None:
     snapshot_parameters(request.parameters)
 
 
-def _found_or_made(core: Core, request: csi_pb2.CreateSnapshotRequest, normal: dict[str, object]) -> SnapshotRecord:
+def _found_or_made(core: Core, request: csi_pb2.CreateSnapshotRequest, normal: JSON) -> SnapshotRecord:
     tries = core.store.find(SnapshotRecord, csi_name=request.name)
     live = state.live_try(tries)
     if live is not None:
@@ -63,9 +63,7 @@ def _found_or_made(core: Core, request: csi_pb2.CreateSnapshotRequest, normal: d
     return _made(core, request, normal, generation=state.next_generation(tries))
 
 
-def _made(
-    core: Core, request: csi_pb2.CreateSnapshotRequest, normal: dict[str, object], *, generation: int
-) -> SnapshotRecord:
+def _made(core: Core, request: csi_pb2.CreateSnapshotRequest, normal: JSON, *, generation: int) -> SnapshotRecord:
     snapshot_id = core.identifiers.of_try("snapshot", request.name, generation)
     with core.inflight.hold(f"snapshot/{snapshot_id}"), core.sources.reading(f"volume/{request.source_volume_id}"):
         volume = state.find_shown(core.store, VolumeRecord, request.source_volume_id)

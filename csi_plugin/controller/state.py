@@ -15,7 +15,7 @@ from csi_plugin.persistence.records import (
 from csi_plugin.protocol.errors import not_found
 
 Tried = VolumeRecord | SnapshotRecord | GroupSnapshotRecord
-T = TypeVar("T", VolumeRecord, SnapshotRecord, GroupSnapshotRecord)
+T = TypeVar("T", bound=Tried)
 
 _SHOWN = (Phase.READY, Phase.DELETING)
 _LIVE = (Phase.CREATING, Phase.READY, Phase.DELETING)

@@ -1,0 +1,297 @@
+"""CreateVolume and DeleteVolume."""
+
+import uuid
+
+import grpc
+import pytest
+
+from csi_plugin.persistence.records import Phase, VolumeRecord
+from csi_plugin.protocol import csi_pb2
+from tests.controller.conftest import (
+    GIB,
+    Mode,
+    Plugin,
+    Serve,
+    block,
+    create_request,
+    fails,
+    from_snapshot,
+    from_volume,
+    mount,
+)
+
+Code = grpc.StatusCode
+
+
+def test_created_volume_is_on_the_storage_and_answers_its_size_and_backend(plugin: Plugin) -> None:
+    volume = plugin.create("pvc-1", 2)
+
+    assert uuid.UUID(volume.volume_id).version == 5
+    assert volume.capacity_bytes == 2 * GIB
+    assert dict(volume.volume_context) == {"cinderbox.io/backend": plugin.backends.ready()[0].name}
+    assert plugin.files() == [f"volume-{volume.volume_id}"]
+
+
+def test_repeat_gives_the_first_answer(plugin: Plugin) -> None:
+    first = plugin.create("pvc-1", parameters={"mkfs_options": "-O quota"})
+
+    assert plugin.create("pvc-1", parameters={"mkfs_options": "-O quota"}) == first
+    assert len(plugin.files()) == 1
+
+
+def test_sizes_are_rounded_up_to_gib(plugin: Plugin) -> None:
+    capacity = csi_pb2.CapacityRange(required_bytes=GIB + 1)
+
+    assert plugin.create("pvc-1", capacity_range=capacity).capacity_bytes == 2 * GIB
+
+
+def test_no_capacity_gives_one_gib(plugin: Plugin) -> None:
+    request = csi_pb2.CreateVolumeRequest(name="pvc-1", volume_capabilities=[mount()])
+
+    assert plugin.controller.CreateVolume(request).volume.capacity_bytes == GIB
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"name": ""}, ["name is required"]),
+        ({"name": "a\x00b"}, ["name", "U+0000"]),
+        ({"name": "x" * 129}, ["name", "128"]),
+        ({"volume_capabilities": []}, ["volume_capabilities is required"]),
+        ({"volume_capabilities": [csi_pb2.VolumeCapability()]}, ["access type"]),
+        ({"volume_capabilities": [csi_pb2.VolumeCapability(mount={})]}, ["access_mode"]),
+        ({"volume_capabilities": [mount(Mode.MULTI_NODE_MULTI_WRITER)]}, ["MULTI_NODE_MULTI_WRITER", "block"]),
+        ({"capacity_range": csi_pb2.CapacityRange(required_bytes=-1)}, ["required_bytes", "-1"]),
+        ({"capacity_range": csi_pb2.CapacityRange(required_bytes=2, limit_bytes=1)}, ["limit_bytes"]),
+        ({"parameters": {"pool_nam": "x"}}, ["'pool_nam'", "did you mean pool_name?", "xtra_<name>"]),
+        ({"mutable_parameters": {"backend": "x"}}, ["mutable_parameters", "'backend'"]),
+        ({"parameters": {"qos.a": "1", "qos_a": "2"}}, ["given twice"]),
+        ({"parameters": {"extra_specs.": "1"}}, ["name of a spec"]),
+        ({"parameters": {"encryption": "rot13"}}, ["luks, luks2", "rot13"]),
+        ({"parameters": {"encryption_cipher": "aes-xts-plain64"}}, ["encryption_cipher needs encryption"]),
+        ({"parameters": {"mkfs_options": "x" * 5000}}, ["parameters", "4096"]),
+        ({"volume_content_source": csi_pb2.VolumeContentSource()}, ["volume_content_source"]),
+        ({"volume_content_source": from_snapshot("")}, ["snapshot_id is required"]),
+        (
+            {"accessibility_requirements": csi_pb2.TopologyRequirement(requisite=[csi_pb2.Topology()])},
+            ["requisite[0].segments"],
+        ),
+    ],
+)
+def test_invalid_requests_name_the_field(plugin: Plugin, fields: dict[str, object], words: list[str]) -> None:
+    request = create_request(str(fields.pop("name", "pvc-1")), **fields)
+
+    with fails(Code.INVALID_ARGUMENT, *words):
+        plugin.controller.CreateVolume(request)
+    assert plugin.files() == []
+
+
+def test_limit_below_the_rounded_size_is_out_of_range(plugin: Plugin) -> None:
+    with fails(Code.OUT_OF_RANGE, "limit_bytes"):
+        plugin.create("pvc-1", capacity_range=csi_pb2.CapacityRange(required_bytes=1, limit_bytes=GIB - 1))
+
+
+def test_absurd_size_is_out_of_range(plugin: Plugin) -> None:
+    with fails(Code.OUT_OF_RANGE, "required_bytes"):
+        plugin.create("pvc-1", capacity_range=csi_pb2.CapacityRange(required_bytes=2**63 - 1))
+
+
+def test_no_room_is_resource_exhausted(plugin: Plugin) -> None:
+    with fails(Code.RESOURCE_EXHAUSTED, "no pool fits"):
+        plugin.create("pvc-1", 2_000_000_000)
+    assert plugin.list() == []
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        create_request("pvc-1", 2, capacity_range=csi_pb2.CapacityRange(required_bytes=2 * GIB)),
+        create_request("pvc-1", 1, volume_capabilities=[block()]),
+        create_request("pvc-1", 1, parameters={"qos.total_iops_sec": "5"}),
+        create_request("pvc-1", 1, mutable_parameters={"qos.total_iops_sec": "5"}),
+    ],
+)
+def test_same_name_with_other_arguments_already_exists(plugin: Plugin, second: csi_pb2.CreateVolumeRequest) -> None:
+    plugin.create("pvc-1")
+
+    with fails(Code.ALREADY_EXISTS, "'pvc-1'"):
+        plugin.controller.CreateVolume(second)
+
+
+def test_same_name_with_a_range_that_the_volume_fits_is_the_same_volume(plugin: Plugin) -> None:
+    volume = plugin.create("pvc-1", 2)
+
+    wider = csi_pb2.CapacityRange(required_bytes=GIB, limit_bytes=3 * GIB)
+    assert plugin.create("pvc-1", capacity_range=wider).volume_id == volume.volume_id
+
+
+def test_specs_reach_cinder(plugin: Plugin) -> None:
+    volume = plugin.create(
+        "pvc-1",
+        parameters={"xtra_vendor:a": "1", "extra_specs.vendor:b": "2", "vendor:c": "3", "qos_d": "4", "qos.e": "5"},
+        mutable_parameters={"qos.e": "6"},
+    )
+
+    record = plugin.store.get(VolumeRecord, volume.volume_id)
+    assert record.extra_specs == {"vendor:a": "1", "vendor:b": "2", "vendor:c": "3"}
+    assert record.qos_specs == {"d": "4", "e": "6"}
+
+
+def test_names_of_cluster_and_claim_reach_cinder(serve: Serve) -> None:
+    plugin = serve(cluster_name="prod", driver_name="csi.example.org")
+    volume = plugin.create(
+        "pvc-1",
+        parameters={
+            "csi.storage.k8s.io/pvc/name": "data",
+            "csi.storage.k8s.io/pvc/namespace": "shop",
+            "csi.storage.k8s.io/pv/name": "pvc-1",
+        },
+    )
+
+    record = plugin.store.get(VolumeRecord, volume.volume_id)
+    assert record.display_name == "prod/shop/data"
+    assert record.display_description == "pvc-1 of csi.example.org for shop/data in cluster prod"
+    assert record.metadata["csi.storage.k8s.io/pvc/namespace"] == "shop"
+    assert record.metadata["cinderbox.io/cluster"] == "prod"
+
+
+def test_secrets_are_not_recorded(plugin: Plugin) -> None:
+    volume = plugin.create("pvc-1", secrets={"password": "hunter2"})
+
+    assert "hunter2" not in repr(plugin.store.get(VolumeRecord, volume.volume_id))
+
+
+def test_topology(serve: Serve) -> None:
+    plugin = serve(topology=[{"zone": "a"}])
+    here = csi_pb2.TopologyRequirement(requisite=[csi_pb2.Topology(segments={"zone": "a"})])
+    elsewhere = csi_pb2.TopologyRequirement(requisite=[csi_pb2.Topology(segments={"zone": "b"})])
+
+    volume = plugin.create("pvc-1", accessibility_requirements=here)
+    assert [dict(topology.segments) for topology in volume.accessible_topology] == [{"zone": "a"}]
+    with fails(Code.RESOURCE_EXHAUSTED):
+        plugin.create("pvc-2", accessibility_requirements=elsewhere)
+    with fails(Code.ALREADY_EXISTS, "accessibility_requirements"):
+        plugin.create("pvc-1", accessibility_requirements=elsewhere)
+    with fails(Code.RESOURCE_EXHAUSTED):
+        plugin.create(
+            "pvc-3", volume_content_source=from_volume(volume.volume_id), accessibility_requirements=elsewhere
+        )
+
+
+def test_copies_go_to_their_source(plugin: Plugin) -> None:
+    source = plugin.create("source", 2)
+    (plugin.directory / f"volume-{source.volume_id}").open("r+b").write(b"precious")
+    snapshot = plugin.snapshot("snap", source.volume_id)
+
+    restored = plugin.create("restored", 3, volume_content_source=from_snapshot(snapshot.snapshot_id))
+    cloned = plugin.create("cloned", 2, volume_content_source=from_volume(source.volume_id))
+
+    assert restored.content_source.snapshot.snapshot_id == snapshot.snapshot_id
+    assert cloned.content_source.volume.volume_id == source.volume_id
+    for copy, size in ((restored, 3), (cloned, 2)):
+        file = plugin.directory / f"volume-{copy.volume_id}"
+        assert copy.capacity_bytes == file.stat().st_size == size * GIB
+        assert file.open("rb").read(8) == b"precious"
+    assert plugin.create("restored", 3, volume_content_source=from_snapshot(snapshot.snapshot_id)) == restored
+
+
+def test_copy_without_capacity_has_the_size_of_its_source(plugin: Plugin) -> None:
+    source = plugin.create("source", 2)
+
+    copy = plugin.create(
+        "copy", capacity_range=csi_pb2.CapacityRange(), volume_content_source=from_volume(source.volume_id)
+    )
+    assert copy.capacity_bytes == 2 * GIB
+
+
+def test_copy_errors(plugin: Plugin) -> None:
+    source = plugin.create("source", 2)
+
+    with fails(Code.NOT_FOUND, "volume_content_source.snapshot.snapshot_id"):
+        plugin.create("a", volume_content_source=from_snapshot("nothing"))
+    with fails(Code.NOT_FOUND, "volume_content_source.volume.volume_id"):
+        plugin.create("a", volume_content_source=from_volume("nothing\x00"))
+    with fails(Code.OUT_OF_RANGE, "2 GiB"):
+        plugin.create("a", 1, volume_content_source=from_volume(source.volume_id))
+    with fails(Code.INVALID_ARGUMENT, "source", "backend"):
+        plugin.create("a", 2, volume_content_source=from_volume(source.volume_id), parameters={"backend": "other"})
+    with fails(Code.INVALID_ARGUMENT, "encryption"):
+        plugin.create("a", 2, volume_content_source=from_volume(source.volume_id), parameters={"encryption": "luks2"})
+
+
+def test_disabled_features(serve: Serve) -> None:
+    plugin = serve(disabled_features=frozenset({"clone", "snapshot", "expand", "block_rwx"}))
+    volume = plugin.create("pvc-1")
+
+    with fails(Code.INVALID_ARGUMENT, "disabled"):
+        plugin.create("pvc-2", volume_content_source=from_volume(volume.volume_id))
+    with fails(Code.UNIMPLEMENTED, "disabled"):
+        plugin.snapshot("snap", volume.volume_id)
+    with fails(Code.UNIMPLEMENTED, "disabled"):
+        plugin.controller.ControllerExpandVolume(csi_pb2.ControllerExpandVolumeRequest(volume_id=volume.volume_id))
+    with fails(Code.INVALID_ARGUMENT, "block_rwx"):
+        plugin.create("pvc-3", volume_capabilities=[block(Mode.MULTI_NODE_MULTI_WRITER)])
+    claimed = plugin.controller.ControllerGetCapabilities(csi_pb2.ControllerGetCapabilitiesRequest()).capabilities
+    types = {claim.rpc.type for claim in claimed}
+    rpc = csi_pb2.ControllerServiceCapability.RPC
+    assert not types & {rpc.CLONE_VOLUME, rpc.CREATE_DELETE_SNAPSHOT, rpc.EXPAND_VOLUME}
+
+
+def test_delete_removes_everything_and_can_be_repeated(plugin: Plugin) -> None:
+    volume = plugin.create("pvc-1")
+
+    plugin.delete(volume.volume_id)
+    plugin.delete(volume.volume_id)
+
+    assert plugin.files() == []
+    assert plugin.store.find(VolumeRecord) == []
+
+
+@pytest.mark.parametrize("volume_id", ["nothing", "no\x00thing", "../../etc/passwd", "'; drop table volumes"])
+def test_delete_of_an_unknown_id_is_ok(plugin: Plugin, volume_id: str) -> None:
+    plugin.delete(volume_id)
+
+
+def test_delete_needs_an_id(plugin: Plugin) -> None:
+    with fails(Code.INVALID_ARGUMENT, "volume_id is required"):
+        plugin.delete("")
+
+
+def test_delete_of_a_published_volume_is_refused(plugin: Plugin) -> None:
+    plugin.add_node("node-1")
+    volume = plugin.create("pvc-1")
+    plugin.publish(volume.volume_id, "node-1")
+
+    with fails(Code.FAILED_PRECONDITION, "node-1"):
+        plugin.delete(volume.volume_id)
+    assert plugin.list() == [volume.volume_id]
+
+
+def test_volume_with_snapshots_is_deleted_for_the_co_at_once_and_on_the_storage_with_the_last_snapshot(
+    plugin: Plugin,
+) -> None:
+    volume = plugin.create("pvc-1")
+    snapshot = plugin.snapshot("snap", volume.volume_id)
+
+    plugin.delete(volume.volume_id)
+
+    assert plugin.list() == []
+    with fails(Code.NOT_FOUND):
+        plugin.controller.ControllerGetVolume(csi_pb2.ControllerGetVolumeRequest(volume_id=volume.volume_id))
+    assert len(plugin.files()) == 2
+    record = plugin.store.get(VolumeRecord, volume.volume_id)
+    assert record.intent.phase is Phase.DEFERRED
+    plugin.delete(volume.volume_id)  # a repeat changes nothing
+
+    # The snapshot is as good as before.
+    restored = plugin.create("restored", volume_content_source=from_snapshot(snapshot.snapshot_id))
+    plugin.delete(restored.volume_id)
+
+    # The name is free for another volume.
+    again = plugin.create("pvc-1", 3)
+    assert again.volume_id != volume.volume_id
+    assert plugin.store.get(VolumeRecord, again.volume_id).intent.generation == 2
+
+    plugin.controller.DeleteSnapshot(csi_pb2.DeleteSnapshotRequest(snapshot_id=snapshot.snapshot_id))
+    assert plugin.files() == [f"volume-{again.volume_id}"]
+    assert plugin.store.get(VolumeRecord, volume.volume_id) is None
