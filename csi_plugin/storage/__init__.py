@@ -4,8 +4,13 @@ Importing it chooses threads for OpenStack's service library, which has to be do
 imported: its default is eventlet, whose green threads deadlock under real ones.
 """
 
-from oslo_service import backend as _service_backend
+import warnings
 
-if _service_backend.get_backend_type() is None:
-    # Otherwise one of Cinder's own services, which has chosen already, is loading a driver of ours.
-    _service_backend.init_backend(_service_backend.BackendType.THREADING)
+with warnings.catch_warnings():
+    # Futurist looks whether eventlet is there, and eventlet warns everybody who imports it.
+    warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
+    from oslo_service import backend as _service_backend
+
+    if _service_backend.get_backend_type() is None:
+        # Otherwise one of Cinder's own services, which has chosen already, is loading a driver of ours.
+        _service_backend.init_backend(_service_backend.BackendType.THREADING)

@@ -1,27 +1,37 @@
 """Drivers that use eventlet by themselves, given real threads instead.
 
-Cinder 29 still imports eventlet; most drivers only ever meet it through oslo libraries, which follow the threading
-backend. The few that name it are listed here with what replaces it; a test reads every driver for unlisted uses.
+Cinder 29 runs on threads, but a few of its modules still call eventlet by name: NetApp takes a green semaphore, which
+deadlocks real threads, and DS8K starts work with ``eventlet.spawn``, which never runs without a hub. ``install`` puts
+threads behind those names, before any driver is imported. A test reads the sources of all drivers and of what they
+share, and fails for a use that is not in ``ADAPTED``.
+
+This changes eventlet for the whole process: a program cannot use it for itself and this library together.
 """
 
+import importlib
+import queue
+import sys
 import threading
-from types import ModuleType
+import time
+from collections.abc import Callable
 from typing import Any
 
-ADAPTED: dict[str, str] = {
-    "cinder.volume.drivers.ibm.ibm_storage.ds8k_proxy": "eventlet.spawn never runs without a hub: real threads",
-    "cinder.volume.drivers.netapp.dataontap.client.api": "a green semaphore deadlocks real threads",
-    "cinder.volume.drivers.datera.datera_iscsi": "eventlet.green.threading: its locks are green",
-    "cinder.zonemanager.drivers.cisco.cisco_fc_san_lookup_service": "greenthread.sleep: time.sleep",
-    "cinder.zonemanager.drivers.cisco.cisco_fc_zone_client_cli": "greenthread.sleep: time.sleep",
-    "cinder.zonemanager.drivers.brocade.brcd_fc_zone_client_cli": "greenthread.sleep: time.sleep",
-    "cinder.ssh_utils": "a pool of connections: a queue of the standard library",
-    "cinder.utils": "only what drivers do not call, or what follows the threading backend",
+ADAPTED: dict[str, set[str]] = {
+    "cinder.image.image_utils": {"eventlet.tpool.execute", "eventlet.tpool.Proxy"},
+    "cinder.ssh_utils": {"eventlet.pools.Pool"},
+    "cinder.utils": {"eventlet.Semaphore", "eventlet.tpool.Proxy"},
+    "cinder.volume.drivers.datera.datera_iscsi": {"eventlet.green.threading"},
+    "cinder.volume.drivers.ibm.ibm_storage.ds8k_proxy": {"eventlet.spawn"},
+    "cinder.volume.drivers.netapp.dataontap.client.api": {"eventlet.semaphore.Semaphore"},
+    "cinder.zonemanager.drivers.brocade.brcd_fc_zone_client_cli": {"eventlet.greenthread.sleep"},
+    "cinder.zonemanager.drivers.cisco.cisco_fc_san_lookup_service": {"eventlet.greenthread.sleep"},
+    "cinder.zonemanager.drivers.cisco.cisco_fc_zone_client_cli": {"eventlet.greenthread.sleep"},
 }
+"""Modules that name eventlet, and what of it they use."""
 
 
-class _ThreadedPool:
-    """What ``eventlet.pools.Pool`` offers, for real threads: items are made on demand up to ``max_size``."""
+class ThreadedPool:
+    """What ``eventlet.pools.Pool`` offers to its subclasses, for real threads: items made on demand up to a number."""
 
     def __init__(self, min_size: int = 0, max_size: int = 4, order_as_stack: bool = False, create: Any = None) -> None:
         self.min_size = min_size
@@ -31,7 +41,7 @@ class _ThreadedPool:
         self.free_items: list[Any] = []
         self._changed = threading.Condition()
         if create is not None:
-            self.create = create
+            self.create = create  # type: ignore[method-assign]
         for _ in range(min_size):
             self.current_size += 1
             self.free_items.append(self.create())
@@ -39,7 +49,8 @@ class _ThreadedPool:
     def create(self) -> Any:
         raise NotImplementedError("a pool's subclass makes its items")
 
-    def item(self) -> Any:
+    def item(self) -> "_PooledItem":
+        """A context manager that takes an item and puts it back."""
         return _PooledItem(self)
 
     def get(self) -> Any:
@@ -64,16 +75,22 @@ class _ThreadedPool:
                 self.free_items.append(item)
             self._changed.notify()
 
+    def resize(self, new_size: int) -> None:
+        with self._changed:
+            self.max_size = new_size
+            self._changed.notify_all()
+
     def free(self) -> int:
         """How many items could be had without waiting."""
         return len(self.free_items) + self.max_size - self.current_size
 
     def waiting(self) -> int:
+        """How many wait for an item: nobody in eventlet's sense, as nothing here is green."""
         return 0
 
 
 class _PooledItem:
-    def __init__(self, pool: _ThreadedPool) -> None:
+    def __init__(self, pool: ThreadedPool) -> None:
         self._pool = pool
 
     def __enter__(self) -> Any:
@@ -85,41 +102,64 @@ class _PooledItem:
 
 
 class _Thread(threading.Thread):
-    """What ``eventlet.spawn`` returns, as far as drivers use it."""
+    """What ``eventlet.spawn`` returns: ``wait`` gives the function's result, or raises what it raised."""
 
-    def wait(self) -> None:
-        self.join()
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        super().__init__(daemon=True, name=f"driver-{getattr(function, '__name__', 'call')}")
+        self._function, self._arguments, self._keywords = function, arguments, keywords
+        self._outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        try:
+            self._outcome.put((self._function(*self._arguments, **self._keywords), None))
+        except BaseException as error:
+            self._outcome.put((None, error))
+            raise
+
+    def wait(self) -> Any:
+        result, error = self._outcome.get()
+        self._outcome.put((result, error))
+        if error is not None:
+            raise error
+        return result
 
 
-def _spawn(function: Any, *args: Any, **kwargs: Any) -> _Thread:
-    thread = _Thread(target=function, args=args, kwargs=kwargs, daemon=True, name=f"driver-{function.__name__}")
+def spawn(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> _Thread:
+    """``eventlet.spawn`` as a thread, which does not keep the program alive."""
+    thread = _Thread(function, arguments, keywords)
     thread.start()
     return thread
 
 
+def _execute(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """``tpool.execute`` takes work off the hub's thread; without a hub it can stay where it is."""
+    return function(*arguments, **keywords)
+
+
+def _proxy(obj: Any, *_options: Any, **_more: Any) -> Any:
+    """``tpool.Proxy``, for the same reason the object itself."""
+    return obj
+
+
+REPLACEMENTS: dict[str, Any] = {
+    "eventlet.Semaphore": threading.Semaphore,
+    "eventlet.green.threading": threading,
+    "eventlet.greenthread.sleep": time.sleep,
+    "eventlet.greenthread.spawn": spawn,
+    "eventlet.pools.Pool": ThreadedPool,
+    "eventlet.semaphore.BoundedSemaphore": threading.BoundedSemaphore,
+    "eventlet.semaphore.Semaphore": threading.Semaphore,
+    "eventlet.sleep": time.sleep,
+    "eventlet.spawn": spawn,
+    "eventlet.spawn_n": spawn,
+    "eventlet.tpool.Proxy": _proxy,
+    "eventlet.tpool.execute": _execute,
+}
+
+
 def install() -> None:
-    """Put real threads behind the parts of eventlet that drivers name. Before any driver is imported; repeatable."""
-    import time
-
-    import eventlet
-    import eventlet.green
-    import eventlet.greenthread
-    import eventlet.pools
-    import eventlet.semaphore
-
-    eventlet.spawn = _spawn
-    eventlet.spawn_n = _spawn
-    eventlet.sleep = time.sleep
-    eventlet.greenthread.spawn = _spawn
-    eventlet.greenthread.sleep = time.sleep
-    eventlet.Semaphore = eventlet.semaphore.Semaphore = threading.Semaphore
-    eventlet.semaphore.BoundedSemaphore = threading.BoundedSemaphore
-    eventlet.pools.Pool = _ThreadedPool
-    _use_real_threading(eventlet.green)
-
-
-def _use_real_threading(green: ModuleType) -> None:
-    import sys
-
-    green.threading = threading  # type: ignore[attr-defined]
+    """Put threads behind the parts of eventlet that drivers name. Before any driver is imported; repeatable."""
+    for name, replacement in REPLACEMENTS.items():
+        module_name, _, attribute = name.rpartition(".")
+        setattr(importlib.import_module(module_name), attribute, replacement)
     sys.modules["eventlet.green.threading"] = threading

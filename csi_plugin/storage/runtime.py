@@ -7,6 +7,7 @@ signal handlers or command line.
 
 import logging
 import os
+import shlex
 import sys
 import tempfile
 import threading
@@ -44,7 +45,30 @@ CONTEXT = cinder_context.RequestContext(
 )
 """The context of every call into Cinder."""
 
-SILENCED_LOGGERS = ("cinder", "os_brick", "oslo_concurrency", "oslo_db", "oslo_privsep", "oslo_service", "tooz")
+SILENCED_LOGGERS = (
+    "brick_privsep_hide_output",
+    "castellan",
+    "cinder",
+    "keystoneauth",
+    "os_brick",
+    "oslo_concurrency",
+    "oslo_config",
+    "oslo_db",
+    "oslo_log",
+    "oslo_messaging",
+    "oslo_policy",
+    "oslo_privsep",
+    "oslo_service",
+    "oslo_utils",
+    "oslo_versionedobjects",
+    "taskflow",
+    "tooz",
+)
+"""Loggers of Cinder and its libraries, each with all below it."""
+
+_SYSTEM_PROGRAMS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lpp/mmfs/bin")
+
+LOG = logging.getLogger(__name__)
 
 _lock = threading.Lock()
 _configured = False
@@ -93,12 +117,36 @@ def _configure_options(host: str | None, locks_path: str | None, options: Mappin
         # An empty list of arguments and files: the program's command line is none of Cinder's business.
         cfg.CONF([], project="cinder", default_config_files=[], default_config_dirs=[])
     if "state_path" not in options:
-        cfg.CONF.set_default("state_path", str(Path(tempfile.gettempdir()) / f"cinderbox-{os.getuid()}"))
+        cfg.CONF.set_default("state_path", str(_state_directory()))
     cfg.CONF.set_default("lock_path", locks_path or "$state_path/locks", "oslo_concurrency")
     cfg.CONF.set_default("backend_url", f"file://{locks_path or '$state_path/locks'}", "coordination")
     if host:
         cfg.CONF.set_override("host", host)
     driver_options.set_global(options)
+
+
+def _state_directory() -> Path:
+    """A directory of this user's alone, the same for all of the user's processes: they share its locks.
+
+    Root's sudo may be given a configuration file that is in it, so it is never one that another user can prepare.
+    """
+    if os.geteuid() == 0:
+        directory = Path("/var/lib/cinderbox")
+    else:
+        directory = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "cinderbox"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if directory.stat().st_uid == os.geteuid() and os.access(directory, os.W_OK):
+            return directory
+    except OSError:
+        pass
+    private = Path(tempfile.mkdtemp(prefix="cinderbox-"))
+    LOG.warning(
+        "%s cannot be used: locks are in %s, which other processes do not know; set file_locks_path or state_path",
+        directory,
+        private,
+    )
+    return private
 
 
 def host() -> str:
@@ -136,33 +184,33 @@ def _configure_privileges(root_helper: str) -> None:
         context.set_client_mode(not is_root)
     if is_root:
         return
-    rootwrap = Path(cfg.CONF.rootwrap_config)
-    if not rootwrap.exists():
-        # Installed into a virtual environment, Cinder keeps its files below that.
-        installed = Path(sys.prefix) / "etc/cinder/rootwrap.conf"
-        if installed.exists():
-            cfg.CONF.set_override("rootwrap_config", str(_localised_rootwrap(installed)))
-    helper = f"{root_helper} {Path(sys.prefix) / 'bin/cinder-rootwrap'} {cfg.CONF.rootwrap_config}"
+    if not Path(cfg.CONF.rootwrap_config).exists():
+        cfg.CONF.set_override("rootwrap_config", str(_write_rootwrap_configuration()))
+    programs = Path(sys.prefix) / "bin"
+    helper = f"{root_helper} {programs / 'cinder-rootwrap'} {cfg.CONF.rootwrap_config}"
     cinder_utils.get_root_helper = lambda: helper
-    priv_context.init(root_helper=[root_helper])
-    privsep_helper = f"{root_helper} {Path(sys.prefix) / 'bin/privsep-helper'}"
+    priv_context.init(root_helper=shlex.split(root_helper))
     for option in priv_context.OPTS:
         if option.name == "helper_command":
-            option.default = privsep_helper
+            # By its whole path: sudo looks in its own directories, which an environment's are not among.
+            option.default = f"{root_helper} {programs / 'privsep-helper'}"
 
 
-def _localised_rootwrap(installed: Path) -> Path:
-    """A copy of Cinder's rootwrap.conf whose paths are those of this environment; the installed one names /etc."""
-    folder = Path(cfg.CONF.state_path)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lines = []
-    for line in installed.read_text().splitlines():
-        key = line.partition("=")[0].strip()
-        if key == "filters_path":
-            line = f"filters_path={installed.parent / 'rootwrap.d'}"
-        elif key == "exec_dirs":
-            line = f"{line},{Path(sys.prefix) / 'bin'}"
-        lines.append(line)
-    target = folder / "rootwrap.conf"
-    target.write_text("\n".join(lines) + "\n")
+def _write_rootwrap_configuration() -> Path:
+    """Rootwrap's configuration for the commands that the installed Cinder and os-brick list, and no others.
+
+    Where /etc/cinder/rootwrap.conf exists it is used instead: there, sudo can be limited to it.
+    """
+    installed = Path(sys.prefix) / "etc"
+    filters = [installed / package / "rootwrap.d" for package in ("cinder", "os-brick")]
+    programs = [Path(sys.prefix) / "bin", *map(Path, _SYSTEM_PROGRAMS)]
+    directory = Path(cfg.CONF.state_path)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    target = directory / "rootwrap.conf"
+    target.write_text(
+        "[DEFAULT]\n"
+        f"filters_path={','.join(str(path) for path in filters if path.is_dir())}\n"
+        f"exec_dirs={','.join(map(str, programs))}\n"
+        "use_syslog=False\n"
+    )
     return target
