@@ -1,0 +1,115 @@
+"""Loop drivers with faults that a healthy storage does not have."""
+
+import threading
+import time
+from typing import Any, ClassVar
+
+from cinder import exception
+
+from csi_plugin.storage.drivers.loop import LoopDriver
+
+
+class PlainDriver(LoopDriver):
+    """No group snapshots, no list of what the storage has, no connections to several nodes, no online growth."""
+
+    def _update_volume_stats(self) -> None:
+        super()._update_volume_stats()
+        self._stats["pools"][0].update(
+            multiattach=False, online_extend_support=False, consistent_group_snapshot_enabled=False
+        )
+
+    def get_manageable_volumes(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    def create_volume(self, volume: Any) -> Any:
+        if volume.metadata["cinderbox.io/name"].startswith("broken"):
+            super().create_volume(volume)
+            raise exception.VolumeBackendAPIException(data="it broke, password=hunter2")
+        return super().create_volume(volume)
+
+
+class FaultyDriver(LoopDriver):
+    """Fails for objects whose CSI name says so; each fault once per name where the name ends in ``-once``."""
+
+    failed: ClassVar[set[str]] = set()
+    down: ClassVar[bool] = False
+
+    def _fails(self, item: Any, fault: str) -> bool:
+        name = item.metadata["cinderbox.io/name"]
+        if fault not in name or name in self.failed:
+            return False
+        if name.endswith("-once"):
+            self.failed.add(name)
+        return True
+
+    def create_volume(self, volume: Any) -> Any:
+        if self._fails(volume, "before"):
+            raise exception.VolumeBackendAPIException(data="nothing was made, auth_password=hunter2")
+        made = super().create_volume(volume)
+        if self._fails(volume, "after"):
+            raise exception.VolumeBackendAPIException(data="it was made, but")
+        return made
+
+    def delete_volume(self, volume: Any) -> None:
+        if self._fails(volume, "undeletable"):
+            raise exception.VolumeBackendAPIException(data="cannot be deleted")
+        if self._fails(volume, "silent"):
+            return
+        if self._fails(volume, "needed"):
+            raise exception.VolumeIsBusy(volume_name=volume.name)
+        super().delete_volume(volume)
+
+    def create_snapshot(self, snapshot: Any) -> Any:
+        made = super().create_snapshot(snapshot)
+        if self._fails(snapshot, "after"):
+            raise exception.VolumeBackendAPIException(data="it was made, but")
+        return made
+
+    def delete_snapshot(self, snapshot: Any) -> None:
+        if self._fails(snapshot, "busy"):
+            raise exception.SnapshotIsBusy(snapshot_name=snapshot.name)
+        super().delete_snapshot(snapshot)
+
+    def create_group_snapshot(self, context: Any, group_snapshot: Any, snapshots: Any) -> Any:
+        made = super().create_group_snapshot(context, group_snapshot, snapshots)
+        if self.failed_group_snapshots:
+            self.failed_group_snapshots.pop()
+            raise exception.VolumeBackendAPIException(data="they were made, but")
+        return made
+
+    failed_group_snapshots: ClassVar[list[str]] = []
+
+    def extend_volume(self, volume: Any, new_size: int) -> None:
+        if self._fails(volume, "rigid"):
+            raise exception.VolumeBackendAPIException(data="cannot grow")
+        super().extend_volume(volume, new_size)
+
+    def retype(self, context: Any, volume: Any, new_type: Any, diff: Any, host: Any) -> Any:
+        if self._fails(volume, "rigid"):
+            return False, None
+        return super().retype(context, volume, new_type, diff, host)
+
+    def initialize_connection(self, volume: Any, connector: Any, **kwargs: Any) -> Any:
+        if self._fails(volume, "unreachable"):
+            raise TimeoutError("the array does not answer")
+        return super().initialize_connection(volume, connector, **kwargs)
+
+    def _update_volume_stats(self) -> None:
+        super()._update_volume_stats()
+        if self.down:
+            self._stats["pools"][0]["backend_state"] = "down"
+
+
+class SlowDriver(LoopDriver):
+    """Making a volume takes two seconds, or as long as ``gate`` is closed for names that begin with ``gated``."""
+
+    gate: ClassVar[threading.Event] = threading.Event()
+    started: ClassVar[threading.Event] = threading.Event()
+
+    def create_volume(self, volume: Any) -> Any:
+        if volume.metadata["cinderbox.io/name"].startswith("gated"):
+            self.started.set()
+            self.gate.wait(30)
+        else:
+            time.sleep(2)
+        return super().create_volume(volume)

@@ -1,0 +1,209 @@
+"""ControllerPublishVolume and ControllerUnpublishVolume."""
+
+import json
+
+import grpc
+import pytest
+
+from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
+from csi_plugin.protocol import csi_pb2, node_registry_pb2, sealed_box
+from tests.controller.conftest import Mode, Plugin, Serve, block, fails, mount, unsealed
+
+Code = grpc.StatusCode
+
+
+def test_published_volume_is_listed_with_its_node_and_its_connection_is_readable_for_that_node_alone(
+    plugin: Plugin,
+) -> None:
+    key, other_key = plugin.add_node("node-1"), plugin.add_node("node-2")
+    volume = plugin.create("pvc-1", 2)
+
+    context = plugin.publish(volume.volume_id, "node-1")
+
+    plan = json.loads(unsealed(context, key, node_id="node-1", volume_id=volume.volume_id))
+    assert plan["driver_volume_type"] == "local"
+    assert plan["data"]["device_path"].endswith(f"volume-{volume.volume_id}")
+    assert (plan["volume_id"], plan["size"], plan["attach_mode"]) == (volume.volume_id, 2, "rw")
+    with pytest.raises(sealed_box.SealedBoxError):
+        unsealed(context, other_key, node_id="node-1", volume_id=volume.volume_id)
+    entry = plugin.controller.ListVolumes(csi_pb2.ListVolumesRequest()).entries[0]
+    assert list(entry.status.published_node_ids) == ["node-1"]
+
+
+def test_connection_can_be_asked_for_again_after_the_node_has_a_new_key(plugin: Plugin) -> None:
+    plugin.add_node("node-1")
+    volume = plugin.create("pvc-1")
+    with fails(Code.NOT_FOUND, "not published"):
+        plugin.nodes.GetConnection(node_registry_pb2.GetConnectionRequest(node_id="node-1", volume_id=volume.volume_id))
+    plugin.publish(volume.volume_id, "node-1")
+    new_key = plugin.add_node("node-1")
+
+    request = node_registry_pb2.GetConnectionRequest(node_id="node-1", volume_id=volume.volume_id)
+    sealed = plugin.nodes.GetConnection(request).sealed_connection
+    plan = sealed_box.open_from_controller(new_key, sealed, context=f"node-1/{volume.volume_id}".encode())
+    assert json.loads(plan)["volume_id"] == volume.volume_id
+
+
+def test_encryption_goes_to_the_node(plugin: Plugin) -> None:
+    key = plugin.add_node("node-1")
+    volume = plugin.create("pvc-1", parameters={"encryption": "luks2", "encryption_key_size": "512"})
+    assert volume.volume_context["encryption"] == "luks2"
+
+    plan = json.loads(
+        unsealed(plugin.publish(volume.volume_id, "node-1"), key, node_id="node-1", volume_id=volume.volume_id)
+    )
+    assert plan["encryption"] == {"provider": "luks2", "key_size": "512"}
+
+
+def test_repeat_is_ok_and_differing_repeat_already_exists(plugin: Plugin) -> None:
+    plugin.add_node("node-1")
+    volume_id = plugin.create("pvc-1").volume_id
+    plugin.publish(volume_id, "node-1")
+
+    plugin.publish(volume_id, "node-1")
+    assert len(plugin.store.find(ConnectionRecord)) == 1
+    with fails(Code.ALREADY_EXISTS, "node-1"):
+        plugin.publish(volume_id, "node-1", readonly=True)
+    with fails(Code.ALREADY_EXISTS, "SINGLE_NODE_SINGLE_WRITER"):
+        plugin.publish(volume_id, "node-1", volume_capability=mount(Mode.SINGLE_NODE_SINGLE_WRITER))
+
+
+def test_errors(plugin: Plugin) -> None:
+    plugin.add_node("node-1")
+    volume_id = plugin.create("pvc-1").volume_id
+
+    for volume, node, fields, code, word in [
+        ("", "node-1", {}, Code.INVALID_ARGUMENT, "volume_id is required"),
+        (volume_id, "", {}, Code.INVALID_ARGUMENT, "node_id is required"),
+        (volume_id, "node-1", {"volume_capability": None}, Code.INVALID_ARGUMENT, "volume_capability is required"),
+        (volume_id, "node-1", {"volume_capability": mount(0)}, Code.INVALID_ARGUMENT, "access_mode"),
+        (volume_id, "node-1", {"volume_context": {"a": "b"}}, Code.INVALID_ARGUMENT, "volume_context"),
+        ("nothing", "node-1", {}, Code.NOT_FOUND, "volume_id"),
+        (volume_id, "node-2", {}, Code.NOT_FOUND, "node_id"),
+        (volume_id, "node\x00", {}, Code.NOT_FOUND, "node_id"),
+        (volume_id, "x" * 257, {}, Code.INVALID_ARGUMENT, "256"),
+    ]:
+        with fails(code, word):
+            plugin.publish(volume, node, **fields)
+    assert plugin.store.find(ConnectionRecord) == []
+
+
+def test_volume_of_one_node_is_refused_on_a_second(plugin: Plugin) -> None:
+    plugin.add_node("node-1")
+    plugin.add_node("node-2")
+    volume_id = plugin.create("pvc-1").volume_id
+    plugin.publish(volume_id, "node-1")
+
+    with fails(Code.FAILED_PRECONDITION, "node-1"):
+        plugin.publish(volume_id, "node-2")
+    with fails(Code.FAILED_PRECONDITION, "node-1"):
+        plugin.publish(volume_id, "node-2", volume_capability=block(Mode.MULTI_NODE_MULTI_WRITER))
+    plugin.unpublish(volume_id, "node-1")
+    plugin.publish(volume_id, "node-2")
+
+
+def test_volume_for_several_nodes(plugin: Plugin) -> None:
+    writers = block(Mode.MULTI_NODE_MULTI_WRITER)
+    for node in ("node-1", "node-2", "node-3"):
+        plugin.add_node(node)
+    volume_id = plugin.create("pvc-1", volume_capabilities=[writers]).volume_id
+
+    plugin.publish(volume_id, "node-1", volume_capability=writers)
+    plugin.publish(volume_id, "node-2", volume_capability=writers)
+    with fails(Code.FAILED_PRECONDITION, "node-1, node-2"):
+        plugin.publish(volume_id, "node-3", volume_capability=block())
+    entry = plugin.controller.ListVolumes(csi_pb2.ListVolumesRequest()).entries[0]
+    assert list(entry.status.published_node_ids) == ["node-1", "node-2"]
+
+    plugin.unpublish(volume_id)  # from all nodes
+    assert plugin.store.find(ConnectionRecord) == []
+
+
+def test_single_writer_among_several_nodes(plugin: Plugin) -> None:
+    mode = block(Mode.MULTI_NODE_SINGLE_WRITER)
+    for node in ("node-1", "node-2"):
+        plugin.add_node(node)
+    volume_id = plugin.create("pvc-1", volume_capabilities=[mode]).volume_id
+    plugin.publish(volume_id, "node-1", volume_capability=mode)
+
+    with fails(Code.FAILED_PRECONDITION, "single writer on node-1"):
+        plugin.publish(volume_id, "node-2", volume_capability=mode)
+    plugin.publish(volume_id, "node-2", volume_capability=mode, readonly=True)
+
+
+def test_readers_get_a_read_only_connection(plugin: Plugin) -> None:
+    readers = mount(Mode.MULTI_NODE_READER_ONLY)
+    plugin.add_node("node-1")
+    volume_id = plugin.create("pvc-1", volume_capabilities=[readers]).volume_id
+
+    plugin.publish(volume_id, "node-1", volume_capability=readers)
+
+    assert plugin.store.find(ConnectionRecord)[0].attach_mode == "ro"
+
+
+def test_unpublish_is_ok_whatever_is_gone(plugin: Plugin) -> None:
+    plugin.add_node("node-1")
+    volume_id = plugin.create("pvc-1").volume_id
+    plugin.publish(volume_id, "node-1")
+
+    plugin.unpublish("nothing", "node-1")
+    plugin.unpublish(volume_id, "no-such-node")
+    plugin.unpublish("no\x00thing", "no\x00de")
+    assert len(plugin.store.find(ConnectionRecord)) == 1
+    plugin.unpublish(volume_id, "node-1")
+    plugin.unpublish(volume_id, "node-1")
+    assert plugin.store.find(ConnectionRecord) == []
+    assert plugin.store.get(VolumeRecord, volume_id).status == "available"
+    with fails(Code.INVALID_ARGUMENT, "volume_id is required"):
+        plugin.unpublish("")
+
+
+def test_interrupted_publish_is_repeated(plugin: Plugin) -> None:
+    plugin.add_node("node-1")
+    volume_id = plugin.create("pvc-1").volume_id
+    plugin.publish(volume_id, "node-1")
+    record = plugin.store.find(ConnectionRecord)[0]
+    record.attach_status = "attaching"
+    record.connection_info = None
+    plugin.store.update(record)
+
+    plugin.publish(volume_id, "node-1")
+
+    (repeated,) = plugin.store.find(ConnectionRecord)
+    assert (repeated.id, repeated.attach_status) == (record.id, "attached")
+    assert repeated.connection_info["conn"]["driver_volume_type"] == "local"
+
+
+def test_initiator_of_another_live_node_is_refused(serve: Serve) -> None:
+    plugin = serve(node_lifetime_seconds=0)
+    plugin.add_node("node-1", initiator="iqn.2020-01.org.example:a", nqn="nqn.a", wwpns=["50014380186b3f65"])
+    plugin.add_node("node-2", initiator="iqn.2020-01.org.example:b")
+
+    plugin.add_node("node-3", nqn="nqn.a")  # node-1 has nothing and has not been heard of for long
+
+    volume_id = plugin.create("pvc-1").volume_id
+    plugin.publish(volume_id, "node-1")
+    request = node_registry_pb2.RegisterNodeRequest(
+        node_id="node-4", connector_json='{"wwpns": ["50014380186B3F65"]}', public_key=b"k" * 32
+    )
+    with fails(Code.FAILED_PRECONDITION, "node-1", "50014380186b3f65"):
+        plugin.nodes.RegisterNode(request)
+    plugin.add_node("node-1", initiator="iqn.2020-01.org.example:a", nqn="nqn.a")  # itself, again
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"node_id": ""}, "node_id"),
+        ({"node_id": "x" * 257}, "node_id"),
+        ({"node_id": "a\x00"}, "node_id"),
+        ({"public_key": b"short"}, "public_key"),
+        ({"connector_json": "[]"}, "connector_json"),
+        ({"connector_json": "{"}, "connector_json"),
+        ({"connector_json": "[" * 50_000}, "connector_json"),
+    ],
+)
+def test_registration_is_validated(plugin: Plugin, fields: dict[str, object], word: str) -> None:
+    valid = {"node_id": "node-1", "connector_json": "{}", "public_key": b"k" * 32}
+    with fails(Code.INVALID_ARGUMENT, word):
+        plugin.nodes.RegisterNode(node_registry_pb2.RegisterNodeRequest(**(valid | fields)))

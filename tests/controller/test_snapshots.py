@@ -1,0 +1,195 @@
+"""CreateSnapshot, DeleteSnapshot and the group controller."""
+
+import grpc
+
+from csi_plugin.persistence.records import GroupRecord, GroupSnapshotRecord, SnapshotRecord, VolumeRecord
+from csi_plugin.protocol import csi_pb2
+from tests.controller.conftest import GIB, Plugin, Serve, fails, from_snapshot
+
+Code = grpc.StatusCode
+
+
+def delete(plugin: Plugin, snapshot_id: str) -> None:
+    plugin.controller.DeleteSnapshot(csi_pb2.DeleteSnapshotRequest(snapshot_id=snapshot_id))
+
+
+def group(plugin: Plugin, name: str, *volume_ids: str) -> csi_pb2.VolumeGroupSnapshot:
+    request = csi_pb2.CreateVolumeGroupSnapshotRequest(name=name, source_volume_ids=volume_ids)
+    return plugin.groups.CreateVolumeGroupSnapshot(request).group_snapshot
+
+
+def get_group(plugin: Plugin, group_snapshot_id: str, *snapshot_ids: str) -> csi_pb2.VolumeGroupSnapshot:
+    request = csi_pb2.GetVolumeGroupSnapshotRequest(group_snapshot_id=group_snapshot_id, snapshot_ids=snapshot_ids)
+    return plugin.groups.GetVolumeGroupSnapshot(request).group_snapshot
+
+
+def delete_group(plugin: Plugin, group_snapshot_id: str, *snapshot_ids: str) -> None:
+    plugin.groups.DeleteVolumeGroupSnapshot(
+        csi_pb2.DeleteVolumeGroupSnapshotRequest(group_snapshot_id=group_snapshot_id, snapshot_ids=snapshot_ids)
+    )
+
+
+def test_snapshot_life(plugin: Plugin) -> None:
+    volume_id = plugin.create("pvc-1", 2).volume_id
+
+    snapshot = plugin.snapshot("snap", volume_id)
+
+    assert snapshot.ready_to_use
+    assert (snapshot.source_volume_id, snapshot.size_bytes) == (volume_id, 2 * GIB)
+    assert snapshot.creation_time.seconds > 1_600_000_000
+    assert plugin.snapshot("snap", volume_id) == snapshot
+    delete(plugin, snapshot.snapshot_id)
+    delete(plugin, snapshot.snapshot_id)
+    assert plugin.files() == [f"volume-{volume_id}"]
+    assert plugin.store.find(SnapshotRecord) == []
+
+
+def test_repeat_answers_after_the_source_is_deleted(plugin: Plugin) -> None:
+    volume_id = plugin.create("pvc-1").volume_id
+    snapshot = plugin.snapshot("snap", volume_id)
+    plugin.delete(volume_id)
+
+    assert plugin.snapshot("snap", volume_id) == snapshot
+    with fails(Code.NOT_FOUND):
+        plugin.snapshot("snap-2", volume_id)
+
+
+def test_names_reach_cinder(plugin: Plugin) -> None:
+    volume_id = plugin.create("pvc-1").volume_id
+    snapshot = plugin.snapshot(
+        "snap",
+        volume_id,
+        parameters={
+            "csi.storage.k8s.io/volumesnapshot/name": "daily",
+            "csi.storage.k8s.io/volumesnapshot/namespace": "shop",
+        },
+    )
+
+    record = plugin.store.get(SnapshotRecord, snapshot.snapshot_id)
+    assert record.display_name == "shop/daily"
+    assert record.metadata["cinderbox.io/name"] == "snap"
+
+
+def test_errors(plugin: Plugin) -> None:
+    volume_id = plugin.create("pvc-1").volume_id
+    other_id = plugin.create("pvc-2").volume_id
+    plugin.snapshot("snap", volume_id)
+
+    with fails(Code.INVALID_ARGUMENT, "name is required"):
+        plugin.snapshot("", volume_id)
+    with fails(Code.INVALID_ARGUMENT, "source_volume_id is required"):
+        plugin.snapshot("x", "")
+    with fails(Code.INVALID_ARGUMENT, "'colour'"):
+        plugin.snapshot("x", volume_id, parameters={"colour": "red"})
+    with fails(Code.NOT_FOUND, "source_volume_id"):
+        plugin.snapshot("x", "nothing")
+    with fails(Code.ALREADY_EXISTS, volume_id):
+        plugin.snapshot("snap", other_id)
+    with fails(Code.INVALID_ARGUMENT, "snapshot_id is required"):
+        delete(plugin, "")
+    delete(plugin, "nothing")
+    delete(plugin, "no\x00thing")
+
+
+def test_busy_snapshot_is_a_failed_precondition_and_stays(serve: Serve) -> None:
+    plugin = serve(driver="tests.controller.drivers.FaultyDriver")
+    volume_id = plugin.create("pvc-1").volume_id
+    snapshot = plugin.snapshot("busy", volume_id)
+
+    with fails(Code.FAILED_PRECONDITION, "dependent volumes"):
+        delete(plugin, snapshot.snapshot_id)
+    assert plugin.snapshot("busy", volume_id) == snapshot
+
+
+def test_group_snapshot_life(plugin: Plugin) -> None:
+    volumes = [plugin.create(f"pvc-{number}").volume_id for number in range(3)]
+
+    made = group(plugin, "group", *volumes)
+
+    assert made.ready_to_use
+    assert {snapshot.source_volume_id for snapshot in made.snapshots} == set(volumes)
+    assert {snapshot.group_snapshot_id for snapshot in made.snapshots} == {made.group_snapshot_id}
+    assert group(plugin, "group", *reversed(volumes)) == made
+    ids = [snapshot.snapshot_id for snapshot in made.snapshots]
+    assert get_group(plugin, made.group_snapshot_id, *ids) == made
+    listed = plugin.controller.ListSnapshots(csi_pb2.ListSnapshotsRequest()).entries
+    assert {entry.snapshot.snapshot_id for entry in listed} == set(ids)
+
+    restored = plugin.create("restored", volume_content_source=from_snapshot(ids[0]))
+    plugin.delete(restored.volume_id)
+    delete_group(plugin, made.group_snapshot_id, *ids)
+    delete_group(plugin, made.group_snapshot_id, *ids)
+    for volume_id in volumes:
+        plugin.delete(volume_id)
+    assert plugin.files() == []
+    for kind in (GroupRecord, GroupSnapshotRecord, SnapshotRecord, VolumeRecord):
+        assert plugin.store.find(kind) == []
+
+
+def test_group_snapshots_of_changing_sets_of_volumes(plugin: Plugin) -> None:
+    first, second, third, fourth = (plugin.create(f"pvc-{number}").volume_id for number in range(4))
+
+    for number, wanted in enumerate(
+        [(first, second), (first, second, third), (second,), (third, fourth), (first, second, third, fourth)]
+    ):
+        made = group(plugin, f"group-{number}", *wanted)
+        assert {snapshot.source_volume_id for snapshot in made.snapshots} == set(wanted)
+
+
+def test_deleting_a_volume_of_a_group_keeps_its_snapshot(plugin: Plugin) -> None:
+    volumes = [plugin.create(f"pvc-{number}").volume_id for number in range(2)]
+    made = group(plugin, "group", *volumes)
+
+    plugin.delete(volumes[0])
+    assert plugin.list() == [volumes[1]]
+    assert get_group(plugin, made.group_snapshot_id) == made
+    delete_group(plugin, made.group_snapshot_id)
+    assert plugin.files() == [f"volume-{volumes[1]}"]
+
+
+def test_group_errors(plugin: Plugin) -> None:
+    volumes = [plugin.create(f"pvc-{number}").volume_id for number in range(2)]
+    made = group(plugin, "group", *volumes)
+
+    with fails(Code.INVALID_ARGUMENT, "name is required"):
+        group(plugin, "", *volumes)
+    with fails(Code.INVALID_ARGUMENT, "source_volume_ids is required"):
+        group(plugin, "x")
+    with fails(Code.INVALID_ARGUMENT, "once"):
+        group(plugin, "x", volumes[0], volumes[0])
+    with fails(Code.INVALID_ARGUMENT, "empty"):
+        group(plugin, "x", "")
+    with fails(Code.NOT_FOUND, "nothing"):
+        group(plugin, "x", "nothing")
+    with fails(Code.ALREADY_EXISTS, "'group'"):
+        group(plugin, "group", volumes[0])
+    with fails(Code.INVALID_ARGUMENT, "part of group snapshot"):
+        delete(plugin, made.snapshots[0].snapshot_id)
+    with fails(Code.INVALID_ARGUMENT, "snapshot_ids"):
+        delete_group(plugin, made.group_snapshot_id, "other")
+    with fails(Code.INVALID_ARGUMENT, "snapshot_ids"):
+        get_group(plugin, made.group_snapshot_id, "other")
+    with fails(Code.INVALID_ARGUMENT, "group_snapshot_id is required"):
+        get_group(plugin, "")
+    with fails(Code.NOT_FOUND, "group_snapshot_id"):
+        get_group(plugin, "nothing")
+    with fails(Code.INVALID_ARGUMENT, "group_snapshot_id is required"):
+        delete_group(plugin, "")
+    delete_group(plugin, "nothing", "nothing")
+
+
+def test_group_snapshots_that_the_driver_cannot_take(serve: Serve) -> None:
+    plugin = serve(driver="tests.controller.drivers.PlainDriver")
+    volume_id = plugin.create("pvc-1").volume_id
+
+    claimed = plugin.groups.GroupControllerGetCapabilities(csi_pb2.GroupControllerGetCapabilitiesRequest())
+    assert not claimed.capabilities
+    with fails(Code.FAILED_PRECONDITION, "consistent"):
+        group(plugin, "group", volume_id)
+
+
+def test_group_snapshots_are_claimed(plugin: Plugin) -> None:
+    answer = plugin.groups.GroupControllerGetCapabilities(csi_pb2.GroupControllerGetCapabilitiesRequest())
+    rpc = csi_pb2.GroupControllerServiceCapability.RPC
+    assert [claim.rpc.type for claim in answer.capabilities] == [rpc.CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT]
+    assert plugin.service.offers_group_snapshots()
