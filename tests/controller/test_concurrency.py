@@ -1,0 +1,152 @@
+"""Many calls at once, slow storage, and callers that give up."""
+
+import threading
+import time
+
+import grpc
+import pytest
+
+from csi_plugin.persistence.records import VolumeRecord
+from csi_plugin.protocol import csi_pb2
+from tests.controller.conftest import Plugin, Serve, create_request, fails, from_volume, in_threads
+from tests.controller.drivers import SlowDriver
+
+Code = grpc.StatusCode
+SLOW = "tests.controller.drivers.SlowDriver"
+
+
+@pytest.fixture
+def gate() -> threading.Event:
+    SlowDriver.gate.clear()
+    SlowDriver.started.clear()
+    return SlowDriver.gate
+
+
+def test_32_identical_requests_make_one_volume(serve: Serve) -> None:
+    plugin = serve(driver=SLOW)
+
+    answers = in_threads(32, lambda _: plugin.controller.CreateVolume(create_request("pvc-1")).volume)
+
+    assert len({answer.volume_id for answer in answers}) == 1
+    assert len(plugin.files()) == len(plugin.store.find(VolumeRecord)) == 1
+
+
+def test_32_creations_run_side_by_side_while_lists_answer(serve: Serve) -> None:
+    plugin = serve(driver=SLOW)
+    done = threading.Event()
+    slowest = 0.0
+
+    def read() -> None:
+        nonlocal slowest
+        while not done.is_set():
+            began = time.monotonic()
+            plugin.controller.ListVolumes(csi_pb2.ListVolumesRequest())
+            slowest = max(slowest, time.monotonic() - began)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    began = time.monotonic()
+    answers = in_threads(32, lambda number: plugin.create(f"pvc-{number}"))
+    took = time.monotonic() - began
+    done.set()
+    reader.join()
+
+    assert len({answer.volume_id for answer in answers}) == len(plugin.files()) == 32
+    assert took < 15  # one after the other they would take 64 s
+    assert slowest < 1.5
+
+
+def test_conflicting_request_is_aborted_at_once(serve: Serve, gate: threading.Event) -> None:
+    plugin = serve(driver=SLOW)
+    running = plugin.controller.CreateVolume.future(create_request("gated"))
+    assert SlowDriver.started.wait(10)
+
+    with fails(Code.ABORTED, "volume-name/gated"):
+        plugin.create("gated", 2)
+    gate.set()
+    assert running.result(10).volume.volume_id
+
+
+def test_repeat_waits_up_to_its_own_deadline(serve: Serve, gate: threading.Event) -> None:
+    plugin = serve(driver=SLOW)
+    running = plugin.controller.CreateVolume.future(create_request("gated"))
+    assert SlowDriver.started.wait(10)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        plugin.controller.CreateVolume(create_request("gated"), timeout=0.2)
+    assert caught.value.code() in (Code.ABORTED, Code.DEADLINE_EXCEEDED)
+    waiting = plugin.controller.CreateVolume.future(create_request("gated"))
+    gate.set()
+    assert waiting.result(10) == running.result(10)
+
+
+def test_volume_that_is_being_made_cannot_be_deleted(serve: Serve, gate: threading.Event) -> None:
+    plugin = serve(driver=SLOW)
+    running = plugin.controller.CreateVolume.future(create_request("gated"))
+    assert SlowDriver.started.wait(10)
+    (record,) = plugin.store.find(VolumeRecord)
+
+    assert plugin.list() == []
+    with fails(Code.ABORTED, record.id):
+        plugin.delete(record.id)
+    gate.set()
+    assert running.result(10).volume.volume_id == record.id
+
+
+def test_cancelled_call_goes_on_and_leaks_nothing(serve: Serve, gate: threading.Event) -> None:
+    plugin = serve(driver=SLOW)
+    running = plugin.controller.CreateVolume.future(create_request("gated"))
+    assert SlowDriver.started.wait(10)
+    running.cancel()
+    gate.set()
+    assert plugin.service._core.inflight.drain(10)
+
+    volume = plugin.create("gated")
+    assert plugin.list() == [volume.volume_id]
+    assert len(plugin.files()) == 1
+    plugin.delete(volume.volume_id)
+    assert plugin.files() == []
+
+
+def test_one_source_is_cloned_by_many_at_once_and_cannot_go_meanwhile(plugin: Plugin) -> None:
+    source = plugin.create("source").volume_id
+
+    answers = in_threads(8, lambda number: plugin.create(f"clone-{number}", volume_content_source=from_volume(source)))
+
+    assert len({answer.volume_id for answer in answers}) == 8
+    with plugin.service._core.sources.reading(f"volume/{source}"), fails(Code.ABORTED, source):
+        plugin.delete(source)
+
+
+def test_publishing_to_one_node_many_times_at_once_makes_one_connection(plugin: Plugin) -> None:
+    plugin.add_node("node-1")
+    volume_id = plugin.create("pvc-1").volume_id
+
+    answers = in_threads(16, lambda _: plugin.publish(volume_id, "node-1"))
+
+    assert all(isinstance(answer, dict) for answer in answers), answers
+    assert plugin.store.find(VolumeRecord)[0].attach_status == "attached"
+
+
+def test_mixed_calls_for_one_volume_end_in_a_consistent_state(plugin: Plugin) -> None:
+    plugin.add_node("node-1")
+    volume_id = plugin.create("pvc-1").volume_id
+
+    def act(number: int) -> object:
+        match number % 4:
+            case 0:
+                return plugin.publish(volume_id, "node-1")
+            case 1:
+                return plugin.unpublish(volume_id, "node-1")
+            case 2:
+                return plugin.snapshot(f"snap-{number}", volume_id)
+        return plugin.create("pvc-1")
+
+    for answer in in_threads(24, act):
+        if isinstance(answer, grpc.RpcError):
+            assert answer.code() is Code.ABORTED, answer
+    plugin.unpublish(volume_id)
+    for entry in plugin.controller.ListSnapshots(csi_pb2.ListSnapshotsRequest()).entries:
+        plugin.controller.DeleteSnapshot(csi_pb2.DeleteSnapshotRequest(snapshot_id=entry.snapshot.snapshot_id))
+    plugin.delete(volume_id)
+    assert plugin.files() == []

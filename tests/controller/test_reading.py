@@ -1,0 +1,293 @@
+"""What is answered from records and cached stats: lists, single objects, capacity, validation, health, capabilities."""
+
+import base64
+
+import grpc
+import pytest
+
+from csi_plugin.persistence.records import VolumeRecord
+from csi_plugin.protocol import csi_pb2
+from tests.controller import drivers
+from tests.controller.conftest import GIB, Mode, Plugin, Serve, block, fails, mount
+
+Code = grpc.StatusCode
+SNAPSHOT_TOKEN = base64.b64encode(b'["snapshots","x"]').decode()
+
+
+def pages(plugin: Plugin, size: int) -> list[list[str]]:
+    found: list[list[str]] = []
+    token = ""
+    while True:
+        answer = plugin.controller.ListVolumes(csi_pb2.ListVolumesRequest(max_entries=size, starting_token=token))
+        found.append([entry.volume.volume_id for entry in answer.entries])
+        token = answer.next_token
+        if not token:
+            return found
+
+
+def test_volumes_in_pages(plugin: Plugin) -> None:
+    volumes = sorted(plugin.create(f"pvc-{number}").volume_id for number in range(7))
+
+    assert pages(plugin, 3) == [volumes[:3], volumes[3:6], volumes[6:]]
+    assert pages(plugin, 7) == pages(plugin, 0) == pages(plugin, 100) == [volumes]
+
+
+def test_page_follows_on_after_its_last_volume_was_deleted(plugin: Plugin) -> None:
+    volumes = sorted(plugin.create(f"pvc-{number}").volume_id for number in range(4))
+    first = plugin.controller.ListVolumes(csi_pb2.ListVolumesRequest(max_entries=2))
+    plugin.delete(volumes[1])
+
+    rest = plugin.controller.ListVolumes(csi_pb2.ListVolumesRequest(starting_token=first.next_token))
+    assert [entry.volume.volume_id for entry in rest.entries] == volumes[2:]
+
+
+@pytest.mark.parametrize("token", ["invalid-token", "*", "W10=", SNAPSHOT_TOKEN, "é"])
+def test_invalid_tokens_are_aborted(plugin: Plugin, token: str) -> None:
+    with fails(Code.ABORTED, "starting_token"):
+        plugin.controller.ListVolumes(csi_pb2.ListVolumesRequest(starting_token=token))
+    if token != SNAPSHOT_TOKEN:
+        with fails(Code.ABORTED, "starting_token"):
+            plugin.controller.ListSnapshots(csi_pb2.ListSnapshotsRequest(starting_token=token))
+    with fails(Code.ABORTED, "starting_token"):
+        plugin.controller.ControllerListVolumeHealth(csi_pb2.ControllerListVolumeHealthRequest(starting_token=token))
+
+
+def test_negative_max_entries_is_invalid(plugin: Plugin) -> None:
+    with fails(Code.INVALID_ARGUMENT, "max_entries"):
+        plugin.controller.ListVolumes(csi_pb2.ListVolumesRequest(max_entries=-1))
+    with fails(Code.INVALID_ARGUMENT, "max_entries"):
+        plugin.controller.ListSnapshots(csi_pb2.ListSnapshotsRequest(max_entries=-1))
+    with fails(Code.INVALID_ARGUMENT, "max_entries"):
+        plugin.controller.ControllerListVolumeHealth(csi_pb2.ControllerListVolumeHealthRequest(max_entries=-1))
+
+
+def test_snapshots_by_volume_and_id_and_in_pages(plugin: Plugin) -> None:
+    volumes = [plugin.create(f"pvc-{number}").volume_id for number in range(2)]
+    snapshots = {
+        plugin.snapshot(f"snap-{number}", volumes[number % 2]).snapshot_id: volumes[number % 2] for number in range(5)
+    }
+
+    def listed(**fields: object) -> list[str]:
+        answer = plugin.controller.ListSnapshots(csi_pb2.ListSnapshotsRequest(**fields))
+        found = [entry.snapshot.snapshot_id for entry in answer.entries]
+        if answer.next_token:
+            found += listed(**(fields | {"starting_token": answer.next_token}))
+        return found
+
+    assert listed() == listed(max_entries=2) == sorted(snapshots)
+    of_first = sorted(found for found, volume in snapshots.items() if volume == volumes[0])
+    assert listed(source_volume_id=volumes[0]) == listed(source_volume_id=volumes[0], max_entries=1) == of_first
+    assert listed(snapshot_id=of_first[0]) == [of_first[0]]
+    assert listed(snapshot_id=of_first[0], source_volume_id=volumes[1]) == []
+    assert listed(snapshot_id="nothing") == listed(source_volume_id="no\x00thing") == []
+    got = plugin.controller.GetSnapshot(csi_pb2.GetSnapshotRequest(snapshot_id=of_first[0])).snapshot
+    assert got.source_volume_id == volumes[0]
+    with fails(Code.NOT_FOUND, "snapshot_id"):
+        plugin.controller.GetSnapshot(csi_pb2.GetSnapshotRequest(snapshot_id="nothing"))
+    with fails(Code.INVALID_ARGUMENT, "snapshot_id is required"):
+        plugin.controller.GetSnapshot(csi_pb2.GetSnapshotRequest())
+
+
+def test_get_volume(plugin: Plugin) -> None:
+    plugin.add_node("node-1")
+    volume = plugin.create("pvc-1")
+    plugin.publish(volume.volume_id, "node-1")
+
+    answer = plugin.controller.ControllerGetVolume(csi_pb2.ControllerGetVolumeRequest(volume_id=volume.volume_id))
+    assert answer.volume == volume
+    assert list(answer.status.published_node_ids) == ["node-1"]
+    with fails(Code.NOT_FOUND, "volume_id"):
+        plugin.controller.ControllerGetVolume(csi_pb2.ControllerGetVolumeRequest(volume_id="nothing"))
+    with fails(Code.INVALID_ARGUMENT, "volume_id is required"):
+        plugin.controller.ControllerGetVolume(csi_pb2.ControllerGetVolumeRequest())
+
+
+def test_volumes_that_the_library_made_are_listed(plugin: Plugin) -> None:
+    volume = plugin.service._core.backends.ready()[0].create_volume(1, name="mine")
+
+    assert plugin.list() == [volume.id]
+    plugin.delete(volume.id)
+    assert plugin.files() == []
+
+
+def test_capacity(serve: Serve) -> None:
+    plugin = serve(topology=[{"zone": "a"}])
+
+    def capacity(**fields: object) -> csi_pb2.GetCapacityResponse:
+        return plugin.controller.GetCapacity(csi_pb2.GetCapacityRequest(**fields))
+
+    whole = capacity()
+    assert whole.available_capacity > GIB
+    assert 0 < whole.maximum_volume_size.value <= whole.available_capacity
+    assert whole.minimum_volume_size.value == GIB
+    assert capacity(parameters={"backend": "loop"}).available_capacity > 0
+    assert capacity(parameters={"backend": "other"}).available_capacity == 0
+    assert capacity(accessible_topology=csi_pb2.Topology(segments={"zone": "b"})).available_capacity == 0
+    assert capacity(accessible_topology=csi_pb2.Topology(segments={"zone": "a"})).available_capacity > 0
+    with fails(Code.INVALID_ARGUMENT, "'bakend'", "backend?"):
+        capacity(parameters={"bakend": "loop"})
+    with fails(Code.INVALID_ARGUMENT, "access type"):
+        capacity(volume_capabilities=[csi_pb2.VolumeCapability()])
+
+
+def test_validation(plugin: Plugin) -> None:
+    volume = plugin.create("pvc-1", parameters={"qos.a": "1"})
+
+    def validate(volume_id: str = volume.volume_id, **fields: object) -> csi_pb2.ValidateVolumeCapabilitiesResponse:
+        fields.setdefault("volume_capabilities", [mount()])
+        return plugin.controller.ValidateVolumeCapabilities(
+            csi_pb2.ValidateVolumeCapabilitiesRequest(volume_id=volume_id, **fields)
+        )
+
+    good = validate(volume_context=volume.volume_context, parameters={"qos.a": "1"})
+    assert list(good.confirmed.volume_capabilities) == [mount()]
+    assert good.confirmed.parameters == {"qos.a": "1"}
+    for fields in (
+        {"volume_capabilities": [mount(Mode.MULTI_NODE_MULTI_WRITER)]},
+        {"volume_capabilities": [block(Mode.MULTI_NODE_MULTI_WRITER)]},
+        {"volume_context": {"a": "b"}},
+        {"parameters": {"qos.a": "2"}},
+    ):
+        bad = validate(**fields)
+        assert not bad.HasField("confirmed")
+        assert bad.message
+    with fails(Code.NOT_FOUND, "volume_id"):
+        validate("nothing")
+    with fails(Code.INVALID_ARGUMENT, "volume_id is required"):
+        validate("")
+    with fails(Code.INVALID_ARGUMENT, "volume_capabilities is required"):
+        validate(volume_capabilities=[])
+
+
+def health(plugin: Plugin, volume_id: str) -> list[str]:
+    answer = plugin.controller.ControllerGetVolumeHealth(csi_pb2.ControllerGetVolumeHealthRequest(volume_id=volume_id))
+    assert answer.volume_health.volume_id == volume_id
+    assert all(entry.status == csi_pb2.DEGRADED for entry in answer.volume_health.health_statuses)
+    return [entry.reason for entry in answer.volume_health.health_statuses]
+
+
+def test_health_of_a_volume_whose_operation_failed(serve: Serve) -> None:
+    plugin = serve(driver="tests.controller.drivers.FaultyDriver")
+    good, rigid = plugin.create("good").volume_id, plugin.create("rigid").volume_id
+    with fails(Code.INTERNAL, "cannot grow"):
+        expand(plugin, rigid, 2)
+
+    assert health(plugin, good) == []
+    assert health(plugin, rigid) == ["OperationFailed"]
+    listed = plugin.controller.ControllerListVolumeHealth(csi_pb2.ControllerListVolumeHealthRequest()).entries
+    assert [entry.volume_id for entry in listed] == [rigid]
+    with fails(Code.NOT_FOUND, "volume_id"):
+        health(plugin, "nothing")
+    with fails(Code.INVALID_ARGUMENT, "volume_id is required"):
+        health(plugin, "")
+
+
+def test_health_while_the_storage_is_down(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = serve(driver="tests.controller.drivers.FaultyDriver")
+    volumes = sorted(plugin.create(f"pvc-{number}").volume_id for number in range(3))
+    monkeypatch.setattr(drivers.FaultyDriver, "down", True)
+    plugin.backends.ready()[0].stats(refresh=True)
+
+    first = plugin.controller.ControllerListVolumeHealth(csi_pb2.ControllerListVolumeHealthRequest(max_entries=2))
+    rest = plugin.controller.ControllerListVolumeHealth(
+        csi_pb2.ControllerListVolumeHealthRequest(starting_token=first.next_token)
+    )
+    assert [entry.volume_id for entry in (*first.entries, *rest.entries)] == volumes
+    assert {entry.health_statuses[0].reason for entry in first.entries} == {"BackendDown"}
+
+
+def expand(plugin: Plugin, volume_id: str, size: int, **fields: object) -> csi_pb2.ControllerExpandVolumeResponse:
+    fields.setdefault("capacity_range", csi_pb2.CapacityRange(required_bytes=size * GIB))
+    return plugin.controller.ControllerExpandVolume(
+        csi_pb2.ControllerExpandVolumeRequest(volume_id=volume_id, **fields)
+    )
+
+
+def test_expansion(plugin: Plugin) -> None:
+    plugin.add_node("node-1")
+    volume_id = plugin.create("pvc-1").volume_id
+    plugin.publish(volume_id, "node-1")
+
+    answer = expand(plugin, volume_id, 3, volume_capability=mount())
+
+    assert (answer.capacity_bytes, answer.node_expansion_required) == (3 * GIB, True)
+    assert (plugin.directory / f"volume-{volume_id}").stat().st_size == 3 * GIB
+    assert expand(plugin, volume_id, 2).capacity_bytes == 3 * GIB
+    with fails(Code.OUT_OF_RANGE, "do not shrink"):
+        expand(plugin, volume_id, 0, capacity_range=csi_pb2.CapacityRange(limit_bytes=2 * GIB))
+    with fails(Code.OUT_OF_RANGE, "limit_bytes"):
+        too_tight = csi_pb2.CapacityRange(required_bytes=3 * GIB + 1, limit_bytes=3 * GIB + 2)
+        expand(plugin, volume_id, 0, capacity_range=too_tight)
+    with fails(Code.INVALID_ARGUMENT, "volume_id is required"):
+        expand(plugin, "", 1)
+    with fails(Code.INVALID_ARGUMENT, "capacity_range is required"):
+        expand(plugin, volume_id, 1, capacity_range=None)
+    with fails(Code.INVALID_ARGUMENT, "required_bytes or limit_bytes"):
+        expand(plugin, volume_id, 0)
+    with fails(Code.INVALID_ARGUMENT, "MULTI_NODE_MULTI_WRITER"):
+        expand(plugin, volume_id, 4, volume_capability=mount(Mode.MULTI_NODE_MULTI_WRITER))
+    with fails(Code.NOT_FOUND, "volume_id"):
+        expand(plugin, "nothing", 1)
+
+
+def test_expansion_of_a_published_volume_that_the_driver_cannot_do(serve: Serve) -> None:
+    plugin = serve(driver="tests.controller.drivers.PlainDriver")
+    plugin.add_node("node-1")
+    volume_id = plugin.create("pvc-1").volume_id
+    plugin.publish(volume_id, "node-1")
+
+    with fails(Code.FAILED_PRECONDITION, "node-1"):
+        expand(plugin, volume_id, 2)
+    plugin.unpublish(volume_id)
+    assert expand(plugin, volume_id, 2).capacity_bytes == 2 * GIB
+
+
+def test_expansion_goes_on_after_a_crash(plugin: Plugin) -> None:
+    volume_id = plugin.create("pvc-1").volume_id
+    record = plugin.store.get(VolumeRecord, volume_id)
+    record.previous_status, record.status = "available", "extending"
+    plugin.store.update(record)
+
+    assert expand(plugin, volume_id, 2).capacity_bytes == 2 * GIB
+    assert plugin.store.get(VolumeRecord, volume_id).status == "available"
+
+
+def modify(plugin: Plugin, volume_id: str, **parameters: str) -> None:
+    plugin.controller.ControllerModifyVolume(
+        csi_pb2.ControllerModifyVolumeRequest(volume_id=volume_id, mutable_parameters=parameters)
+    )
+
+
+def test_modification(plugin: Plugin) -> None:
+    volume_id = plugin.create("pvc-1", parameters={"qos.a": "1", "vendor:x": "1"}).volume_id
+
+    modify(plugin, volume_id, **{"qos.b": "2", "extra_specs.vendor:x": "3"})
+    modify(plugin, volume_id, **{"qos.b": "2"})
+    modify(plugin, volume_id)
+
+    record = plugin.store.get(VolumeRecord, volume_id)
+    assert (record.extra_specs, record.qos_specs) == ({"vendor:x": "3"}, {"a": "1", "b": "2"})
+    # The name still answers with the parameters of the first request.
+    assert plugin.create("pvc-1", parameters={"qos.a": "1", "vendor:x": "1"}).volume_id == volume_id
+    with fails(Code.INVALID_ARGUMENT, "'pool_name'"):
+        modify(plugin, volume_id, pool_name="x")
+    with fails(Code.NOT_FOUND, "volume_id"):
+        modify(plugin, "nothing")
+    with fails(Code.INVALID_ARGUMENT, "volume_id is required"):
+        modify(plugin, "")
+
+
+def test_modification_that_the_driver_cannot_do_is_an_invalid_argument(serve: Serve) -> None:
+    plugin = serve(driver="tests.controller.drivers.FaultyDriver")
+    volume_id = plugin.create("rigid").volume_id
+
+    with fails(Code.INVALID_ARGUMENT, "mutable_parameters"):
+        modify(plugin, volume_id, **{"qos.a": "1"})
+    assert plugin.store.get(VolumeRecord, volume_id).qos_specs == {}
+
+
+def test_capabilities(plugin: Plugin) -> None:
+    rpc = csi_pb2.ControllerServiceCapability.RPC
+    claimed = plugin.controller.ControllerGetCapabilities(csi_pb2.ControllerGetCapabilitiesRequest()).capabilities
+
+    assert sorted(claim.rpc.type for claim in claimed) == sorted(set(rpc.Type.values()) - {rpc.UNKNOWN})
