@@ -162,6 +162,9 @@ class ObjectPluginStore(RecordStore):
         if kind is KeyValueRecord:
             for plain in self._objects(kind, record_id):
                 return _with_value(kind, record, plain)
+        if record is None and kind in _OBJECT_KINDS:
+            for obj in self._objects(kind, record_id):  # a program may have stored it through the plugin
+                return replace(_without_dict(self._codec.to_record(obj)), revision=1)  # type: ignore[return-value]
         return record
 
     def _all(self, kind: type[R], after: str | None) -> Iterator[R]:

@@ -20,7 +20,8 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
-from csi_plugin.persistence.testing import Plugin
+
+pytest.register_assert_rewrite("csi_plugin.persistence.testing")
 
 DELETION_ORDER = (
     ConnectionRecord,
@@ -119,14 +120,14 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_sqlite(sqlite_template: Path, tmp_path: Path) -> Callable[[], Plugin]:
+def make_sqlite(sqlite_template: Path, tmp_path: Path) -> Callable[[], DBPersistence]:
     path = tmp_path / "records.sqlite"
     shutil.copyfile(sqlite_template, path)
     return lambda: DBPersistence(f"sqlite:///{path}")
 
 
 @pytest.fixture
-def make_mariadb(mariadb_url: str) -> Callable[[], Plugin]:
+def make_mariadb(mariadb_url: str) -> Callable[[], DBPersistence]:
     plugin = DBPersistence(mariadb_url)
     for kind in DELETION_ORDER:
         for record in plugin.find(kind):

@@ -1,9 +1,9 @@
 """A persistence plugin as a third party may have written it for cinderlib: the thirteen methods, and nothing else.
 
-It keeps what objects serialise to, in a file of the standard library's shelve.
+It keeps what objects serialise to, in one table of a SQLite file.
 """
 
-import shelve
+import sqlite3
 
 import csi_plugin as cl
 from csi_plugin.persistence.base import PersistenceDriverBase
@@ -11,7 +11,10 @@ from csi_plugin.persistence.base import PersistenceDriverBase
 
 class ToyPersistence(PersistenceDriverBase):
     def __init__(self, location):
-        self._shelf = shelve.open(str(location))  # noqa: SIM115 - it is open as long as the plugin
+        self._database = sqlite3.connect(str(location), isolation_level=None, check_same_thread=False)
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS toy (kind TEXT, id TEXT, value TEXT, PRIMARY KEY (kind, id))"
+        )
         super().__init__()
 
     @property
@@ -39,52 +42,49 @@ class ToyPersistence(PersistenceDriverBase):
         return [connection for connection in found if not volume_id or connection.volume_id == volume_id]
 
     def get_key_values(self, key=None):
-        prefix = "key_value/" if key is None else f"key_value/{key}"
-        return [
-            cl.KeyValue(name.removeprefix("key_value/"), self._shelf[name])
-            for name in self._shelf
-            if (name.startswith(prefix) if key is None else name == prefix)
-        ]
+        return [cl.KeyValue(id_, value) for id_, value in self._rows("key_value", key)]
 
     def set_volume(self, volume):
-        self._set("volume", volume)
+        self._set("volume", volume.id, volume.dumps)
         super().set_volume(volume)
 
     def set_snapshot(self, snapshot):
-        self._set("snapshot", snapshot)
+        self._set("snapshot", snapshot.id, snapshot.dumps)
         super().set_snapshot(snapshot)
 
     def set_connection(self, connection):
-        self._set("connection", connection)
+        self._set("connection", connection.id, connection.dumps)
         super().set_connection(connection)
 
     def set_key_value(self, key_value):
-        self._shelf[f"key_value/{key_value.key}"] = key_value.value
-        self._shelf.sync()
+        self._set("key_value", key_value.key, key_value.value)
 
     def delete_volume(self, volume):
-        self._delete(f"volume/{volume.id}")
+        self._delete("volume", volume.id)
         super().delete_volume(volume)
 
     def delete_snapshot(self, snapshot):
-        self._delete(f"snapshot/{snapshot.id}")
+        self._delete("snapshot", snapshot.id)
         super().delete_snapshot(snapshot)
 
     def delete_connection(self, connection):
-        self._delete(f"connection/{connection.id}")
+        self._delete("connection", connection.id)
         super().delete_connection(connection)
 
     def delete_key_value(self, key_value):
-        self._delete(f"key_value/{key_value.key}")
+        self._delete("key_value", key_value.key)
 
     def _get(self, kind, id_):
-        names = [f"{kind}/{id_}"] if id_ else [name for name in self._shelf if name.startswith(f"{kind}/")]
-        return [cl.load(self._shelf[name]) for name in names if name in self._shelf]
+        return [cl.load(value) for _, value in self._rows(kind, id_)]
 
-    def _set(self, kind, obj):
-        self._shelf[f"{kind}/{obj.id}"] = obj.dumps
-        self._shelf.sync()
+    def _rows(self, kind, id_):
+        if id_:
+            query = "SELECT id, value FROM toy WHERE kind = ? AND id = ?"
+            return self._database.execute(query, (kind, id_)).fetchall()
+        return self._database.execute("SELECT id, value FROM toy WHERE kind = ?", (kind,)).fetchall()
 
-    def _delete(self, name):
-        self._shelf.pop(name, None)
-        self._shelf.sync()
+    def _set(self, kind, id_, value):
+        self._database.execute("INSERT OR REPLACE INTO toy VALUES (?, ?, ?)", (kind, id_, value))
+
+    def _delete(self, kind, id_):
+        self._database.execute("DELETE FROM toy WHERE kind = ? AND id = ?", (kind, id_))
