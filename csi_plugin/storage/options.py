@@ -4,6 +4,7 @@ import ast
 import difflib
 import importlib
 import logging
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -34,6 +35,9 @@ _COMMON: tuple[list[cfg.Opt], ...] = (
     driver.fqdn_opts,
 )
 """What Cinder registers for every backend."""
+
+_REFERENCE = re.compile(r"\$(?:\$|(?P<name>[a-z_][a-z0-9_]*)|\{(?P<braced>[a-z_][a-z0-9_]*)\})", re.IGNORECASE)
+"""``$name``, ``${name}``, and ``$$`` which stands for a dollar sign."""
 
 _groups: set[str] = set()
 """Sections of Cinder's configuration that belong to backends of ours."""
@@ -102,6 +106,7 @@ def backend_configuration(name: str, options: Mapping[str, Any], *, strict: bool
         if definition is None:
             unknown[key] = value
         elif value is not None:
+            value = _with_neighbours(value, options, name=key)
             _set(definition, value, name, described_as=f"option {key} of backend {name}")
     _accept_unregistered(name, unknown, options["volume_driver"], definitions, strict=strict)
     return result
@@ -152,6 +157,24 @@ def _set(definition: cfg.Opt, value: Any, group: str | None, *, described_as: st
         if definition.secret:  # the value, and an error that quotes it, must not reach a log
             raise ValueError(f"{described_as}: not a valid {definition.type}") from None
         raise ValueError(f"{described_as}: {value!r} is not a valid {definition.type}: {error}") from error
+
+
+def _with_neighbours(value: Any, options: Mapping[str, Any], *, name: str) -> Any:
+    """Text with its references to other options of the same backend replaced.
+
+    oslo.config looks such references up in a configuration file's own section, and for values that are set in another
+    way only in [DEFAULT]; what is not found here is left to that.
+    """
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        other = match["name"] or match["braced"]
+        if other is None or other == name or options.get(other) is None:
+            return match[0]
+        return str(_with_neighbours(options[other], {**options, name: None}, name=other))
+
+    return _REFERENCE.sub(replace, value)
 
 
 def _as_text(value: Any) -> Any:

@@ -1,0 +1,269 @@
+"""Backends: made once per name, started as Cinder's volume manager would, read without waiting."""
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cinder import exception
+
+from csi_plugin.persistence.memory import MemoryPersistence
+from csi_plugin.persistence.records import ConnectionRecord, SnapshotRecord, VolumeRecord
+from csi_plugin.storage import runtime
+from csi_plugin.storage.backend import Backend
+from csi_plugin.storage.backends import BackendNotReady, BackendSet
+
+NewBackend = Callable[..., Backend]
+RECORDING = "recording_driver.RecordingDriver"
+VOLUMES = [f"0000000{number}-0000-4000-8000-000000000000" for number in range(4)]
+
+
+def test_the_same_name_and_options_give_the_same_backend(new_backend: NewBackend) -> None:
+    first = new_backend(volume_backend_name="same", recording_label="x")
+    assert new_backend(volume_backend_name="same", recording_label="x") is first
+    assert Backend.backends["same"] is first
+    with pytest.raises(ValueError, match="already exists with a different configuration"):
+        new_backend(volume_backend_name="same", recording_label="y")
+    assert [name for name, _ in first.driver.calls].count("do_setup") == 1
+
+
+def test_threads_that_ask_for_one_name_at_once_get_one_backend(new_backend: NewBackend) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: new_backend(volume_backend_name="race"), range(8)))
+    assert len(set(map(id, made))) == 1
+
+
+@pytest.mark.parametrize("name", ["", "a@b", "a#b", "a b", None])
+def test_names_that_cinder_could_not_take_apart_are_refused(new_backend: NewBackend, name: str) -> None:
+    with pytest.raises(ValueError, match="volume_backend_name"):
+        new_backend(volume_backend_name=name)
+
+
+def test_a_backend_that_cannot_start_is_not_there_and_can_be_tried_again(new_backend: NewBackend) -> None:
+    with pytest.raises(exception.VolumeBackendAPIException, match="out of reach"):
+        new_backend(volume_backend_name="far", recording_label="out of reach")
+    assert "far" not in Backend.backends
+    assert new_backend(volume_backend_name="far", recording_label="near").name == "far"
+
+
+def test_what_the_backend_does_not_know_is_asked_of_the_driver(new_backend: NewBackend) -> None:
+    backend = new_backend()
+    assert backend.get_version() == "1"
+    with pytest.raises(AttributeError):
+        _ = backend.no_such_thing
+
+
+def test_stats_always_have_pools(new_backend: NewBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = new_backend()
+    legacy = {"volume_backend_name": "b", "vendor_name": "v", "free_capacity_gb": 5, "total_capacity_gb": 9}
+    monkeypatch.setattr(backend.driver, "get_volume_stats", lambda refresh: dict(legacy))
+    assert backend.stats(refresh=True) == {
+        **legacy, "pools": [{"pool_name": backend.id, "free_capacity_gb": 5, "total_capacity_gb": 9}],
+    }  # fmt: skip
+
+
+def test_stats_are_kept_until_a_refresh_is_asked_for(new_backend: NewBackend) -> None:
+    backend = new_backend()
+    read = backend.driver.stats_read
+    backend.driver.free = 3
+    assert backend.stats()["pools"][0]["free_capacity_gb"] == 10
+    assert backend.stats(refresh=True)["pools"][0]["free_capacity_gb"] == 3
+    assert backend.driver.stats_read == read + 1
+
+
+def test_recent_stats_never_wait_for_a_slow_driver(new_backend: NewBackend) -> None:
+    backend = new_backend()
+    backend.driver.stats_gate.clear()
+    backend.driver.free = 4
+    for _ in range(20):
+        assert backend.recent_stats(max_age=-1)["pools"][0]["free_capacity_gb"] == 10
+    assert backend.driver.stats_read == 2, "one reader in the background, however many ask"
+    backend.driver.stats_gate.set()
+    with backend._stats_refresh:  # the reader holds it until it is done
+        pass
+    assert backend.recent_stats()["pools"][0]["free_capacity_gb"] == 4
+
+
+def test_stats_that_cannot_be_read_leave_the_last_ones(
+    new_backend: NewBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = new_backend()
+    backend.driver.fail.add("get_volume_stats")
+    backend.read_stats_again(min_age=-1)
+    assert backend.stats()["pools"]
+    assert "stats of backend" in caplog.text
+    with pytest.raises(exception.VolumeBackendAPIException):
+        backend.stats(refresh=True)
+
+
+def test_slots_bound_what_runs_at_once(new_backend: NewBackend) -> None:
+    backend = new_backend(max_concurrent_operations=2)
+    running, most, lock, all_in = 0, 0, threading.Lock(), threading.Barrier(2)
+
+    def work(_: int) -> None:
+        nonlocal running, most
+        with backend.slot(), backend.slot():  # one thread takes one place
+            with lock:
+                running += 1
+                most = max(most, running)
+            all_in.wait(10)
+            with lock:
+                running -= 1
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert most == 2
+    with pytest.raises(ValueError, match="at least 1"):
+        new_backend(max_concurrent_operations=0)
+
+
+def test_capabilities(new_backend: NewBackend, loop_backend: Backend) -> None:
+    recording = new_backend()
+    can = {name for name in ("revert", "groups", "retype", "manage", "multiattach", "qos") if recording.supports(name)}
+    assert can == set()
+    assert recording.supports("online_extend"), "drivers that do not say can"
+    assert new_backend(recording_multiattach=True).supports("multiattach")
+    for name in ("clone", "snapshot", "revert", "groups", "retype", "manage", "list_manageable", "multiattach", "qos"):
+        assert loop_backend.supports(name), name
+    with pytest.raises(ValueError, match="unknown capability 'fly'"):
+        loop_backend.supports("fly")
+
+
+def test_start_exports_attached_volumes_again_and_refreshes_provider_ids(
+    new_backend: NewBackend, store: MemoryPersistence
+) -> None:
+    host = f"{runtime.host()}@restart#one"
+    for volume_id in VOLUMES[:3]:
+        store.create(VolumeRecord(id=volume_id, host=host, status="available"))
+    store.create(VolumeRecord(id=VOLUMES[3], host=f"{runtime.host()}@other#one"))
+    store.create(SnapshotRecord(id=VOLUMES[0], volume_id=VOLUMES[0], backend="restart"))
+    store.create(ConnectionRecord(id=VOLUMES[0], volume_id=VOLUMES[1], attach_status="attached"))
+    store.create(ConnectionRecord(id=VOLUMES[1], volume_id=VOLUMES[2], attach_status="attaching"))
+    store.create(ConnectionRecord(id=VOLUMES[2], volume_id=VOLUMES[3], attach_status="attached"))
+    backend = new_backend(volume_backend_name="restart")
+    assert ("ensure_export", VOLUMES[1]) in backend.driver.calls
+    assert [name for name, _ in backend.driver.calls].count("ensure_export") == 1
+    found = [store.get(VolumeRecord, volume_id) for volume_id in VOLUMES]
+    assert [record.provider_id if record else "" for record in found] == ["new-0000"] * 3 + [None]
+    assert [record.provider_location if record else "" for record in found] == [None, "exported again", None, None]
+    snapshot = store.get(SnapshotRecord, VOLUMES[0])
+    assert snapshot is not None
+    assert snapshot.provider_id == "new-snapshot"
+
+
+def test_a_volume_that_cannot_be_exported_again_does_not_stop_the_start(
+    new_backend: NewBackend, store: MemoryPersistence, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import recording_driver
+
+    store.create(VolumeRecord(id=VOLUMES[0], host=f"{runtime.host()}@broken#one", status="in-use"))
+    store.create(ConnectionRecord(id=VOLUMES[0], volume_id=VOLUMES[0], attach_status="attached"))
+
+    def fail(*arguments: object) -> None:
+        raise OSError("no target")
+
+    monkeypatch.setattr(recording_driver.RecordingDriver, "ensure_export", fail)
+    new_backend(volume_backend_name="broken")
+    assert f"volume {VOLUMES[0]} cannot be exported again" in caplog.text
+
+
+def test_an_unsupported_driver_starts_only_when_it_is_told_to(
+    new_backend: NewBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import recording_driver
+
+    monkeypatch.setattr(recording_driver.RecordingDriver, "SUPPORTED", False)
+    with pytest.raises(exception.InvalidConfigurationValue, match="enable_unsupported_driver"):
+        new_backend()
+    assert new_backend(enable_unsupported_driver=True)
+
+
+def test_set_up_happens_once(library: None) -> None:
+    with pytest.raises(RuntimeError, match="Already setup"):
+        Backend.global_setup()
+
+
+def test_adopting_a_volume(loop_backend: Backend, tmp_path: Path, store: MemoryPersistence) -> None:
+    (tmp_path / "volumes" / "old").write_bytes(b"data")
+    listed = [found["reference"] for found in loop_backend.manageable_volumes()]
+    assert listed == [{"source-name": "old"}]
+    volume = loop_backend.manage_existing("old", name="adopted")
+    assert (volume.name, volume.size, volume.status) == ("adopted", 1, "available")
+    assert store.get(VolumeRecord, volume.id) is not None
+    volume.unmanage()
+    assert store.find(VolumeRecord) == []
+    with pytest.raises(exception.ManageExistingInvalidReference):
+        loop_backend.manage_existing({"source-name": "gone"}, name="x")
+    assert store.find(VolumeRecord) == []
+
+
+# BackendSet: what the server uses.
+
+
+def configured(name: str, **options: object) -> dict[str, object]:
+    return {"volume_backend_name": name, "volume_driver": RECORDING, **options}
+
+
+def test_a_backend_out_of_reach_stops_neither_the_others_nor_the_process(
+    store: MemoryPersistence, caplog: pytest.LogCaptureFixture
+) -> None:
+    backends = BackendSet(
+        [configured("set-far", recording_label="out of reach"), configured("set-near")], first_retry=0.05
+    )
+    with pytest.raises(BackendNotReady, match="set-near is not ready: not started yet"):
+        backends.get("set-near")
+    with caplog.at_level(logging.WARNING):
+        backends.start()
+        assert backends.wait_until_tried(30)
+    try:
+        assert backends.get("set-near").name == "set-near"
+        assert [backend.name for backend in backends.ready()] == ["set-near"]
+        with pytest.raises(BackendNotReady, match="set-far is not ready: .*the array is out of reach"):
+            backends.get("set-far")
+        with pytest.raises(BackendNotReady, match=r"set-no is not configured \(configured: set-far, set-near\)"):
+            backends.get("set-no")
+        far, near = backends.status()
+        assert (far.is_ready, near.is_ready, near.error) == (False, True, "")
+        assert "backend set-far cannot be started" in caplog.text
+    finally:
+        backends.close()
+    assert "set-near" not in Backend.backends
+
+
+def test_a_backend_that_comes_into_reach_is_found(store: MemoryPersistence, monkeypatch: pytest.MonkeyPatch) -> None:
+    import recording_driver
+
+    tries = []
+
+    def do_setup(self: object, context: object) -> None:
+        tries.append(self)
+        if len(tries) < 3:
+            raise exception.VolumeBackendAPIException(data="not yet")
+
+    monkeypatch.setattr(recording_driver.RecordingDriver, "do_setup", do_setup)
+    backends = BackendSet([configured("set-late")], first_retry=0.02)
+    backends.start()
+    try:
+        assert backends.wait_until_ready(30)
+        assert backends.status()[0].attempts == 3
+    finally:
+        backends.close()
+
+
+def test_an_unknown_option_is_an_error_in_a_set(store: MemoryPersistence) -> None:
+    backends = BackendSet([configured("set-typo", recording_lable="x")])
+    backends.start()
+    try:
+        assert backends.wait_until_tried(30)
+        assert "did you mean recording_label?" in backends.status()[0].error
+    finally:
+        backends.close()
+
+
+def test_names_in_a_set_are_unique(store: MemoryPersistence) -> None:
+    with pytest.raises(ValueError, match="same volume_backend_name"):
+        BackendSet([configured("twice"), configured("twice")])
+    with pytest.raises(ValueError, match="needs a volume_backend_name"):
+        BackendSet([{"volume_driver": RECORDING}])

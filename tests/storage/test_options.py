@@ -1,0 +1,152 @@
+"""Options of backends, checked against the definitions of Cinder and of the driver."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from oslo_config import cfg
+
+from csi_plugin.storage import drivers_catalogue, options
+from csi_plugin.storage.backend import Backend
+
+RECORDING = "recording_driver.RecordingDriver"
+RBD = "cinder.volume.drivers.rbd.RBDDriver"
+NewBackend = Callable[..., Backend]
+
+
+def test_values_have_the_types_of_their_definitions(new_backend: NewBackend) -> None:
+    backend = new_backend(
+        recording_free_gb="7",
+        recording_pools=["a", "b"],
+        recording_devices={"backend_id": "x"},
+        max_over_subscription_ratio=3,
+    )
+    configuration = backend.configuration
+    assert configuration.recording_free_gb == 7
+    assert configuration.recording_pools == ["a", "b"]
+    assert configuration.recording_devices == [{"backend_id": "x"}]
+    assert configuration.max_over_subscription_ratio == "3"
+    assert backend.pool_names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("recording_free_gb", "many", r"recording_free_gb of backend ill: 'many' is not a valid Integer\(min=0\)"),
+        ("recording_free_gb", -1, r"'?-1'? is not a valid Integer\(min=0\)"),
+        (
+            "reserved_percentage",
+            101,
+            r"reserved_percentage of backend ill: 101 is not a valid Integer\(min=0, max=100\)",
+        ),
+        ("use_multipath_for_image_xfer", "perhaps", "is not a valid Boolean"),
+    ],
+)
+def test_an_ill_typed_option_is_an_error_that_names_it(
+    new_backend: NewBackend, name: str, value: Any, expected: str
+) -> None:
+    with pytest.raises(ValueError, match=expected):
+        new_backend(volume_backend_name="ill", **{name: value})
+    assert "ill" not in Backend.backends
+
+
+def test_an_ill_typed_secret_is_not_repeated(new_backend: NewBackend) -> None:
+    with pytest.raises(ValueError, match="recording_secret") as caught:
+        new_backend(recording_secret="Hunter2")
+    assert "Hunter2" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_an_unknown_option_is_a_warning_in_the_library(
+    new_backend: NewBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="csi_plugin.storage.options"):
+        backend = new_backend(recording_lable="x")
+    assert "unknown option recording_lable" in caplog.text
+    assert "did you mean recording_label?" in caplog.text
+    assert backend.configuration.recording_lable == "x", "the driver gets it as it is, as from cinderlib"
+
+
+def test_an_unknown_option_is_an_error_when_strict(new_backend: NewBackend) -> None:
+    with pytest.raises(options.UnknownOption, match="did you mean recording_label?"):
+        new_backend(recording_lable="x", strict=True)
+
+
+def test_options_of_other_drivers_are_unknown(new_backend: NewBackend) -> None:
+    options.driver_class(RBD)  # so that its definitions are registered
+    with pytest.raises(options.UnknownOption, match="rbd_pool"):
+        new_backend(rbd_pool="x", strict=True)
+
+
+def test_options_that_a_driver_reads_without_defining_them_are_known(library: None) -> None:
+    found = options.backend_configuration("ceph", {"volume_driver": RBD, "rbd_keyring_conf": "/etc/k"}, strict=True)
+    assert found.rbd_keyring_conf == "/etc/k"
+    assert found.safe_get("rbd_keyring_conf") == "/etc/k"
+    other = options.backend_configuration("ceph2", {"volume_driver": RBD}, strict=True)
+    assert not other.safe_get("rbd_keyring_conf")
+
+
+def test_deprecated_names_set_the_option_that_replaced_them(new_backend: NewBackend) -> None:
+    assert new_backend(old_multiattach=True, strict=True).configuration.recording_multiattach is True
+
+
+def test_options_of_one_backend_do_not_reach_another(new_backend: NewBackend) -> None:
+    first = new_backend(recording_label="first", recording_free_gb=1)
+    second = new_backend()
+    assert (first.configuration.recording_label, second.configuration.recording_label) == ("first", "")
+    assert (first.configuration.recording_free_gb, second.configuration.recording_free_gb) == (1, 10)
+
+
+def test_a_closed_backends_options_do_not_come_back(new_backend: NewBackend) -> None:
+    new_backend(volume_backend_name="again", recording_label="old").close()
+    assert new_backend(volume_backend_name="again").configuration.recording_label == ""
+
+
+def test_references_in_values_are_replaced(new_backend: NewBackend) -> None:
+    backend = new_backend(recording_label="$recording_secret-${coordination.backend_url}", recording_secret="abc")
+    assert backend.configuration.recording_label == f"abc-{cfg.CONF.coordination.backend_url}"
+
+
+def test_a_name_that_cinders_configuration_uses_is_refused(new_backend: NewBackend) -> None:
+    for name in ("database", "coordination", "state_path"):
+        with pytest.raises(ValueError, match="is taken"):
+            new_backend(volume_backend_name=name)
+
+
+def test_global_options(library: None, caplog: pytest.LogCaptureFixture) -> None:
+    options.set_global({"glance_request_timeout": "77", "database.max_retries": 3})
+    assert cfg.CONF.glance_request_timeout == 77
+    assert cfg.CONF.database.max_retries == 3
+    with pytest.raises(ValueError, match="option database.max_retries: 'x' is not a valid Integer"):
+        options.set_global({"database.max_retries": "x"})
+    options.set_global({"glance_request_timeoutt": 1})
+    assert "Unknown option glance_request_timeoutt; did you mean glance_request_timeout?" in caplog.text
+    for group, name in ((None, "glance_request_timeout"), ("database", "max_retries")):
+        cfg.CONF.clear_override(name, group)
+
+
+def test_a_driver_that_is_not_there(new_backend: NewBackend) -> None:
+    for path in ("no.such.Driver", "cinder.volume.drivers.lvm.Nothing", "nodots", "cinder.volume.driver.CONF"):
+        with pytest.raises(ValueError, match=f"volume_driver '{path}'"):
+            new_backend(volume_driver=path)
+
+
+def test_drivers_that_moved_are_found_under_their_old_paths(library: None) -> None:
+    moved = "cinder.volume.drivers.zadara.ZadaraVPSAISCSIDriver"
+    assert options.driver_class(moved).__module__ == "cinder.volume.drivers.zadara.zadara"
+
+
+def test_every_option_of_every_driver_is_known(library: None) -> None:
+    """What the catalogue tells people to set must be accepted."""
+    missing = {}
+    for driver in drivers_catalogue.all_drivers():
+        try:
+            definitions = options.definitions_of(driver["class_fqn"])
+        except ValueError:
+            continue  # its vendor's library is not installed; the catalogue knows it without that
+        unknown = {option["dest"] for option in driver["driver_options"]} - set(definitions)
+        unknown -= options.ACCEPTED_UNREGISTERED
+        if unknown:
+            missing[driver["class_fqn"]] = unknown
+    assert not missing
