@@ -135,7 +135,6 @@ class Snapshot(NamedResource):
     def manage(self, reference: dict[str, str]) -> None:
         """Adopt a snapshot that the storage has; see ``Volume.manage_existing_snapshot``."""
         _ = self.volume
-        self._ovo.status = "managing"
         self._ovo.volume_size = self._call_driver(
             lambda driver: driver.manage_existing_snapshot_get_size(self._ovo, reference)
         )

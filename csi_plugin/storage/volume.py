@@ -478,9 +478,10 @@ class Volume(NamedResource):
             raise exception.InvalidSnapshot(reason=f"snapshot {snapshot.id} is not of volume {self._ovo.id}")
         if self._ovo.status != "available":
             raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is {self._ovo.status}; it must be available")
-        latest = max(self._store.find(SnapshotRecord, volume_id=self._ovo.id), key=lambda found: str(found.created_at))
-        if latest.id != snapshot.id:
-            raise exception.InvalidSnapshot(reason=f"only the latest snapshot, {latest.id}, can be reverted to")
+        taken = {found.id: found.created_at for found in self._store.find(SnapshotRecord, volume_id=self._ovo.id)}
+        latest = max(taken, key=lambda found: (str(taken[found]), found == snapshot.id))
+        if latest != snapshot.id:
+            raise exception.InvalidSnapshot(reason=f"only the latest snapshot, {latest}, can be reverted to")
         if self._ovo.size != snapshot.volume_size:
             raise exception.InvalidVolume(
                 reason=f"volume {self._ovo.id} was extended after snapshot {snapshot.id} was taken"

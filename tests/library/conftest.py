@@ -48,9 +48,7 @@ def new_backend(tmp_path: Path) -> Iterator[Any]:
 
     def make(name: str = "loop", **options: Any) -> cl.Backend:
         directory = tmp_path / f"{name}-volumes"
-        backend = cl.Backend(
-            volume_backend_name=name, volume_driver=LOOP, loop_volumes_dir=str(directory), **options
-        )
+        backend = cl.Backend(volume_backend_name=name, volume_driver=LOOP, loop_volumes_dir=str(directory), **options)
         made.append(backend)
         return backend
 

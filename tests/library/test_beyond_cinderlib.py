@@ -1,0 +1,155 @@
+"""What cinderlib lacked: adoption, retype, revert, groups."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cinder import exception
+
+import csi_plugin as cl
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("r+b") as file:
+        file.write(content)
+
+
+def test_a_volume_is_given_up_and_adopted(backend: cl.Backend, tmp_path: Path, files: Any) -> None:
+    volume = backend.create_volume(2, name="first")
+    name = volume.name_in_storage
+    volume.unmanage()
+    assert files() == {name}
+    with pytest.raises(cl.exception.VolumeNotFound):
+        volume.refresh()
+    assert [found["reference"] for found in backend.manageable_volumes()] == [{"source-name": name}]
+
+    adopted = backend.manage_existing({"source-name": name}, name="second")
+    assert (adopted.size, adopted.name, adopted.status) == (2, "second", "available")
+    assert cl.Volume.get_by_id(adopted.id).name == "second"
+    assert files() == {adopted.name_in_storage}
+    with pytest.raises(exception.ManageExistingAlreadyManaged):
+        backend.manage_existing(adopted.name_in_storage)
+
+
+def test_nothing_is_recorded_for_a_reference_to_nothing(backend: cl.Backend) -> None:
+    with pytest.raises(exception.ManageExistingInvalidReference):
+        backend.manage_existing("not-there")
+    backend.refresh()
+    assert backend.volumes == []
+
+
+def test_a_snapshot_is_given_up_and_adopted(backend: cl.Backend, files: Any) -> None:
+    volume = backend.create_volume(1)
+    snapshot = volume.create_snapshot("s")
+    name = snapshot.name_in_storage
+    snapshot.unmanage()
+    assert volume.snapshots == []
+    assert name in files()
+    with pytest.raises(cl.exception.SnapshotNotFound):
+        snapshot.refresh()
+
+    adopted = volume.manage_existing_snapshot(name, name="again")
+    assert (adopted.status, adopted.volume_size, adopted.name) == ("available", 1, "again")
+    assert [found.id for found in cl.Volume.get_by_id(volume.id).snapshots] == [adopted.id]
+    with pytest.raises(exception.ManageExistingInvalidReference):
+        volume.manage_existing_snapshot("not-there")
+    assert [found.id for found in cl.Volume.get_by_id(volume.id).snapshots] == [adopted.id]
+    adopted.delete()
+    assert files() == {volume.name_in_storage}
+
+
+def test_retype(backend: cl.Backend) -> None:
+    volume = backend.create_volume(1, extra_specs={"a": "1"})
+    volume.retype(extra_specs={"a": "2", "b": "3"}, qos_specs={"maxIOPS": "10"})
+    stored = cl.Volume.get_by_id(volume.id)
+    assert stored.volume_type.extra_specs == {"a": "2", "b": "3"}
+    assert stored.volume_type.qos_specs.specs == {"maxIOPS": "10"}
+    volume.retype(qos_specs={})
+    assert cl.Volume.get_by_id(volume.id).record.qos_specs == {}
+    assert cl.Volume.get_by_id(volume.id).record.extra_specs == {"a": "2", "b": "3"}
+
+
+def test_a_retype_that_the_driver_cannot_do(memory_backend: cl.Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = memory_backend.create_volume(1, extra_specs={"a": "1"})
+    monkeypatch.setattr(memory_backend.driver, "retype", lambda *args: False)
+    with pytest.raises(cl.exception.InvalidVolume, match="without moving its data"):
+        volume.retype(extra_specs={"a": "2"})
+    assert cl.Volume.get_by_id(volume.id).record.extra_specs == {"a": "1"}
+
+
+def test_revert_to_the_latest_snapshot(backend: cl.Backend, tmp_path: Path) -> None:
+    volume = backend.create_volume(1)
+    path = tmp_path / "loop-volumes" / volume.name_in_storage
+    older = volume.create_snapshot("older", created_at=datetime.now(UTC) - timedelta(hours=1))
+    _write(path, b"before")
+    latest = volume.create_snapshot("latest")
+    _write(path, b"after!")
+
+    with pytest.raises(cl.exception.InvalidSnapshot, match=f"only the latest snapshot, {latest.id}"):
+        volume.revert(older)
+    with pytest.raises(cl.exception.InvalidSnapshot, match="is not of volume"):
+        backend.create_volume(1).revert(latest)
+    volume.revert(latest)
+
+    with path.open("rb") as file:
+        assert file.read(6) == b"before"
+    assert cl.Volume.get_by_id(volume.id).status == "available"
+    volume.extend(2)
+    with pytest.raises(cl.exception.InvalidVolume, match="extended after"):
+        volume.revert(latest)
+
+
+def test_groups_and_their_snapshots(backend: cl.Backend, files: Any) -> None:
+    volumes = [backend.create_volume(1, name=str(number)) for number in range(3)]
+    group = backend.create_group(name="set", volumes=volumes[:2], group_specs={"consistent": "<is> True"})
+    assert group.status == "available"
+    assert {found.id for found in group.volumes} == {volume.id for volume in volumes[:2]}
+    assert cl.Group.get_by_id(group.id).group_specs == {"consistent": "<is> True"}
+
+    group.update(add=[volumes[2]], remove=[volumes[0]])
+    assert {found.id for found in cl.Group.get_by_id(group.id).volumes} == {volume.id for volume in volumes[1:]}
+
+    wanted = cl.Volume.new_uuid()
+    taken = group.create_snapshot("moment", snapshots={volumes[1].id: {"id": wanted, "name": "of one"}})
+    assert taken.status == "available"
+    assert {found.volume_id for found in taken.snapshots} == {volume.id for volume in volumes[1:]}
+    assert cl.Snapshot.get_by_id(wanted).name == "of one"
+    assert cl.GroupSnapshot.get_by_id(taken.id).group.id == group.id
+    assert [found.id for found in group.snapshots] == [taken.id]
+    with pytest.raises(exception.InvalidGroup, match="has snapshots"):
+        group.delete()
+
+    volumes[1].refresh()
+    volumes[1].delete(deferred=True)
+    taken.delete()
+    assert files() == {volumes[0].name_in_storage, volumes[2].name_in_storage}
+    group.delete()
+    with pytest.raises(cl.exception.GroupNotFound):
+        cl.Group.get_by_id(group.id)
+    assert cl.Volume.get_by_id(volumes[2].id).group_id is None
+
+
+def test_a_group_is_of_one_backend(memory_backend: cl.Backend, new_backend: Any) -> None:
+    with pytest.raises(cl.exception.InvalidVolume, match="is not on backend"):
+        memory_backend.create_group(volumes=[new_backend("other").create_volume(1)])
+
+
+def test_a_group_snapshot_that_fails_leaves_the_records(
+    memory_backend: cl.Backend, files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volumes = [memory_backend.create_volume(1) for _ in range(2)]
+    group = memory_backend.create_group(volumes=volumes)
+
+    def fail(*args: Any) -> None:
+        raise exception.VolumeBackendAPIException(data="away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(memory_backend.driver, "create_group_snapshot", fail)
+        with pytest.raises(exception.VolumeBackendAPIException) as caught:
+            group.create_snapshot("s")
+    failed = caught.value.resource
+    assert failed.status == "error"
+    assert [found.status for found in failed.snapshots] == ["error", "error"]
+    failed.delete()
+    assert files() == {volume.name_in_storage for volume in volumes}

@@ -1,0 +1,147 @@
+"""What the library refuses: ill-formed arguments, and actions that a volume's or snapshot's state does not allow."""
+
+from typing import Any
+
+import pytest
+from cinder import exception
+
+import csi_plugin as cl
+
+CONNECTOR = {"host": "far", "initiator": "iqn.2026-11.org.example:far", "multipath": False}
+SECOND = {"host": "near", "initiator": "iqn.2026-11.org.example:near", "multipath": False}
+
+
+@pytest.fixture
+def backend(memory_backend: cl.Backend) -> cl.Backend:
+    return memory_backend
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, "1", None, True])
+def test_a_size_is_a_whole_number_of_gib(backend: cl.Backend, size: Any, files: Any) -> None:
+    with pytest.raises(exception.InvalidInput, match="whole number of GiB"):
+        backend.create_volume(size)
+    assert backend.volumes == []
+    assert files() == set()
+
+
+def test_an_unknown_field_names_the_nearest(backend: cl.Backend) -> None:
+    with pytest.raises(TypeError, match="no field 'metadat'; did you mean metadata"):
+        backend.create_volume(1, metadat={})
+    with pytest.raises(TypeError, match="no field 'volumesize'; did you mean volume_size"):
+        backend.create_volume(1).create_snapshot("s", volumesize=1)
+
+
+@pytest.mark.parametrize("value", ["../../etc/passwd", "volume", 7])
+def test_an_id_is_a_uuid(backend: cl.Backend, value: Any) -> None:
+    with pytest.raises(ValueError, match="id must be a UUID"):
+        backend.create_volume(1, id=value)
+
+
+def test_an_id_in_use(backend: cl.Backend) -> None:
+    volume = backend.create_volume(1)
+    with pytest.raises(Exception, match=volume.id):
+        backend.create_volume(1, id=volume.id)
+    assert cl.Volume.get_by_id(volume.id).status == "available"
+
+
+def test_unknown_backends(backend: cl.Backend) -> None:
+    with pytest.raises(KeyError):
+        cl.Volume("elsewhere", size=1)
+    with pytest.raises(ValueError, match="volume_backend_name must be text"):
+        cl.Backend(volume_backend_name="a#b", volume_driver="x")
+
+
+def test_a_clone_is_not_smaller(backend: cl.Backend) -> None:
+    volume = backend.create_volume(2)
+    snapshot = volume.create_snapshot("s")
+    with pytest.raises(exception.InvalidInput, match="at least 2 GiB"):
+        volume.clone(size=1)
+    with pytest.raises(exception.InvalidInput, match="at least 2 GiB"):
+        snapshot.create_volume(size=1)
+    assert [found.id for found in backend.volumes] == [volume.id]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_extension_is_to_a_larger_size(backend: cl.Backend, size: int) -> None:
+    volume = backend.create_volume(2)
+    with pytest.raises(exception.InvalidInput, match="more than 2 GiB"):
+        volume.extend(size)
+    assert volume.status == "available"
+
+
+def test_what_is_not_there_yet_or_any_more_is_no_source(backend: cl.Backend) -> None:
+    unmade = cl.Volume(backend, size=1)
+    deleted = backend.create_volume(1)
+    deleted._ovo.status = "deleting"
+    for volume in (unmade, deleted):
+        for action in (volume.clone, volume.create_snapshot, lambda volume=volume: volume.connect(CONNECTOR)):
+            with pytest.raises(cl.exception.InvalidVolume, match=volume.status):
+                action()
+        with pytest.raises(cl.exception.InvalidVolume, match="cannot be extended"):
+            volume.extend(2)
+    snapshot = cl.Snapshot(backend.create_volume(1), name="unmade")
+    with pytest.raises(cl.exception.InvalidSnapshot, match="must be available"):
+        snapshot.create_volume()
+
+
+def test_a_connected_volume_is_not_deleted(backend: cl.Backend, files: Any) -> None:
+    volume = backend.create_volume(1)
+    connection = volume.connect(CONNECTOR)
+    for deferred in (False, True):
+        with pytest.raises(cl.exception.InvalidVolume, match="connected"):
+            cl.Volume.get_by_id(volume.id).delete(deferred=deferred)
+    with pytest.raises(cl.exception.InvalidVolume, match="connection"):
+        volume.unmanage()
+    assert files() == {volume.name_in_storage}
+    connection.disconnect()
+    volume.delete()
+
+
+def test_one_connection_unless_multiattach(backend: cl.Backend) -> None:
+    volume = backend.create_volume(1)
+    volume.connect(CONNECTOR)
+    with pytest.raises(cl.exception.InvalidVolume, match="not multiattach"):
+        cl.Volume.get_by_id(volume.id).connect(SECOND)
+
+
+def test_multiattach(backend: cl.Backend) -> None:
+    volume = backend.create_volume(1, multiattach=True)
+    first, second = volume.connect(CONNECTOR), volume.connect(SECOND, attach_mode="ro")
+    assert {found.id for found in cl.Volume.get_by_id(volume.id).connections} == {first.id, second.id}
+    assert second.conn_info["data"]["access_mode"] == "ro"
+    first.disconnect()
+    assert volume.status == "in-use"
+    second.disconnect()
+    assert volume.status == "available"
+
+
+def test_cleanup_removes_every_connection(backend: cl.Backend) -> None:
+    volume = backend.create_volume(1, multiattach=True)
+    volume.connect(CONNECTOR)
+    volume.connect(SECOND)
+    cl.Volume.get_by_id(volume.id).cleanup()
+    volume.refresh()
+    assert volume.connections == []
+    volume.delete()
+
+
+def test_a_connector_without_a_host_name_or_initiator(backend: cl.Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that needs what a connector lacks, which the loop driver never does."""
+
+    def needs_initiator(connector: dict[str, Any]) -> None:
+        raise exception.InvalidConnectorException(missing="initiator")
+
+    monkeypatch.setattr(backend.driver, "validate_connector", needs_initiator)
+    volume = backend.create_volume(1)
+    with pytest.raises(exception.InvalidInput, match="initiator") as caught:
+        volume.connect({"host": "far"})
+    assert caught.value.resource.id is not None
+    assert cl.Volume.get_by_id(volume.id).connections == []
+    assert cl.Volume.get_by_id(volume.id).status == "available"
+
+
+def test_setup_needs_no_program_to_know_its_order(backend: cl.Backend) -> None:
+    with pytest.raises(cl.exception.InvalidPersistence, match="no persistence plugin is named"):
+        cl.Backend.set_persistence({"storage": "papyrus"})
+    assert cl.Backend.persistence is not None
+    assert backend.create_volume(1).status == "available"
