@@ -81,7 +81,8 @@ def _copy(record: Record, target: RecordStore) -> bool:
 
 def _content(record: Record) -> dict[str, Any]:
     """What makes two copies of a record equal: not the store's own counters, and times as SQL servers keep them."""
-    content = to_json(replace(record, revision=0, created_at=None, updated_at=None))
+    record = replace(record, revision=0, created_at=None, updated_at=None)
+    content = to_json(record)
     for name, value in content.items():
         if isinstance(getattr(record, name), datetime):
             content[name] = value[:19]
