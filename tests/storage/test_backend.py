@@ -220,7 +220,7 @@ def test_a_backend_out_of_reach_stops_neither_the_others_nor_the_process(
     try:
         assert backends.get("set-near").name == "set-near"
         assert [backend.name for backend in backends.ready()] == ["set-near"]
-        with pytest.raises(BackendNotReady, match="set-far is not ready: .*the array is out of reach"):
+        with pytest.raises(BackendNotReady, match=r"set-far is not ready: .*the array is out of reach"):
             backends.get("set-far")
         with pytest.raises(BackendNotReady, match=r"set-no is not configured \(configured: set-far, set-near\)"):
             backends.get("set-no")
