@@ -1,0 +1,1 @@
+"""The process around the CSI services: settings, gRPC server, logs, leadership."""

@@ -1,0 +1,203 @@
+"""The controller's side of a server: library, backends, services and recovery."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from csi_plugin.controller.configuration import ControllerConfiguration
+from csi_plugin.protocol.errors import failed_precondition, unavailable
+from csi_plugin.protocol.inflight import InFlight
+from csi_plugin.server.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from csi_plugin.controller.service import ControllerService
+    from csi_plugin.persistence.base import RecordStore
+    from csi_plugin.server.leadership import Leadership
+    from csi_plugin.storage.backends import BackendSet
+
+LOG = logging.getLogger(__name__)
+
+STARTING = "the controller is starting; try again"
+
+
+class ControllerRuntime:
+    """Everything behind the controller's services. start() loads Cinder, which takes a second: call it in a thread."""
+
+    def __init__(self, settings: Settings, inflight: InFlight, *, on_lost: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._inflight = inflight
+        self._on_lost = on_lost
+        self._stopping = threading.Event()
+        self.service: ControllerService | None = None
+        self.store: RecordStore | None = None
+        self._backends: BackendSet | None = None
+        self._leadership: Leadership | None = None
+
+    # Start
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the metadata is in this process's memory, so that leading needs no store."""
+        return self._settings.persistence.get("storage", "memory") in ("memory", "memory_db")
+
+    def open(self) -> None:
+        """Open the metadata store and set up the library. Raises SettingsError for settings that cannot work."""
+        if self.store is not None:
+            return
+        from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
+        from csi_plugin.persistence.sealing import load_keys
+        from csi_plugin.storage.backend import Backend
+
+        settings = self._settings
+        for folder in (settings.state_dir, settings.locks_path):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            Backend.global_setup(
+                file_locks_path=str(settings.locks_path),
+                root_helper=settings.root_helper,
+                disable_logs=settings.disable_logs,
+                project_id=settings.project_id,
+                user_id=settings.user_id,
+                persistence_config=settings.persistence,
+                host=settings.host,
+                sealing_keys=load_keys(settings.sealing_keys_file),
+                **{"state_path": str(settings.state_dir), **self._cinder_options()},
+            )
+        except (InvalidPersistence, PersistenceError, ValueError, OSError) as error:
+            raise SettingsError(f"metadata store: {error}") from error
+        self.store = Backend.store
+
+    def lead(self) -> bool:
+        """Wait until this is the active controller; False when stopped before."""
+        from csi_plugin.server.leadership import FileLeadership, LeaseLeadership
+
+        leadership: Leadership
+        if not self.is_private:
+            self.open()
+        if self.store is not None and self.store.ATOMIC_ACROSS_PROCESSES:
+            leadership = LeaseLeadership(self.store, seconds=self._settings.lease_seconds, on_lost=self._on_lost)
+        else:
+            leadership = FileLeadership(self._settings.state_dir / "controller.lock")
+        if not leadership.acquire(self._stopping):
+            return False
+        self._leadership = leadership
+        return True
+
+    def _check_leadership(self) -> None:
+        from csi_plugin.server.leadership import LeadershipLost
+        from csi_plugin.storage.backends import BackendNotReady
+
+        assert self._leadership is not None
+        try:
+            self._leadership.check()
+        except LeadershipLost as error:
+            raise BackendNotReady(str(error)) from error
+
+    def start(self) -> None:
+        """Start the backends and the services over them. Returns at once; backends become ready by themselves."""
+        from csi_plugin.controller.service import ControllerService
+        from csi_plugin.storage.backend import Backend
+        from csi_plugin.storage.backends import BackendSet
+
+        self.open()
+        assert self.store is not None
+        Backend.before_driver_call = self._check_leadership
+        settings = self._settings
+        self._backends = BackendSet(self._backend_configurations())
+        configuration = ControllerConfiguration(
+            driver_name=settings.driver_name,
+            cluster_name=settings.cluster_name,
+            undo_window_seconds=settings.undo_window_seconds,
+            recovery_interval_seconds=settings.recovery_interval_seconds,
+            disabled_features=frozenset(settings.disabled_features),
+        )
+        service = ControllerService(configuration, self._backends, self.store, self._inflight)
+        self._backends.start()
+        service.recovery.start()
+        self.service = service
+
+    def stop_waiting(self) -> None:
+        """End a lead() that waits; it returns False."""
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """Stop recovery, let the next controller take over, and close the store. Operations must have ended."""
+        self._stopping.set()
+        if self.service is not None:
+            self.service.recovery.stop()
+        if self._backends is not None:
+            self._backends.close()
+        if self._leadership is not None:
+            self._leadership.release()
+        if self.store is not None:
+            self.store.close()
+
+    # What the socket answers meanwhile
+
+    def serving(self) -> "ControllerService":
+        """The service. Raises UNAVAILABLE while it starts."""
+        if self.service is None:
+            raise unavailable(STARTING)
+        return self.service
+
+    def is_ready(self) -> bool:
+        """For Probe: whether a backend is up. Raises FAILED_PRECONDITION when the metadata store fails."""
+        from csi_plugin.persistence.base import PersistenceError
+
+        if self.service is None or self.store is None or self._backends is None:
+            return False
+        try:
+            self.store.health()
+        except PersistenceError as error:
+            raise failed_precondition(f"the metadata store does not work: {error}") from error
+        return bool(self._backends.ready())
+
+    def offers(self) -> frozenset[str]:
+        """What GetPluginCapabilities claims beside the services; waits for the start rather than claim too little."""
+        service = self.serving()
+        offers = {"expansion"} if "expand" not in self._settings.disabled_features else set()
+        if service.offers_group_snapshots():
+            offers.add("groups")
+        if service.offers_topology():
+            offers.add("topology")
+        return frozenset(offers)
+
+    # Configuration
+
+    def _cinder_options(self) -> dict[str, Any]:
+        options = dict(self._conf_defaults())
+        options.update(self._settings.cinder_options)
+        return options
+
+    def _conf_defaults(self) -> dict[str, Any]:
+        from csi_plugin.server.cinder_conf import read_backends
+
+        path = self._settings.cinder_conf
+        return read_backends(path)[1] if path else {}
+
+    def _backend_configurations(self) -> list[dict[str, Any]]:
+        from csi_plugin.server.cinder_conf import read_backends
+        from csi_plugin.server.driver_names import full_driver_name
+
+        configurations = [dict(backend) for backend in self._settings.backends]
+        if self._settings.cinder_conf:
+            configurations += read_backends(self._settings.cinder_conf)[0]
+        for configuration in configurations:
+            configuration["volume_driver"] = full_driver_name(configuration["volume_driver"])
+            if self._settings.topologies:
+                configuration.setdefault("topology", self._settings.topologies)
+        return configurations
+
+
+def deferred(servicer: type[Any], find: Callable[[], Any]) -> Any:
+    """A servicer whose every RPC is looked up in ``find()`` when it is called, so that it can be registered early."""
+
+    def forward(name: str) -> Any:
+        def call(request: Any, context: Any) -> Any:
+            return getattr(find(), name)(request, context)
+
+        return call
+
+    names = [name for name in vars(servicer) if not name.startswith("_")]
+    return type(f"Deferred{servicer.__name__}", (), {name: staticmethod(forward(name)) for name in names})()

@@ -1,0 +1,114 @@
+"""ember-csi's environment variables, as settings of Cinderbox."""
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+LOG = logging.getLogger(__name__)
+
+# Keys of X_CSI_EMBER_CONFIG and the settings they are.
+_EMBER_CONFIG = {
+    "project_id": "project_id",
+    "user_id": "user_id",
+    "root_helper": "root_helper",
+    "request_multipath": "request_multipath",
+    "file_locks_path": "file_locks_path",
+    "state_path": "state_dir",
+    "grpc_workers": "workers",
+    "debug": "debug",
+    "disable_logs": "disable_logs",
+    "disabled": "disabled_features",
+}
+_IGNORED_EMBER_CONFIG = {
+    "enable_probe": "Probe always answers",
+    "slow_operations": "reads never wait behind storage here",
+}
+_PLAIN = {
+    "CSI_ENDPOINT": "endpoint",
+    "CSI_MODE": "mode",
+    "X_CSI_STORAGE_NW_IP": "storage_network_ip",
+    "X_CSI_NODE_ID": "node_id",
+    "X_CSI_DEFAULT_MOUNT_FS": "default_filesystem",
+    "X_CSI_SYSTEM_FILES": "system_files",
+}
+_BACKEND_ALIASES = {
+    "driver": "volume_driver",
+    "name": "volume_backend_name",
+    "multipath": "use_multipath_for_image_xfer",
+}
+
+
+def ember_settings(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Settings that ember-csi's variables stand for; empty variables count as absent, as they did there.
+
+    Raises ValueError naming the variable that is not valid JSON or not of the right form.
+    """
+    settings: dict[str, Any] = {
+        name: environment[variable] for variable, name in _PLAIN.items() if environment.get(variable)
+    }
+    if "mode" in settings:
+        settings["mode"] = settings["mode"].lower()
+    if persistence := _json(environment, "X_CSI_PERSISTENCE_CONFIG", dict):
+        settings["persistence"] = persistence
+    backends = _json(environment, "X_CSI_BACKEND_CONFIG", dict, list)
+    if backends:
+        settings["backends"] = [
+            backend_settings(backend) for backend in (backends if isinstance(backends, list) else [backends])
+        ]
+    if topologies := _json(environment, "X_CSI_TOPOLOGIES", list):
+        settings["topologies"] = topologies
+    if topology := _json(environment, "X_CSI_NODE_TOPOLOGY", dict):
+        settings["node_topology"] = topology
+    if environment.get("X_CSI_DEBUG_MODE"):
+        LOG.warning("X_CSI_DEBUG_MODE starts no remote debugger here; it means log_level=debug")
+        settings["debug"] = True
+    if environment.get("X_CSI_SPEC_VERSION"):
+        LOG.warning("X_CSI_SPEC_VERSION is ignored: CSI 1.13 is served, which 1.x clients understand")
+    if environment.get("X_CSI_ABORT_DUPLICATES"):
+        LOG.warning(
+            "X_CSI_ABORT_DUPLICATES is ignored: a repeated request waits for the running one and shares its answer"
+        )
+    return _ember_config(_json(environment, "X_CSI_EMBER_CONFIG", dict) or {}) | settings
+
+
+def backend_settings(backend: Mapping[str, Any]) -> dict[str, Any]:
+    """A backend's options under Cinder's names; ``driver``, ``name`` and ``multipath`` are ember-csi's short ones."""
+    if not isinstance(backend, Mapping):
+        raise ValueError(f"a backend must be a JSON object, not {type(backend).__name__}")
+    return {_BACKEND_ALIASES.get(key, key): value for key, value in backend.items()}
+
+
+def _ember_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    state_path = config.get("state_path", "")
+    settings: dict[str, Any] = {}
+    cinder_options: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, str):
+            value = value.replace("$state_path", state_path)
+        if key in _EMBER_CONFIG:
+            settings[_EMBER_CONFIG[key]] = value
+        elif key == "plugin_name":
+            if value:
+                settings["driver_name"] = value if "ember-csi" in value else f"{value}.ember-csi.io"
+        elif key in _IGNORED_EMBER_CONFIG:
+            LOG.warning("%s in X_CSI_EMBER_CONFIG is ignored: %s", key, _IGNORED_EMBER_CONFIG[key])
+        else:
+            cinder_options[key] = value
+    if cinder_options:
+        settings["cinder_options"] = cinder_options
+    return settings
+
+
+def _json(environment: Mapping[str, str], variable: str, *allowed: type) -> Any:
+    text = environment.get(variable)
+    if not text:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{variable} is not valid JSON: {error}") from error
+    if not isinstance(value, allowed):
+        names = " or ".join("an object" if kind is dict else "a list" for kind in allowed)
+        raise ValueError(f"{variable} must be {names} in JSON")
+    return value

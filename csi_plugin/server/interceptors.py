@@ -1,0 +1,105 @@
+"""What happens around every RPC: a request id, one log line, statuses for errors, and a thread pool by kind."""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+
+from csi_plugin.protocol.errors import RpcError
+from csi_plugin.server.redaction import redact_message, redact_text
+
+LOG = structlog.stdlib.get_logger(__name__)
+
+REQUEST_ID_KEY = "x-request-id"
+
+READS = frozenset(
+    {
+        "GetPluginInfo",
+        "GetPluginCapabilities",
+        "Probe",
+        "ValidateVolumeCapabilities",
+        "ListVolumes",
+        "ListSnapshots",
+        "GetSnapshot",
+        "GetCapacity",
+        "ControllerGetVolume",
+        "ControllerGetCapabilities",
+        "ControllerGetVolumeHealth",
+        "ControllerListVolumeHealth",
+        "GroupControllerGetCapabilities",
+        "GetVolumeGroupSnapshot",
+        "NodeGetCapabilities",
+        "NodeGetInfo",
+        "Check",
+        "GetConnection",
+    }
+)
+"""RPCs that never wait for storage; they have a thread pool of their own, which storage cannot exhaust."""
+
+# What tells an operation apart from another, in the order of the line.
+_IDENTIFYING = ("name", "volume_id", "source_volume_id", "snapshot_id", "group_snapshot_id", "node_id", "target_path")
+
+
+class Around(grpc.ServerInterceptor):
+    """Wraps every unary RPC. ``quiet``: names of RPCs that are logged at debug level when they succeed."""
+
+    def __init__(self, reads: ThreadPoolExecutor, *, quiet: Collection[str] = ("Probe", "Check")) -> None:
+        self._reads = reads
+        self._quiet = frozenset(quiet)
+
+    def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        method = details.method.rpartition("/")[2]
+
+        def call(request: Message, context: grpc.ServicerContext) -> Any:
+            return self._run(handler.unary_unary, method, request, context)
+
+        if method in READS:
+            # gRPC runs a behaviour that has this attribute in that pool instead of the server's.
+            call.experimental_thread_pool = self._reads  # type: ignore[attr-defined]
+        return grpc.unary_unary_rpc_method_handler(call, handler.request_deserializer, handler.response_serializer)
+
+    def _run(
+        self, behaviour: Callable[[Any, Any], Any], method: str, request: Message, context: grpc.ServicerContext
+    ) -> Any:
+        answer: Any = None
+        metadata = dict(context.invocation_metadata())
+        structlog.contextvars.bind_contextvars(request_id=metadata.get(REQUEST_ID_KEY) or uuid.uuid4().hex[:16])
+        began = time.monotonic()
+        code, message = grpc.StatusCode.OK, ""
+        if LOG.isEnabledFor(logging.DEBUG):
+            LOG.debug("request", method=method, request=redact_message(request))
+        try:
+            answer = behaviour(request, context)
+        except RpcError as error:
+            code, message = error.code, redact_text(error.message)
+        except Exception as error:
+            # The last boundary: nothing that a request causes may get further, and the caller learns no internals.
+            LOG.exception("unexpected error", method=method)
+            code, message = grpc.StatusCode.INTERNAL, f"unexpected {type(error).__name__}; the driver's log has more"
+        finally:
+            self._log(method, request, code, message, time.monotonic() - began)
+            structlog.contextvars.clear_contextvars()
+        if code is not grpc.StatusCode.OK:
+            context.abort(code, message)
+        return answer
+
+    def _log(self, method: str, request: Message, code: grpc.StatusCode, message: str, seconds: float) -> None:
+        fields = {name: getattr(request, name) for name in _IDENTIFYING if getattr(request, name, "")}
+        details: dict[str, Any] = {"code": code.name, "seconds": round(seconds, 4), **fields}
+        if message:
+            details["message"] = message
+        if code is grpc.StatusCode.INTERNAL:
+            LOG.error(method, **details)
+        elif code is not grpc.StatusCode.OK:
+            LOG.warning(method, **details)
+        else:
+            (LOG.debug if method in self._quiet else LOG.info)(method, **details)

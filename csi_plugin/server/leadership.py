@@ -1,0 +1,131 @@
+"""One active controller per installation: the active one holds a lease, others wait for it.
+
+No lease can fence a driver call that an array has received, so a holder that cannot renew in time starts no further
+driver call and ends the process.
+"""
+
+import fcntl
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from csi_plugin.persistence.base import PersistenceError, RecordStore
+
+LOG = logging.getLogger(__name__)
+
+LEASE = "controller"
+_POLL_SECONDS = 1.0
+
+
+class LeadershipLost(Exception):
+    """This process is no longer the active controller. gRPC: UNAVAILABLE."""
+
+
+class Leadership(Protocol):
+    """A way to be the only active controller."""
+
+    def acquire(self, stop: threading.Event) -> bool:
+        """Wait until this process is the active one; False when ``stop`` was set first."""
+
+    def check(self) -> None:
+        """Raise LeadershipLost unless this process is surely still the active one. Cheap."""
+
+    def release(self) -> None:
+        """Let others take over at once. Repeatable."""
+
+
+class FileLeadership:
+    """A lock on a file, for metadata that only processes of one host can share; it ends with the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+
+    def acquire(self, stop: threading.Event) -> bool:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                LOG.debug("another controller holds %s", self._path)
+            else:
+                self._file = file
+                return True
+            if stop.wait(_POLL_SECONDS):
+                os.close(file)
+                return False
+
+    def check(self) -> None:
+        """A lock on a file cannot be lost while the process lives."""
+
+    def release(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+class LeaseLeadership:
+    """A lease in the metadata store, renewed in the background."""
+
+    def __init__(self, store: RecordStore, *, seconds: float, on_lost: Callable[[str], None]) -> None:
+        """``on_lost`` is called, with the reason, from the renewing thread when the lease is gone."""
+        self._store = store
+        self._seconds = seconds
+        self._on_lost = on_lost
+        self._holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+        self._valid_until = 0.0
+        self._released = threading.Event()
+
+    def acquire(self, stop: threading.Event) -> bool:
+        while not stop.is_set():
+            try:
+                if self._renew():
+                    threading.Thread(target=self._keep, name="lease", daemon=True).start()
+                    return True
+                LOG.debug("another controller holds the lease")
+            except PersistenceError as error:
+                LOG.warning("the lease cannot be read: %s", error)
+            stop.wait(_POLL_SECONDS)
+        return False
+
+    def check(self) -> None:
+        if time.monotonic() >= self._valid_until:
+            raise LeadershipLost("this controller's lease has run out; another one may be active")
+
+    def release(self) -> None:
+        self._released.set()
+        self._valid_until = 0.0
+        try:
+            self._store.release_lease(LEASE, holder=self._holder)
+        except PersistenceError as error:
+            LOG.info("the lease was not given back and will run out by itself: %s", error)
+
+    def _renew(self) -> bool:
+        began = time.monotonic()
+        if not self._store.acquire_lease(LEASE, holder=self._holder, seconds=self._seconds):
+            return False
+        # Counted from before the write: the store's clock started later than that.
+        self._valid_until = began + self._seconds
+        return True
+
+    def _keep(self) -> None:
+        while not self._released.wait(self._seconds / 3):
+            reason = "another controller has taken over"
+            try:
+                if self._renew():
+                    continue
+            except PersistenceError as error:
+                if time.monotonic() < self._valid_until:
+                    LOG.warning("the lease could not be renewed, trying again: %s", error)
+                    continue
+                reason = f"the lease could not be renewed: {error}"
+            if not self._released.is_set():
+                self._on_lost(reason)
+            return

@@ -1,0 +1,144 @@
+"""``cinderbox serve``: one process with the controller's services, the node's, or both."""
+
+import logging
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from csi_plugin.protocol import csi_pb2_grpc, node_registry_pb2_grpc
+from csi_plugin.protocol.inflight import InFlight
+from csi_plugin.server import logs, service_info, sockets, system_files
+from csi_plugin.server.controller_runtime import ControllerRuntime, deferred
+from csi_plugin.server.identity import IdentityService, own_version
+from csi_plugin.server.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from csi_plugin.server.node_runtime import NodeRuntime
+
+LOG = logging.getLogger(__name__)
+
+EXIT_SETTINGS = 2
+EXIT_LEADERSHIP_LOST = 3
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT. Returns the exit status: 0, or 2 for settings that cannot work."""
+    logs.configure(log_format=settings.log_format, level="debug" if settings.debug else settings.log_level)
+    try:
+        return _Process(settings).run()
+    except (SettingsError, sockets.AddressInUse, ValueError) as error:
+        LOG.error("%s", error)
+        return EXIT_SETTINGS
+
+
+class _Process:
+    """The server's life: lead, listen, start, run until a signal, drain, stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._inflight = InFlight()
+        self._stopping = threading.Event()
+        self._failure: Exception | None = None
+        self._controller: ControllerRuntime | None = None
+        self._node: NodeRuntime | None = None
+        self._server = sockets.new_server(workers=settings.workers)
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        LOG.info("cinderbox %s starts in mode %s", own_version(), self._settings.mode)
+        if self._settings.system_files:
+            system_files.unpack(self._settings.system_files)
+        self._make_parts()
+        # A standby opens its socket only when it leads: sidecars beside it wait at their first Probe.
+        if self._controller is not None and not self._controller.lead():
+            return 0
+        self._register_services()
+        sockets.listen(self._server, self._settings.endpoint, take_over=self._controller is not None)
+        if self._controller is not None and self._settings.registry_endpoint:
+            sockets.listen_registry(self._server, self._settings)
+        self._server.start()
+        LOG.info("serving on %s", self._settings.endpoint)
+        threading.Thread(target=self._start_parts, name="start", daemon=True).start()
+        self._stopping.wait()
+        self._stop()
+        if self._failure is not None:
+            raise self._failure
+        return 0
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._stopping.set()
+        if self._controller is not None:
+            self._controller.stop_waiting()
+
+    def _make_parts(self) -> None:
+        if self._settings.mode != "node":
+            self._controller = ControllerRuntime(self._settings, self._inflight, on_lost=_leave)
+        if self._settings.mode != "controller":
+            from csi_plugin.server.node_runtime import NodeRuntime
+
+            self._node = NodeRuntime(self._settings, self._inflight)
+
+    def _register_services(self) -> None:
+        server, controller = self._server, self._controller
+        identity = IdentityService(
+            self._settings.driver_name,
+            serves_controller=controller is not None,
+            offers=controller.offers if controller is not None else self._node_offers,
+            is_ready=controller.is_ready if controller is not None else lambda: True,
+        )
+        csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)
+        names = ["csi.v1.Identity"]
+        if controller is not None:
+            csi_pb2_grpc.add_ControllerServicer_to_server(
+                deferred(csi_pb2_grpc.ControllerServicer, controller.serving), server
+            )
+            csi_pb2_grpc.add_GroupControllerServicer_to_server(
+                deferred(csi_pb2_grpc.GroupControllerServicer, lambda: controller.serving().group_controller), server
+            )
+            node_registry_pb2_grpc.add_NodeRegistryServicer_to_server(
+                deferred(node_registry_pb2_grpc.NodeRegistryServicer, lambda: controller.serving().node_registry),
+                server,
+            )
+            names += ["csi.v1.Controller", "csi.v1.GroupController", "cinderbox.v1.NodeRegistry"]
+        if self._node is not None:
+            csi_pb2_grpc.add_NodeServicer_to_server(self._node.service, server)
+            names.append("csi.v1.Node")
+        service_info.register(server, names, is_ready=identity.is_ready)
+
+    def _node_offers(self) -> frozenset[str]:
+        return frozenset({"topology"} if self._settings.node_topology else ())
+
+    def _start_parts(self) -> None:
+        try:
+            if self._controller is not None:
+                self._controller.start()
+            if self._node is not None:
+                self._node.start(self._controller)
+        except Exception as error:
+            # This thread's only reader is the main one, which ends the process with it.
+            LOG.exception("cannot start")
+            self._failure = SettingsError(f"cannot start: {error}")
+            self._stopping.set()
+
+    def _stop(self) -> None:
+        """Take no new RPCs, let running operations end, and go."""
+        LOG.info("stopping; %d operations are running", len(self._inflight.running()))
+        stopped = self._server.stop(grace=self._settings.stop_seconds)
+        if not self._inflight.drain(self._settings.stop_seconds):
+            for operation in self._inflight.running():
+                LOG.warning("%s is still running after %.0f s", operation.key, operation.age_seconds)
+        stopped.wait()
+        if self._node is not None:
+            self._node.stop()
+        if self._controller is not None:
+            self._controller.stop()
+        LOG.info("stopped")
+
+
+def _leave(reason: str) -> None:
+    """End at once: what a driver call does from here on, another controller may be doing too."""
+    LOG.error("this controller is no longer the active one and ends: %s", reason)
+    logging.shutdown()
+    os._exit(EXIT_LEADERSHIP_LOST)

@@ -1,0 +1,267 @@
+"""Settings of ``cinderbox serve``: flags, environment, YAML file and ember-csi's variables, checked as a whole."""
+
+import difflib
+import os
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from csi_plugin.server.ember_environment import backend_settings, ember_settings
+
+PREFIX = "CINDERBOX_"
+SETTINGS_FILE_VARIABLE = "CINDERBOX_SETTINGS"
+
+# CSI spec, GetPluginInfoResponse.name: domain name notation of at most 63 characters.
+_DRIVER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; the message names the setting, where it came from and what is allowed."""
+
+
+class Settings(BaseModel):
+    """Everything that can be set. The YAML file has these names; the environment has them in capitals, with
+    ``CINDERBOX_`` in front and JSON for lists and objects; flags have dashes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    endpoint: str = Field(
+        "unix:///run/cinderbox/csi.sock", description="Where CSI is served: unix:///path or tcp://host:port."
+    )
+    mode: Literal["controller", "node", "all"] = Field("all", description="Which services this process serves.")
+    driver_name: str = Field("csi.cinderbox.io", description="CSI driver name, in domain name notation.")
+    cluster_name: str = Field(
+        "", description="Written to volumes on the storage, so that its admin knows whose they are."
+    )
+    node_id: str = Field(
+        default_factory=socket.gethostname, description="CSI node id of this machine; at most 256 bytes."
+    )
+    state_dir: Path = Field(
+        Path("/var/lib/cinderbox"),
+        description="Directory for the node's state and keys, locks, and Cinder's state_path. Local to the machine.",
+    )
+    persistence: dict[str, Any] = Field(
+        default_factory=lambda: {"storage": "memory"},
+        description="Where metadata is kept: `storage` (memory, memory_db, db or a plugin's name) and its arguments.",
+    )
+    backends: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="Backends: `name`, `driver` (class path or short name), `topology` (list of segments), "
+        "`max_concurrent_operations`, and options of the driver.",
+    )
+    cinder_conf: Path | None = Field(None, description="A cinder.conf whose enabled_backends are added to `backends`.")
+    cinder_options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of Cinder's [DEFAULT] section, or `group.option`."
+    )
+    sealing_keys_file: Path | None = Field(
+        None, description="File with the keys that seal secrets at rest (base64, 32 bytes each; the first one seals)."
+    )
+    file_locks_path: Path | None = Field(None, description="Directory of lock files; state_dir/locks by default.")
+    root_helper: str = Field("sudo", description="Command that runs others as root when this process is not root.")
+    request_multipath: bool = Field(False, description="Attach over all paths to the storage.")
+    storage_network_ip: str | None = Field(None, description="This node's address on the storage network.")
+    project_id: str | None = Field(None, description="Recorded as the owner of volumes.")
+    user_id: str | None = Field(None, description="Recorded as the maker of volumes.")
+    host: str | None = Field(
+        None,
+        description="Name under which volumes are recorded as being served; cluster-wide the same, so that a standby "
+        "on another machine serves them too.",
+    )
+    topologies: list[dict[str, str]] = Field(
+        default_factory=list, description="Segments from which the backends can be reached that name none themselves."
+    )
+    node_topology: dict[str, str] = Field(default_factory=dict, description="Segments of this node.")
+    max_volumes: int = Field(0, ge=0, description="Volumes that this node can take; 0: as many as the CO likes.")
+    default_filesystem: Literal["ext4", "xfs", "btrfs"] = Field("ext4", description="When a claim names none.")
+    disabled_features: list[Literal["clone", "snapshot", "expand", "expand_online", "block_rwx"]] = Field(
+        default_factory=list, description="Features that are not offered."
+    )
+    undo_window_seconds: float = Field(
+        900,
+        ge=0,
+        description="How long after an interrupted creation its remains may be removed without a person's word.",
+    )
+    recovery_interval_seconds: float = Field(60, gt=0, description="Pause between two looks at what was interrupted.")
+    lease_seconds: float = Field(
+        10, ge=3, description="How long a controller that has died keeps others from taking over."
+    )
+    registry_endpoint: str | None = Field(
+        None,
+        description="Node registry: where a node (mode node) finds it, and where a controller serves it besides "
+        "`endpoint`. unix:///path, or tcp://host:port with the three TLS settings.",
+    )
+    registry_tls_ca: Path | None = Field(None, description="Certificate authority of the registry's other side.")
+    registry_tls_certificate: Path | None = Field(None, description="Own certificate for the registry.")
+    registry_tls_key: Path | None = Field(None, description="Key of that certificate.")
+    workers: int = Field(512, ge=1, description="Operations that may run or wait at once.")
+    stop_seconds: float = Field(60, ge=0, description="How long running operations may go on after SIGTERM.")
+    log_format: Literal["json", "console"] = Field("console", description="Form of the log lines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    debug: bool = Field(False, description="Same as log_level=debug.")
+    disable_logs: bool = Field(False, description="Silence Cinder and its libraries.")
+    system_files: Path | None = Field(
+        None, description="Tar of files and directories that vendor tools need, unpacked to / at start."
+    )
+
+    @field_validator("endpoint", "registry_endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str | None) -> str | None:
+        if value is not None:
+            grpc_address(value)
+        return value
+
+    @field_validator("driver_name")
+    @classmethod
+    def _check_driver_name(cls, value: str) -> str:
+        if not _DRIVER_NAME.fullmatch(value):
+            raise ValueError(
+                "must have at most 63 letters, digits, dots and dashes, with a letter or digit at both ends"
+            )
+        return value
+
+    @field_validator("node_id")
+    @classmethod
+    def _check_node_id(cls, value: str) -> str:
+        if not 1 <= len(value.encode()) <= 256 or not value.isprintable():
+            raise ValueError("must have 1 to 256 printable bytes")
+        return value
+
+    @field_validator("backends", mode="before")
+    @classmethod
+    def _name_backends(cls, value: Any) -> Any:
+        backends = [backend_settings(backend) for backend in value] if isinstance(value, list) else value
+        for backend in backends if isinstance(backends, list) else []:
+            for key, alias in (("volume_backend_name", "name"), ("volume_driver", "driver")):
+                if not isinstance(backend.get(key), str) or not backend[key]:
+                    raise ValueError(f"every backend needs {alias}")
+        return backends
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        tls = (self.registry_tls_ca, self.registry_tls_certificate, self.registry_tls_key)
+        if any(tls) and not all(tls):
+            raise ValueError("registry_tls_ca, registry_tls_certificate and registry_tls_key go together")
+        if self.registry_endpoint and self.registry_endpoint.startswith("tcp:") and not all(tls):
+            raise ValueError("registry_endpoint over TCP needs registry_tls_ca, _certificate and _key")
+        if self.mode != "node" and not self.backends and not self.cinder_conf:
+            raise ValueError("mode controller and mode all need backends, or a cinder_conf with enabled_backends")
+        if self.mode == "node" and not self.registry_endpoint:
+            raise ValueError("mode node needs registry_endpoint, to tell the controller who this node is")
+        return self
+
+    @property
+    def locks_path(self) -> Path:
+        return self.file_locks_path or self.state_dir / "locks"
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    file: Path | None = None,
+) -> Settings:
+    """Settings from all sources; of two that set the same, the first counts: flags, ``CINDERBOX_*`` variables,
+    ember-csi's variables, the YAML file (``file``, or the one that CINDERBOX_SETTINGS names).
+
+    Raises SettingsError.
+    """
+    file = file or (Path(environment[SETTINGS_FILE_VARIABLE]) if environment.get(SETTINGS_FILE_VARIABLE) else None)
+    try:
+        ember = ember_settings(environment)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    sources: list[tuple[str, Mapping[str, Any]]] = [
+        ("flags", dict(flags or {})),
+        ("environment", _from_environment(environment)),
+        ("ember-csi's environment variables", ember),
+        (str(file), _from_file(file) if file else {}),
+    ]
+    merged: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for source, values in sources:
+        for name, value in values.items():
+            _check_known(name, source)
+            if name not in merged:
+                merged[name], origin[name] = value, source
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_readable(problem, origin) for problem in error.errors())) from None
+
+
+def grpc_address(endpoint: str) -> str:
+    """gRPC's form of an endpoint: unix:///path, unix:/path, tcp://host:port or host:port. Raises ValueError."""
+    if endpoint.startswith("unix:"):
+        path = endpoint.removeprefix("unix:")
+        path = path[2:] if path.startswith("//") else path
+        if not path.startswith("/"):
+            path = str(Path.cwd() / path) if path else ""
+        if not path or len(path.encode()) > 107:
+            raise ValueError("must name a unix socket by a path of 1 to 107 bytes, such as unix:///run/csi.sock")
+        return f"unix:{path}"
+    host, separator, port = endpoint.removeprefix("tcp://").rpartition(":")
+    if not separator or not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
+        raise ValueError("must be unix:///path or tcp://host:port")
+    return f"{host}:{port}"
+
+
+def _check_known(name: str, source: str) -> None:
+    if name not in Settings.model_fields:
+        nearest = difflib.get_close_matches(name, Settings.model_fields, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise SettingsError(f"unknown setting {name} (from {source}){hint}")
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """CINDERBOX_* variables. Values are YAML, of which JSON is a part, where the setting is not text."""
+    values: dict[str, Any] = {}
+    for variable, text in environment.items():
+        name = variable.removeprefix(PREFIX).lower()
+        if not variable.startswith(PREFIX) or variable in (SETTINGS_FILE_VARIABLE, *_OTHERS_VARIABLES):
+            continue
+        values[name] = parse_text(name, text, source=variable)
+    return values
+
+
+def parse_text(name: str, text: str, *, source: str) -> Any:
+    """A setting's value given as text: YAML, of which JSON is a part, unless the setting is text itself."""
+    kind = Settings.model_fields[name].annotation if name in Settings.model_fields else str
+    if kind in (str, Path, str | None, Path | None):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{source} is not valid JSON or YAML: {error}") from error
+
+
+# Variables with our prefix that other parts read by themselves.
+_OTHERS_VARIABLES = ("CINDERBOX_FAILPOINT", "CINDERBOX_SEALING_KEYS", "CINDERBOX_SEALING_KEYS_FILE")
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise SettingsError(f"settings file {file} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"settings file {file} is not valid YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"settings file {file} must hold a mapping of settings")
+    return {str(name): value for name, value in content.items()}
+
+
+def _readable(problem: Any, origin: Mapping[str, str]) -> str:
+    path = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    if not path:
+        return str(message)
+    name = str(problem["loc"][0])
+    return f"{path} (from {origin.get(name, 'its default')}): {message}"

@@ -1,0 +1,101 @@
+"""The gRPC server and the sockets it listens on."""
+
+import contextlib
+import logging
+import os
+import socket
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+
+from csi_plugin.server.interceptors import Around
+from csi_plugin.server.settings import Settings, grpc_address
+
+LOG = logging.getLogger(__name__)
+
+_READERS = 16
+
+
+class AddressInUse(Exception):
+    """Somebody else serves on the socket."""
+
+
+def new_server(*, workers: int) -> grpc.Server:
+    """A server whose reads have threads of their own; threads are made as they are needed."""
+    reads = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
+    return grpc.server(
+        ThreadPoolExecutor(workers, thread_name_prefix="rpc"),
+        interceptors=[Around(reads)],
+        options=[("grpc.so_reuseport", 0)],
+    )
+
+
+def listen(server: grpc.Server, endpoint: str, *, take_over: bool = False) -> None:
+    """Listen in clear on a unix socket, or on TCP.
+
+    A socket file that nobody serves is replaced. One that somebody serves raises AddressInUse, unless ``take_over``:
+    the caller then holds what makes it the only one entitled (a stopped process keeps its socket open).
+    """
+    address = grpc_address(endpoint)
+    if address.startswith("unix:"):
+        path = Path(address.removeprefix("unix:"))
+        _free(path, take_over=take_over)
+        _bind(server, address)
+        path.chmod(0o600)  # it gives full control over storage
+    else:
+        if not address.startswith(("127.", "[::1]", "localhost")):
+            LOG.warning("CSI on %s is neither encrypted nor authenticated; use a unix socket", address)
+        _bind(server, address)
+
+
+def listen_registry(server: grpc.Server, settings: Settings) -> None:
+    """Listen on registry_endpoint; over TCP with certificates on both sides."""
+    assert settings.registry_endpoint is not None
+    address = grpc_address(settings.registry_endpoint)
+    if address.startswith("unix:"):
+        listen(server, settings.registry_endpoint)
+        return
+    assert settings.registry_tls_ca and settings.registry_tls_certificate and settings.registry_tls_key
+    credentials = grpc.ssl_server_credentials(
+        [(settings.registry_tls_key.read_bytes(), settings.registry_tls_certificate.read_bytes())],
+        root_certificates=settings.registry_tls_ca.read_bytes(),
+        require_client_auth=True,
+    )
+    if server.add_secure_port(address, credentials) == 0:
+        raise AddressInUse(f"cannot listen on {address}")
+
+
+def _bind(server: grpc.Server, address: str) -> None:
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise AddressInUse(f"cannot listen on {address}: {error}") from error
+    if port == 0:
+        raise AddressInUse(f"cannot listen on {address}")
+
+
+def _free(path: Path, *, take_over: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise AddressInUse(f"{path} exists and is no socket")
+    except FileNotFoundError:
+        return
+    if not take_over and _is_served(path):
+        raise AddressInUse(f"another process serves on {path}")
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+    return True
