@@ -1,5 +1,7 @@
 """A third party's plugin with just the thirteen methods: the toy plugin, which keeps what objects serialise to."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -147,3 +149,58 @@ def test_a_plugin_that_is_not_ready(library: Any) -> None:
             raise LookupError("Backend lvm not present")
 
     assert open_store(Broken()).find(VolumeRecord) == []
+
+
+LIBRARY_PROGRAM = """
+import os, sys
+import csi_plugin as cl
+from csi_plugin.storage.backend import Backend
+
+directory, key = sys.argv[1:]
+cl.setup(
+    file_locks_path=directory,
+    persistence_config={"storage": "toy", "location": f"{directory}/toy"},
+    sealing_keys=[bytes.fromhex(key)],
+)
+backend = cl.Backend(
+    volume_driver="csi_plugin.storage.drivers.loop.LoopDriver",
+    volume_backend_name="loop",
+    loop_volumes_dir=f"{directory}/volumes",
+)
+if not backend.volumes:
+    volume = backend.create_volume(1, name="first", extra_specs={"a": "b"})
+    snapshot = volume.create_snapshot("snap")
+    assert snapshot.create_volume(name="second").size == 1
+    volume._ovo.provider_auth = "CHAP user S3cretChapPassw0rd"
+    volume.save()
+    Backend.persistence.set_key_value(cl.KeyValue("key", "value"))
+else:
+    volumes = {volume.name: volume for volume in backend.volumes}
+    assert set(volumes) == {"first", "second"}
+    first = volumes["first"]
+    assert first._ovo.provider_auth == "CHAP user S3cretChapPassw0rd"
+    assert first.volume_type.extra_specs == {"a": "b"}
+    first.extend(2)
+    assert cl.Volume.get_by_id(first.id).size == 2
+    assert [snapshot.name for snapshot in first.snapshots] == ["snap"]
+    assert Backend.persistence.get_key_values("key")[0].value == "value"
+    first.snapshots[0].delete()
+    for volume in backend.volumes:
+        volume.delete()
+    assert Backend.persistence.get_volumes() == []
+"""
+
+
+def test_the_library_on_it_in_two_processes(tmp_path: Path) -> None:
+    for _ in range(2):
+        command = [sys.executable, "-W", "ignore", "-c", LIBRARY_PROGRAM, str(tmp_path), "6b" * 32]
+        done = subprocess.run(
+            command,
+            env=os.environ | {"PYTHONPATH": str(TOY)},
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        assert SECRET.encode() not in (tmp_path / "toy").read_bytes()
