@@ -22,9 +22,9 @@ def set_aside_failed(core: Core, kind: type[Tried], record_id: str) -> None:
 
 
 def set_aside_interrupted(core: Core, record: Tried, *, why: str = "") -> None:
-    """For a try that a crash cut off. When it ended is not known; its record's last write is the latest proof of it,
-    so that a record out of an old backup is old, however recently it was restored."""
-    _set_aside(core, record, ended_at=record.updated_at or record.created_at, why=why)
+    """For a try that a crash cut off. When it ended is not known, so its beginning counts: a record out of an old
+    backup is old, however recently it was restored or written."""
+    _set_aside(core, record, ended_at=record.created_at, why=why)
 
 
 def _set_aside(core: Core, record: Tried, *, ended_at: datetime | None, why: str = "") -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from csi_plugin.controller.core import Core
 from csi_plugin.controller.error_table import driver_errors
+from csi_plugin.persistence.encoding import copy
 from csi_plugin.persistence.records import (
     ConnectionRecord,
     GroupRecord,
@@ -55,4 +56,4 @@ def _object(core: Core, record: Any, backend_name: str) -> Any:
     from csi_plugin.storage import codec
 
     backend(core, backend_name)
-    return codec.to_object(record)
+    return codec.to_object(copy(record))  # the object changes its intent, and the caller compares with its own

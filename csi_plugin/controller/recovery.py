@@ -36,6 +36,8 @@ TRIED: tuple[type[VolumeRecord | SnapshotRecord | GroupSnapshotRecord], ...] = (
     SnapshotRecord,
     GroupSnapshotRecord,
 )
+DETACHING = ("detaching", "error_detaching")
+"""Cinder's own objects know the second word alone."""
 RESOURCES: dict[type[Record], str] = {
     VolumeRecord: "volume",
     SnapshotRecord: "snapshot",
@@ -76,7 +78,9 @@ def leftovers(store: RecordStore) -> list[Leftover]:
         )
         for kind in TRIED
         for record in state.each(store, kind)
-        if record.intent is not None and record.intent.phase in (Phase.CREATING, Phase.LEFTOVER, Phase.DEFERRED)
+        if record.intent is not None
+        and record.intent.phase in (Phase.CREATING, Phase.LEFTOVER, Phase.DEFERRED)
+        and record.intent.condition != undo.NOTHING_LEFT
     ]
 
 
@@ -175,7 +179,7 @@ class Recovery:
             if current is None or current.attach_status == "attached":
                 return
             LOG.info("replaying connection %s (%s)", record.id, current.attach_status)
-            if current.attach_status == "error_detaching":
+            if current.attach_status in DETACHING:
                 library.connection(self._core, current, backend_name=backend_name).disconnect()
                 return
             volume = self._core.store.get(VolumeRecord, current.volume_id)
@@ -207,7 +211,7 @@ class Recovery:
         what a volume of the CO really is, if this record came out of a backup."""
         intent = state.intent_of(record)
         with self._core.inflight.hold(f"{RESOURCES[type(record)]}-name/{intent.name}"):
-            if self._window_is_over(record.updated_at or record.created_at) and not intent.condition:
+            if self._window_is_over(record.created_at) and not intent.condition:
                 intent.condition = "its creation was interrupted and not asked for again; a person has to decide"
                 self._core.store.update(record)
                 LOG.warning("%s %s (%s): %s", record.KIND, record.id, intent.name, intent.condition)

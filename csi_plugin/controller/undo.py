@@ -22,6 +22,10 @@ _EVERYTHING = 1_000_000
 """Drivers page their lists themselves and want a limit."""
 
 
+NOTHING_LEFT = "nothing is left of it; its id is not used again for a while"
+"""Condition of a leftover whose record only keeps its generation from being taken again at once."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of a leftover; when not ``done`` it is worth looking again later."""
@@ -43,6 +47,8 @@ def undo(core: Core, record: Tried, *, window_is_over: bool) -> Outcome:
     A try that failed in this process (status ``error``) has ended for sure and its id was never given to anyone; one
     that a crash cut off may still be running in the array, or have been handed out if its record is an old backup's.
     """
+    if state.intent_of(record).condition == NOTHING_LEFT:
+        return _gone(core, record, window_is_over=window_is_over)
     if reason := _referred_to(core, record):
         return _hold(core, record, f"held: {reason}")
     failed_here = record.status == "error"
@@ -50,18 +56,21 @@ def undo(core: Core, record: Tried, *, window_is_over: bool) -> Outcome:
         shown = _shown(core, record)
     except NotImplementedError:
         if failed_here and not window_is_over:
-            return _remove(core, record)  # as Cinder deletes a volume that failed to be created
+            # As Cinder deletes a volume that failed to be created.
+            _delete(core, record)
+            LOG.info("deleted the failed try %s %s without proof: its driver cannot list", record.KIND, record.id)
+            return _gone(core, record, window_is_over=window_is_over)
         return _hold(core, record, "held: this driver cannot list what the storage has, so nobody knows what was made")
     if not shown:
         if not failed_here and not window_is_over:
             return Outcome(done=False)  # it may still appear
         LOG.info("%s %s left nothing", record.KIND, record.id)
-        return _forget(core, record)
+        return _gone(core, record, window_is_over=window_is_over)
     if window_is_over:
         return _hold(core, record, "held: the try ended before the undo window, so the object may be in use")
     if unsafe := next((entry.unsafe for entry in shown if entry.unsafe), ""):
         return _hold(core, record, f"held: {unsafe}", done=False)
-    return _remove_and_verify(core, record)
+    return _remove_and_verify(core, record, window_is_over=window_is_over)
 
 
 def _referred_to(core: Core, record: Tried) -> str:
@@ -114,22 +123,27 @@ def _entry(entry: dict[str, Any]) -> Shown:
     return Shown(unsafe=str(entry.get("reason_not_safe") or "the storage says that it is not safe to touch"))
 
 
-def _remove_and_verify(core: Core, record: Tried) -> Outcome:
+def _remove_and_verify(core: Core, record: Tried, *, window_is_over: bool) -> Outcome:
     """Delete through the driver, then look again: many drivers "delete" silently what they were given no id for."""
     _delete(core, record)
-    if not _shown(core, record):
-        LOG.info("removed what the interrupted try of %s %s left", record.KIND, record.id)
+    if _shown(core, record):
+        return _hold(core, record, "held: the driver's delete did not remove it")
+    LOG.info("removed what the try %s %s left", record.KIND, record.id)
+    return _gone(core, record, window_is_over=window_is_over)
+
+
+def _gone(core: Core, record: Tried, *, window_is_over: bool) -> Outcome:
+    """Forget a try that left nothing. Its record stays for a while if no later try keeps its generation from being
+    used again: an array may still be busy with the object of that id."""
+    intent = state.intent_of(record)
+    if isinstance(record, GroupSnapshotRecord):
+        for member in _members(core, record):
+            core.store.delete(member)
+    tries = core.store.find(type(record), csi_name=intent.name)
+    if window_is_over or state.next_generation(tries) > intent.generation + 1:
+        core.store.delete(record)
         return Outcome(done=True)
-    record.revision = 0
-    state.intent_of(record).condition = "held: the driver's delete did not remove it"
-    core.store.create(record)
-    return Outcome(done=True)
-
-
-def _remove(core: Core, record: Tried) -> Outcome:
-    _delete(core, record)
-    LOG.info("deleted the failed try %s %s without proof, as its driver cannot list", record.KIND, record.id)
-    return Outcome(done=True)
+    return _hold(core, record, NOTHING_LEFT, done=False)
 
 
 def _delete(core: Core, record: Tried) -> None:
@@ -150,20 +164,20 @@ def _delete(core: Core, record: Tried) -> None:
         raise
 
 
-def _forget(core: Core, record: Tried) -> Outcome:
-    if isinstance(record, GroupSnapshotRecord):
-        for member in _members(core, record):
-            core.store.delete(member)
-    core.store.delete(record)
-    return Outcome(done=True)
-
-
 def _hold(core: Core, record: Tried, condition: str, *, done: bool = True) -> Outcome:
+    """Keep the record, or put it back after a delete, and say why."""
     intent = state.intent_of(record)
-    if intent.condition != condition:
-        intent.condition = condition
+    current = core.store.get(type(record), record.id)
+    if current is not None and state.intent_of(current).condition == condition:
+        return Outcome(done=done)
+    intent.condition = condition
+    if current is None:
+        record.revision = 0
+        core.store.create(record)
+    else:
+        record.revision = current.revision
         core.store.update(record)
-        LOG.warning("leftover %s %s (%s) is %s", record.KIND, record.id, intent.name, condition)
+    LOG.info("leftover %s %s (%s): %s", record.KIND, record.id, intent.name, condition)
     return Outcome(done=done)
 
 
