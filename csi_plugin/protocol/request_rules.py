@@ -38,7 +38,9 @@ def check_sizes(request: Message, *, within: str = "") -> None:
         if field.name in _UNLIMITED:
             continue
         if _is_map(field):
-            _check_length(name, sum(len(key.encode()) + len(str(item).encode()) for key, item in value.items()), MAP_LIMIT)
+            _check_length(
+                name, sum(len(key.encode()) + len(str(item).encode()) for key, item in value.items()), MAP_LIMIT
+            )
         elif field.type == FieldDescriptor.TYPE_STRING:
             texts = value if field.is_repeated else [value]
             limit = _LIMITS.get(field.name, STRING_LIMIT)
