@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from csi_plugin import exception as exception
+    from csi_plugin.cinderlib_alias import install_as_cinderlib
     from csi_plugin.storage import objects as objects
     from csi_plugin.storage import serialization as serialization
     from csi_plugin.storage.backend import Backend, setup
-    from csi_plugin.storage.cinderlib_alias import install_as_cinderlib
     from csi_plugin.storage.connection import Connection
     from csi_plugin.storage.drivers_catalogue import supported_drivers as list_supported_drivers
     from csi_plugin.storage.group import Group, GroupSnapshot
@@ -43,7 +43,7 @@ _HOMES = {
     "dump": "csi_plugin.storage.serialization",
     "dumps": "csi_plugin.storage.serialization",
     "get_connector_properties": "os_brick.initiator.connector",
-    "install_as_cinderlib": "csi_plugin.storage.cinderlib_alias",
+    "install_as_cinderlib": "csi_plugin.cinderlib_alias",
     "json": "csi_plugin.storage.serialization",
     "jsons": "csi_plugin.storage.serialization",
     "load": "csi_plugin.storage.serialization",

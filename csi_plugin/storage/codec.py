@@ -153,7 +153,7 @@ def _plain(record: Record, ovo_class: Any) -> dict[str, Any]:
         if item.name not in _OWN and name in ovo_class.fields:
             value = getattr(record, item.name)
             values[name] = value.copy() if isinstance(value, dict | list) else value
-    values.setdefault("deleted", False)
+    values.update(deleted=False, deleted_at=None)
     return values
 
 

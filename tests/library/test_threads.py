@@ -1,0 +1,126 @@
+"""One library, many threads: nothing is lost, doubled or left, in the storage, in the store and in the objects."""
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import csi_plugin as cl
+from csi_plugin.persistence.base import RecordExists
+
+THREADS = 32
+CONNECTOR = {"host": "far", "initiator": "iqn.2026-11.org.example:far", "multipath": False}
+
+
+def side_by_side(work: Any, count: int = THREADS) -> list[Any]:
+    """Run ``work(number)`` in as many threads, started together. Errors are raised here."""
+    barrier = threading.Barrier(count)
+
+    def task(number: int) -> Any:
+        barrier.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(task, range(count)))
+
+
+def test_lives_of_volumes_on_two_backends(persistence: Any, new_backend: Any, files: Any) -> None:
+    backends = [new_backend("first"), new_backend("second")]
+    _ = [backend.volumes for backend in backends]  # loaded, so that they have to be kept right
+
+    def life(number: int) -> str:
+        backend = backends[number % 2]
+        volume = backend.create_volume(1, name=f"v{number}", extra_specs={"number": str(number)})
+        snapshot = volume.create_snapshot(f"s{number}")
+        connection = volume.connect(CONNECTOR)
+        assert cl.Volume.get_by_id(volume.id).connections[0].id == connection.id
+        connection.disconnect()
+        volume.extend(2)
+        with pytest.raises(cl.exception.InvalidVolume):
+            volume.delete()
+        assert [found.id for found in cl.Volume.get_by_name(f"v{number}")] == [volume.id]
+        if number % 4 < 2:
+            volume.delete(deferred=True)
+            snapshot.delete()
+            return ""
+        snapshot.delete()
+        cl.load(volume.dumps, save=True).delete()
+        kept = backend.create_volume(1, name=f"kept{number}")
+        return str(kept.id)
+
+    kept = {identifier for identifier in side_by_side(life) if identifier}
+    assert len(kept) == THREADS // 2
+    for backend in backends:
+        assert {found.id for found in backend.volumes} <= kept
+        assert files(backend.id) == {found.name_in_storage for found in backend.volumes}
+    assert {found.id for backend in backends for found in backend.volumes} == kept
+    assert {found.id for found in persistence.get_volumes()} == kept
+    assert persistence.get_snapshots() == []
+    assert persistence.get_connections() == []
+
+
+def test_one_id_is_made_once(backend: cl.Backend, files: Any) -> None:
+    wanted = cl.Volume.new_uuid()
+
+    def create(number: int) -> str:
+        try:
+            backend.create_volume(1, id=wanted)
+        except RecordExists:
+            return "exists"
+        return "made"
+
+    assert Counter(side_by_side(create)) == {"made": 1, "exists": THREADS - 1}
+    assert files() == {f"volume-{wanted}"}
+
+
+def test_the_last_of_many_snapshots_ends_a_deferred_delete(backend: cl.Backend, files: Any) -> None:
+    volume = backend.create_volume(1)
+    snapshots = [volume.create_snapshot(str(number)) for number in range(16)]
+    volume.delete(deferred=True)
+    side_by_side(lambda number: cl.Snapshot.get_by_id(snapshots[number].id).delete(), count=16)
+    assert files() == set()
+    with pytest.raises(cl.exception.VolumeNotFound):
+        volume.refresh()
+
+
+def test_objects_of_one_volume_change_different_fields(backend: cl.Backend) -> None:
+    volume = backend.create_volume(1)
+    names = ["display_name", "display_description", "provider_id", "provider_location"]
+
+    def change(number: int) -> None:
+        mine = cl.Volume.get_by_id(volume.id)
+        setattr(mine._ovo, names[number], f"by {number}")
+        mine.save()
+
+    side_by_side(change, count=4)
+    stored = cl.Volume.get_by_id(volume.id).record
+    assert [getattr(stored, name) for name in names] == [f"by {number}" for number in range(4)]
+
+
+def test_a_backend_is_made_once(memory: None, new_backend: Any) -> None:
+    made = side_by_side(lambda number: new_backend("one"), count=8)
+    assert len({id(backend) for backend in made}) == 1
+
+
+def test_driver_calls_are_bounded(memory: None, new_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = new_backend(max_concurrent_operations=3)
+    running, most, lock = 0, 0, threading.Lock()
+    create = backend.driver.create_volume
+
+    def counted(volume: Any) -> Any:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        try:
+            return create(volume)
+        finally:
+            with lock:
+                running -= 1
+
+    monkeypatch.setattr(backend.driver, "create_volume", counted)
+    side_by_side(lambda number: backend.create_volume(1), count=16)
+    assert 1 <= most <= 3
+    assert len(backend.volumes) == 16
