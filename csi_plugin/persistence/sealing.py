@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from csi_plugin.persistence.base import PersistenceError, RecordStore
-from csi_plugin.persistence.records import Record
+from csi_plugin.persistence.base import PersistenceError, RecordNotFound, RecordStore, RevisionConflict
+from csi_plugin.persistence.records import RECORD_TYPES, Record
 
 R = TypeVar("R", bound=Record)
 
@@ -169,6 +169,27 @@ class SealingStore(RecordStore):
 
     def close(self) -> None:
         self.inner.close()
+
+    def reseal(self) -> int:
+        """Seal with the first key what is in clear or sealed with another; the number of records written.
+
+        Afterwards the other keys are not needed any more. Records may be used meanwhile.
+        """
+        written = 0
+        for kind in (kind for kind in RECORD_TYPES if kind.SECRET):
+            for stale in (record for record in self.inner.find(kind) if not self._is_current(record)):
+                while (record := self.get(kind, stale.id)) is not None:
+                    try:
+                        self.update(record)
+                    except (RevisionConflict, RecordNotFound):
+                        continue  # someone else wrote it, maybe with the new key: look again
+                    written += 1
+                    break
+        return written
+
+    def _is_current(self, record: Record) -> bool:
+        values = [getattr(record, name) for name in record.SECRET]
+        return all(value is None or (Sealer.is_sealed(value) and self.sealer.is_current(value)) for value in values)
 
     def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool:
         return self.inner.acquire_lease(name, holder=holder, seconds=seconds)

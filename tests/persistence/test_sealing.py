@@ -95,6 +95,18 @@ def test_rotation(make: Callable[[], RecordStore] | None, tmp_path: Path) -> Non
     plugin.close()
 
 
+def test_resealing_makes_old_keys_superfluous() -> None:
+    plugin = MemoryPersistence()
+    records = store_secrets(plugin) + store_secrets(SealingStore(plugin, Sealer([OLD])))
+    rotated = SealingStore(plugin, Sealer([NEW, OLD]))
+    assert rotated.reseal() == len(records) == 6
+    assert rotated.reseal() == 0
+    only_new = SealingStore(plugin, Sealer([NEW]))
+    for record in records:
+        found = only_new.get(type(record), record.id)
+        assert getattr(found, record.SECRET[0]) == getattr(record, record.SECRET[0])
+
+
 def test_records_from_before_there_was_a_key_are_read_and_sealed_at_the_next_write() -> None:
     plugin = MemoryPersistence()
     sealer = Sealer([OLD])
