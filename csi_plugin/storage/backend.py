@@ -70,12 +70,20 @@ class Backend:
     before_driver_call: ClassVar[Callable[[], None] | None] = None
     """Called before each driver call; raises to forbid it (a controller that is no longer the active one)."""
     _sealing_keys: ClassVar[Sequence[bytes] | None] = None
+    _starting: ClassVar[dict[str, "Backend"]] = {}
+    """The backends that a thread is starting, by name."""
+    _original_driver_cfg: dict[str, Any]
+    _start_lock: threading.RLock
 
     def __new__(cls, volume_backend_name: str, **driver_cfg: Any) -> "Backend":
         with _NEW:
-            existing = Backend.backends.get(volume_backend_name)
+            existing = Backend.backends.get(volume_backend_name) or Backend._starting.get(volume_backend_name)
             if existing is None:
-                return super().__new__(cls)
+                new = super().__new__(cls)
+                new._original_driver_cfg = driver_cfg
+                new._start_lock = threading.RLock()
+                Backend._starting[volume_backend_name] = new
+                return new
             if driver_cfg != existing._original_driver_cfg:
                 raise ValueError(f"Backend named {volume_backend_name} already exists with a different configuration")
             return existing
@@ -98,32 +106,37 @@ class Backend:
         The same name and arguments again give the same object. Raises ValueError for a name in use or not usable, for
         an ill-typed option (and an unknown one when ``strict``), and whatever the driver's own start raises.
         """
-        with _NEW:
-            if Backend.backends.get(volume_backend_name) is self:
-                return
-            if not Backend.global_initialization:
-                Backend.global_setup()
-        _check_name(volume_backend_name)
-        self.topology = [dict(segments) for segments in topology]
+        with self._start_lock:
+            with _NEW:
+                if Backend.backends.get(volume_backend_name) is self:
+                    return
+                # A start that failed in another thread is tried again here, unless a third one has begun to.
+                if Backend._starting.setdefault(volume_backend_name, self) is not self:
+                    raise ValueError(f"Backend named {volume_backend_name} is being started by another thread")
+            try:
+                with _NEW:
+                    if not Backend.global_initialization:
+                        Backend.global_setup()
+                _check_name(volume_backend_name)
+                self.topology = [dict(segments) for segments in topology]
+                self._prepare(max_concurrent_operations)
+                self._driver_cfg = {**driver_cfg, "volume_backend_name": volume_backend_name}
+                self._start(strict=strict)
+                with _NEW:
+                    Backend.backends[volume_backend_name] = self
+            finally:
+                with _NEW:
+                    del Backend._starting[volume_backend_name]
+
+    def _prepare(self, max_concurrent_operations: int) -> None:
         if max_concurrent_operations < 1:
             raise ValueError("max_concurrent_operations must be at least 1")
         self._slots = threading.BoundedSemaphore(max_concurrent_operations)
         self._slots_held = threading.local()
         self.reservations = Reservations()
         self._changed_at = 0.0
-        self._original_driver_cfg = dict(driver_cfg)
-        if topology:
-            self._original_driver_cfg["topology"] = topology
-        if max_concurrent_operations != DEFAULT_CONCURRENCY:
-            self._original_driver_cfg["max_concurrent_operations"] = max_concurrent_operations
-        if strict:
-            self._original_driver_cfg["strict"] = strict
-        self._driver_cfg = {**driver_cfg, "volume_backend_name": volume_backend_name}
         self._volumes: list[Volume] | None = None
         self._volumes_lock = threading.RLock()
-        self._start(strict=strict)
-        with _NEW:
-            Backend.backends[volume_backend_name] = self
 
     def _start(self, *, strict: bool) -> None:
         self.host = f"{runtime.host()}@{self.id}"
