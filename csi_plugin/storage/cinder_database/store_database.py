@@ -97,7 +97,7 @@ class StoreDatabase:
         return self._volume_row(self._get(VolumeRecord, volume_id))
 
     def volume_create(self, context: Any, values: JSON) -> Row:
-        fields = rows.values_for(VolumeRecord, values)
+        fields = {"shared_targets": True, **rows.values_for(VolumeRecord, values)}
         record = VolumeRecord(id=values.get("id") or str(uuid.uuid4()), **fields)
         if record.volume_type_id == DEFAULT_TYPE_ID:
             record.volume_type_id = None
@@ -400,7 +400,7 @@ class StoreDatabase:
         return {}
 
     def attachment_specs_delete(self, context: Any, attachment_id: str, key: str) -> None:
-        """There are none; see above."""
+        raise exception.AttachmentSpecsNotFound(attachment_id=attachment_id, specs_key=key)
 
     # Volume types and QoS specs: a volume's own specs under the volume's id.
 
