@@ -1,13 +1,9 @@
 """Databases that the persistence tests use: a MariaDB server of their own, and a prepared SQLite file to copy."""
 
-import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import uuid4
 
-import pymysql
 import pytest
 
 from csi_plugin.persistence.dbms import DBPersistence
@@ -20,6 +16,7 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
+from tests.mariadb import MariaDB
 
 pytest.register_assert_rewrite("csi_plugin.persistence.testing")
 
@@ -33,68 +30,6 @@ DELETION_ORDER = (
     NodeRecord,
 )
 """Each kind after those that refer to it, as foreign keys want it."""
-
-
-class MariaDB:
-    """A server that listens on a socket in its own directory only."""
-
-    def __init__(self, directory: Path) -> None:
-        self.socket = directory / "socket"
-        data = directory / "data"
-        user = [f"--user={os.environ.get('USER', 'root')}"] if os.geteuid() == 0 else []
-        subprocess.run(
-            [
-                "mariadb-install-db",
-                "--no-defaults",
-                f"--datadir={data}",
-                "--skip-test-db",
-                *user,
-                "--auth-root-authentication-method=normal",
-            ],
-            check=True,
-            capture_output=True,
-        )
-        self._log = (directory / "log").open("wb")
-        server = shutil.which("mariadbd") or "/usr/sbin/mariadbd"
-        self._process = subprocess.Popen(
-            [
-                server,
-                "--no-defaults",
-                f"--datadir={data}",
-                f"--socket={self.socket}",
-                "--skip-networking",
-                *user,
-                "--innodb-flush-log-at-trx-commit=0",
-                "--max-connections=300",
-            ],
-            stdout=self._log,
-            stderr=self._log,
-        )
-        subprocess.run(
-            ["mariadb-admin", "--no-defaults", f"--socket={self.socket}", "--wait=30", "--user=root", "ping"],
-            check=True,
-            capture_output=True,
-        )
-
-    def execute(self, statement: str) -> None:
-        with pymysql.connect(unix_socket=str(self.socket), user="root") as connection:
-            connection.cursor().execute(statement)
-
-    def create_database(self, options: str = "") -> str:
-        """The URL of a new, empty database."""
-        name = f"test_{uuid4().hex}"
-        self.execute(f"CREATE DATABASE {name} {options}")
-        return f"mysql+pymysql://root@localhost/{name}?unix_socket={self.socket}"
-
-    def dump(self, url: str) -> bytes:
-        name = url.partition("localhost/")[2].partition("?")[0]
-        command = ["mariadb-dump", "--no-defaults", f"--socket={self.socket}", "--user=root", name]
-        return subprocess.run(command, check=True, capture_output=True).stdout
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(30)
-        self._log.close()
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ from csi_plugin.persistence.records import (
 )
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.persistence.testing import new_id, samples
+from tests.mariadb import MariaDB
 
 CINDERLIB = Path(__file__).parent.parent / "data" / "cinderlib-5.2.0"
 CINDERLIB_REVISION = "89aa6f9639f9"
@@ -496,8 +497,6 @@ class TestOperations:
         assert {record.id for record in sqlite_store.find(KeyValueRecord)} == {"parent", "child"}
 
     def test_a_server_that_went_away(self, tmp_path_factory: pytest.TempPathFactory) -> None:
-        from tests.persistence.conftest import MariaDB
-
         server = MariaDB(tmp_path_factory.mktemp("mariadb"))
         store: RecordStore = DBPersistence(server.create_database())
         store.health()

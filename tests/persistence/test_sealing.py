@@ -68,16 +68,18 @@ def test_without_a_key_the_database_is_as_cinderlib_wrote_it(tmp_path: Path) -> 
         )
 
 
-def test_no_secret_in_a_mariadb_dump(make_mariadb: Callable[[], Plugin], mariadb, mariadb_url: str) -> None:
+def test_no_secret_in_mariadb(make_mariadb: Callable[[], Plugin], mariadb, mariadb_url: str) -> None:
     plugin = make_mariadb()
     assert isinstance(plugin, RecordStore)
     store = SealingStore(plugin, Sealer([OLD]))
     for record in store_secrets(store):
         store.update(record)
-    dump = mariadb.dump(mariadb_url)
+    content = mariadb.content(mariadb_url)
     store.close()
-    assert b"cinderbox-sealed:1:" in dump
-    assert SECRET.encode() not in dump
+    assert "cinderbox-sealed:1:" in content
+    assert SECRET not in content
+    for file in (mariadb.directory / "data").rglob("*"):
+        assert not file.is_file() or SECRET.encode() not in file.read_bytes(), file
 
 
 @pytest.mark.parametrize("make", [MemoryPersistence, None])
