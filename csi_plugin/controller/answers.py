@@ -36,7 +36,7 @@ def snapshot(record: SnapshotRecord) -> csi_pb2.Snapshot:
 
 
 def timestamp(moment: datetime | None) -> Timestamp:
-    """A stored moment; the epoch when none was stored."""
+    """A stored moment; the epoch when none was stored. Whole seconds, as databases keep them: repeats are equal."""
     answer = Timestamp()
-    answer.FromDatetime((moment or datetime.fromtimestamp(0, UTC)).astimezone(UTC).replace(tzinfo=None))
+    answer.FromSeconds(int((moment or datetime.fromtimestamp(0, UTC)).timestamp()))
     return answer

@@ -143,16 +143,19 @@ def fails(code: grpc.StatusCode, *words: str) -> Iterator[None]:
 Serve = Callable[..., Plugin]
 
 
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Serve a controller on the library's present store; keyword arguments go to its configuration."""
+@pytest.fixture(params=["memory", "memory_db"])
+def serve(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Serve]:
+    """Serve a controller; keyword arguments go to its configuration.
+
+    Every test runs on records in memory and on Cinder's database. A second call with the first one's ``directory``
+    serves the same store and storage, as after a restart.
+    """
     ends: list[Callable[[], Any]] = []
 
     def start(
         *,
         driver: str = LOOP,
         topology: list[dict[str, str]] | None = None,
-        persistence: dict[str, Any] | None = None,
         directory: Path | None = None,
         name: str = "loop",
         options: dict[str, Any] | None = None,
@@ -160,8 +163,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     ) -> Plugin:
         if not Backend.global_initialization:
             Backend.global_setup(file_locks_path=str(tmp_path / "locks"), root_helper="")
-        if persistence is not None or directory is None:
-            Backend.set_persistence(persistence or {"storage": "memory"})
+        if directory is None:
+            Backend.set_persistence({"storage": request.param})
         directory = directory or tmp_path / f"volumes-{next(_numbers)}"
         backends = BackendSet(
             [

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from csi_plugin.protocol import csi_pb2, node_registry_pb2
-from tests.controller.conftest import GIB, Serve, create_request
+from tests.controller.conftest import GIB, Plugin, create_request
 
 Code = grpc.StatusCode
 CLEAN = {
@@ -182,10 +182,8 @@ REQUESTS: dict[str, st.SearchStrategy[Message]] = {
 }
 
 
-@pytest.mark.parametrize("storage", ["memory", "memory_db"])
 @pytest.mark.parametrize("rpc", REQUESTS)
-def test_every_request_gets_a_clean_status(serve: Serve, rpc: str, storage: str) -> None:
-    plugin = serve(persistence={"storage": storage})
+def test_every_request_gets_a_clean_status(plugin: Plugin, rpc: str) -> None:
     kept = plugin.create("kept").volume_id
     call = next(getattr(stub, rpc) for stub in (plugin.controller, plugin.groups, plugin.nodes) if hasattr(stub, rpc))
 
@@ -200,9 +198,7 @@ def test_every_request_gets_a_clean_status(serve: Serve, rpc: str, storage: str)
     assert plugin.files() == sorted(f"volume-{volume_id}" for volume_id in plugin.list())
 
 
-@pytest.mark.parametrize("storage", ["memory", "memory_db"])
-def test_any_text_can_be_a_name_unless_the_spec_bans_it(serve: Serve, storage: str) -> None:
-    plugin = serve(persistence={"storage": storage})
+def test_any_text_can_be_a_name_unless_the_spec_bans_it(plugin: Plugin) -> None:
 
     @settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(name=texts, claim=texts, mkfs_options=texts, spec=texts)

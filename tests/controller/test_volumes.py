@@ -79,7 +79,7 @@ def test_no_capacity_gives_one_gib(plugin: Plugin) -> None:
     ],
 )
 def test_invalid_requests_name_the_field(plugin: Plugin, fields: dict[str, object], words: list[str]) -> None:
-    request = create_request(str(fields.pop("name", "pvc-1")), **fields)
+    request = create_request(**({"name": "pvc-1"} | fields))
 
     with fails(Code.INVALID_ARGUMENT, *words):
         plugin.controller.CreateVolume(request)
