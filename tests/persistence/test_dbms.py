@@ -276,10 +276,12 @@ class TestCinderLayer:
         volume = sqlite_store.create(VolumeRecord(id=new_id()))
         found = objects.Volume.get_by_id(admin, volume.id)
         found.provider_location = "there"
+        found.host = "host@other#pool"
         found.admin_metadata = {"key": "value"}
         found.save()
         assert sqlite_store.get(VolumeRecord, volume.id).provider_location == "there"
         assert sqlite_store.get(VolumeRecord, volume.id).admin_metadata == {"key": "value"}
+        assert [record.id for record in sqlite_store.find(VolumeRecord, backend="other")] == [volume.id]
 
     def test_a_volume_that_cinder_made_is_a_record(self, sqlite_store: DBPersistence, admin) -> None:
         created = objects.Volume(admin, host="h@b#p", size=1, volume_type_id=sqlite_store._default_type_id)
@@ -506,6 +508,20 @@ class TestOperations:
         with pytest.raises(PersistenceError) as caught:
             store.create(VolumeRecord(id=new_id(), provider_auth="CHAP user S3cret"))
         assert "S3cret" not in str(caught.value)
+
+    def test_dangling_references_are_refused(self, make_mariadb: Callable[[], DBPersistence]) -> None:
+        store = make_mariadb()
+        with pytest.raises(PersistenceError, match="refers to"):
+            store.create(SnapshotRecord(id=new_id(), volume_id=new_id()))
+        volume = store.create(VolumeRecord(id=new_id()))
+        with pytest.raises(PersistenceError, match="refers to"):
+            store.update(replace(volume, group_id=new_id()))
+        snapshot = store.create(SnapshotRecord(id=new_id(), volume_id=volume.id))
+        with pytest.raises(PersistenceError, match="refers to"):
+            store.delete(volume)
+        store.delete(snapshot)
+        store.delete(volume)
+        store.close()
 
     def test_errors_do_not_show_values(self, make_mariadb: Callable[[], DBPersistence]) -> None:
         store = make_mariadb()

@@ -48,7 +48,7 @@ def point_at(engine: sa.Engine, store: Any) -> None:
         url = engine.url.render_as_string(hide_password=False)
         cfg.CONF.set_override("connection", url, "database")
         maker = orm.get_maker(engine=engine)
-        event.listen(maker, "do_orm_execute", _seal_update)
+        event.listen(maker, "do_orm_execute", _before_update)
         # oslo.db has no other way to use an engine that is there; its class for that is made for test suites.
         manager.patch_factory(
             enginefacade._TestTransactionFactory(engine, maker, apply_global=False, from_factory=manager._factory)
@@ -99,21 +99,26 @@ def _note_backend(mapper: Any, connection: sa.Connection, target: Any) -> None:
     _write_extra(connection, LAYOUTS[VolumeRecord], target.id, {"backend": backend})
 
 
-def _seal_update(state: ORMExecuteState) -> None:
-    """Seal the secret among the values of an UPDATE statement of Cinder's layer."""
+def _before_update(state: ORMExecuteState) -> None:
+    """Seal the secret among the values of an UPDATE statement of Cinder's layer; follow a volume to another host."""
     model = state.bind_mapper.class_ if state.is_update and state.bind_mapper else None
     if model not in _LAYOUTS:
         return
     statement: Any = state.statement
     layout, name = _layout_and_secret(model)
-    value = statement.compile().params.get(name)
+    values = statement.compile().params
     connection = state.session.connection()
-    sealer = _sealer_of(connection)
-    if sealer is None or value is None:
+    sealer = _sealer_of(connection) if values.get(name) is not None else None
+    host = values.get("host") if model is models.Volume else None
+    if sealer is None and host is None:
         return
     for (record_id,) in connection.execute(sa.select(layout.id).where(statement.whereclause)).all():
-        _write_sealed(connection, sealer, layout, record_id, value)
-    state.statement = statement.values({name: SEALED[name]})
+        if sealer is not None:
+            _write_sealed(connection, sealer, layout, record_id, values[name])
+        if host is not None:
+            _write_extra(connection, layout, record_id, {"backend": VolumeRecord(id=record_id, host=host).backend})
+    if sealer is not None:
+        state.statement = statement.values({name: SEALED[name]})
 
 
 def _write_sealed(connection: sa.Connection, sealer: Sealer, layout: Layout, record_id: str, value: str) -> None:

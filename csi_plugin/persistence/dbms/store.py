@@ -74,7 +74,7 @@ class DBPersistence(RecordPersistence):
         stored.created_at = stored.created_at or utc_now()
         try:
             self._write(lambda connection: self._insert(connection, layout, stored))
-        except db_exception.DBDuplicateEntry as error:
+        except _DuplicateError as error:
             # The id is taken, or was taken by a row that is marked as deleted.
             if not self._write(lambda connection: self._revive(connection, layout, stored)):
                 raise RecordExists(f"{record.KIND} {record.id} exists") from error
@@ -94,7 +94,7 @@ class DBPersistence(RecordPersistence):
         remove = self._soft_delete if soft else self._remove
         try:
             self._write(lambda connection: remove(connection, layout, record.id))
-        except db_exception.DBReferenceError:
+        except _ReferenceError:
             # Rows that are marked as deleted may still refer to this one.
             self._write(lambda connection: self._remove_deleted_dependants(connection, layout, record.id))
             self._write(lambda connection: remove(connection, layout, record.id))
@@ -145,7 +145,7 @@ class DBPersistence(RecordPersistence):
 
         try:
             return self._write(take)
-        except db_exception.DBDuplicateEntry:
+        except _DuplicateError:
             return False
 
     def release_lease(self, name: str, *, holder: str) -> None:
@@ -340,13 +340,23 @@ class MemoryDBPersistence(DBPersistence):
         raise NotImplementedError("a database in memory has no lease: no other process sees it")
 
 
+class _DuplicateError(PersistenceError):
+    """A row with that key is there."""
+
+
+class _ReferenceError(PersistenceError):
+    """A foreign key would point nowhere."""
+
+
 @contextmanager
 def _errors() -> Iterator[None]:
-    """Turn the database's errors into PersistenceError, except those that a caller here distinguishes."""
+    """Turn the database's errors into PersistenceError."""
     try:
         yield
-    except (db_exception.DBDuplicateEntry, db_exception.DBReferenceError):
-        raise
+    except db_exception.DBDuplicateEntry as error:
+        raise _DuplicateError(f"database: {error}") from error
+    except db_exception.DBReferenceError as error:
+        raise _ReferenceError(f"a record refers to one that is not there: {error}") from error
     except (db_exception.DBError, sa.exc.SQLAlchemyError) as error:
         raise PersistenceError(f"database: {error}") from error
 
