@@ -4,7 +4,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from cinder import exception, objects
+from cinder import utils as cinder_utils
 
+from csi_plugin.exception import NotLocal
 from csi_plugin.failpoints import failpoint
 from csi_plugin.persistence.records import ConnectionRecord, Record
 from csi_plugin.storage import codec, driver_lifecycle, serialization
@@ -27,6 +29,7 @@ class Connection(Resource):
     RECORD_CLASS: ClassVar[type[Record]] = ConnectionRecord
     SIMPLE_JSON_IGNORE: ClassVar[tuple[str, ...]] = ("volume",)
     LAZY_PROPERTIES: ClassVar[tuple[str, ...]] = ("volume",)
+    _backend: Any = None
 
     def __init__(self, backend: "Backend | str | None", *, volume: Volume | None = None, **kwargs: Any) -> None:
         self._volume: Volume | None = volume
@@ -167,8 +170,8 @@ class Connection(Resource):
     def connected(self) -> bool:
         return bool(self.conn_info)
 
-    def _part(self, name: str) -> Any:
-        info = self._ovo.connection_info if self._ovo.obj_attr_is_set("connection_info") else None
+    def _part(self, name: str) -> dict[str, Any] | None:
+        info: Any = self._ovo.connection_info if self._ovo.obj_attr_is_set("connection_info") else None
         return info.get(name) if info else None
 
     def _set_part(self, name: str, value: Any) -> None:
@@ -263,6 +266,7 @@ class Connection(Resource):
             self.conn_info,
             multipath=self.use_multipath,
             read_only=self._ovo.attach_mode == "ro",
+            root_helper=cinder_utils.get_root_helper(),
             scan_attempts=self.scan_attempts,
         )
         self.device_attached(device)
@@ -280,7 +284,13 @@ class Connection(Resource):
 
         try:
             if self.device:
-                attachment.detach(self.conn_info, self.device, multipath=self.use_multipath, force=force)
+                attachment.detach(
+                    self.conn_info,
+                    self.device,
+                    multipath=self.use_multipath,
+                    force=force,
+                    root_helper=cinder_utils.get_root_helper(),
+                )
         except Exception:
             # os-brick raises anything.
             if not ignore_errors:
@@ -295,7 +305,14 @@ class Connection(Resource):
         """Let this host see the volume's new size; returns it in bytes."""
         from csi_plugin import attachment
 
-        return attachment.extend(self.conn_info, self.device or {}, multipath=self.use_multipath)
+        if not self.device:
+            raise NotLocal(self._ovo.volume_id)
+        return attachment.extend(
+            self.conn_info,
+            self.device,
+            multipath=self.use_multipath,
+            root_helper=cinder_utils.get_root_helper(),
+        )
 
     @property
     def connector(self) -> Any:

@@ -68,6 +68,11 @@ class Resource:
         """The object of a stored record."""
         raise NotImplementedError
 
+    @classmethod
+    def from_loaded(cls, backend: Any, ovo: Any, extras: serialization.Extras, *, save: bool) -> Self:
+        """The object of a versioned object that came out of a JSON form; ``save`` stores it and its relatives."""
+        raise NotImplementedError
+
     @property
     def _store(self) -> "RecordStore":
         return backend_class().store

@@ -7,7 +7,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from cinder import exception, objects
+from cinder import utils as cinder_utils
+from oslo_config import cfg
 
+from csi_plugin.exception import NotLocal
 from csi_plugin.failpoints import failpoint
 from csi_plugin.persistence.records import (
     ConnectionRecord,
@@ -534,6 +537,8 @@ class Volume(NamedResource):
         properties = attachment.connector_properties(
             multipath=bool(configuration.use_multipath_for_image_xfer),
             enforce_multipath=bool(configuration.enforce_multipath_for_image_xfer),
+            my_ip=cfg.CONF.my_ip,
+            root_helper=cinder_utils.get_root_helper(),
         )
         connection = self.connect(properties)
         try:
@@ -545,14 +550,26 @@ class Volume(NamedResource):
         return connection
 
     def detach(self, force: bool = False, ignore_errors: bool = False) -> None:
-        """Undo attach(). Raises NotLocal when the volume is not attached here."""
-        from csi_plugin.exception import NotLocal
+        """Undo attach(). Raises NotLocal when the volume is not attached here.
 
+        ``force`` disconnects even if the device cannot be removed cleanly (data may be lost), and raises the error
+        afterwards; ``ignore_errors`` does not raise it.
+        """
         connection = self.local_attach
         if connection is None:
             raise NotLocal(self._ovo.id)
-        connection.detach(force=force, ignore_errors=ignore_errors)
+        failure = None
+        try:
+            connection.detach(force=force, ignore_errors=ignore_errors)
+        except Exception as error:
+            # os-brick raises anything.
+            if not force:
+                raise
+            failure = error
         self.disconnect(connection, force=force)
+        self.local_attach = None
+        if failure is not None:
+            raise failure
 
     def cleanup(self) -> None:
         """Detach and disconnect everything, to get rid of a volume whatever was done with it."""
