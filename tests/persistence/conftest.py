@@ -17,6 +17,7 @@ from csi_plugin.persistence.records import (
     VolumeRecord,
 )
 from tests.mariadb import MariaDB
+from tests.postgresql import PostgreSQL
 
 pytest.register_assert_rewrite("csi_plugin.persistence.testing")
 
@@ -61,11 +62,35 @@ def make_sqlite(sqlite_template: Path, tmp_path: Path) -> Callable[[], DBPersist
     return lambda: DBPersistence(f"sqlite:///{path}")
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    server = PostgreSQL()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(postgresql: PostgreSQL) -> str:
+    url = postgresql.create_database()
+    DBPersistence(url).close()
+    return url
+
+
 @pytest.fixture
 def make_mariadb(mariadb_url: str) -> Callable[[], DBPersistence]:
-    plugin = DBPersistence(mariadb_url)
+    return emptied(mariadb_url)
+
+
+@pytest.fixture
+def make_postgresql(postgresql_url: str) -> Callable[[], DBPersistence]:
+    return emptied(postgresql_url)
+
+
+def emptied(url: str) -> Callable[[], DBPersistence]:
+    """What opens a database that has no records now."""
+    plugin = DBPersistence(url)
     for kind in DELETION_ORDER:
         for record in plugin.find(kind):
             plugin.delete(record)
     plugin.close()
-    return lambda: DBPersistence(mariadb_url)
+    return lambda: DBPersistence(url)

@@ -31,6 +31,7 @@ from csi_plugin.persistence.records import (
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.persistence.testing import new_id, samples
 from tests.mariadb import MariaDB
+from tests.postgresql import find_programs
 
 CINDERLIB = Path(__file__).parent.parent / "data" / "cinderlib-5.2.0"
 CINDERLIB_REVISION = "89aa6f9639f9"
@@ -39,12 +40,12 @@ CINDER_HEAD = "9c74c1c6971f"
 objects.register_all()
 
 
-@pytest.fixture(params=["sqlite", "mariadb"])
+@pytest.fixture(params=["sqlite", "mariadb", *(["postgresql"] if find_programs() else [])])
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/records.sqlite"
-    return request.getfixturevalue("mariadb").create_database()
+    return request.getfixturevalue(request.param).create_database()
 
 
 @pytest.fixture
@@ -99,8 +100,14 @@ def migrate_cinder(url: str, revision: str) -> None:
 
 
 class TestSchema:
-    def test_a_new_database_is_as_one_that_was_migrated(self, empty_url: str, mariadb, tmp_path: Path) -> None:
-        migrated = mariadb.create_database() if "mysql" in empty_url else f"sqlite:///{tmp_path}/migrated.sqlite"
+    def test_a_new_database_is_as_one_that_was_migrated(
+        self, empty_url: str, request: pytest.FixtureRequest, tmp_path: Path
+    ) -> None:
+        if empty_url.startswith("sqlite"):
+            migrated = f"sqlite:///{tmp_path}/migrated.sqlite"
+        else:
+            server = request.getfixturevalue("mariadb" if empty_url.startswith("mysql") else "postgresql")
+            migrated = server.create_database()
         migrate_cinder(migrated, CINDERLIB_REVISION)
         for url in (empty_url, migrated):
             DBPersistence(url).close()

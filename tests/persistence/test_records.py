@@ -9,6 +9,7 @@ from csi_plugin.persistence.dbms import MemoryDBPersistence
 from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.persistence.testing import Plugin, RecordContract
+from tests.postgresql import find_programs
 
 
 def sealed(make_plugin: Callable[[], Plugin]) -> Callable[[], Plugin]:
@@ -68,3 +69,13 @@ class TestMariaDBSealed(RecordContract):
     @pytest.fixture
     def make_plugin(self, make_mariadb: Callable[[], Plugin]) -> Callable[[], Plugin]:
         return sealed(make_mariadb)
+
+
+if find_programs():  # the setup of the tests does not install it: MariaDB shows what a server needs
+
+    class TestPostgreSQL(RecordContract):
+        persistent = True
+
+        @pytest.fixture
+        def make_plugin(self, make_postgresql: Callable[[], Plugin]) -> Callable[[], Plugin]:
+            return make_postgresql
