@@ -1,0 +1,51 @@
+"""The example programs of the library do what they say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import csi_plugin
+
+ROOT = Path(csi_plugin.__file__).parent.parent
+
+
+def run(name: str, directory: Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(ROOT / "examples" / f"{name}.py"), str(directory)],
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_volume(tmp_path: Path) -> None:
+    lines = run("library_volume", tmp_path)
+    assert lines[1].startswith("letters is /dev/loop")
+    assert lines[2:5] == [
+        "restored: dear reader",
+        f"grown to {2 * 1024**3} bytes while attached",
+        "volumes: ['copy', 'letters', 'letters again']",
+    ]
+    assert lines[5].startswith("refused: ")
+    assert lines[6:] == ["left: []"]
+    assert list((tmp_path / "volumes").glob("volume-*")) == []
+
+
+def test_adoption(tmp_path: Path) -> None:
+    assert run("library_adopt", tmp_path) == [
+        "{'source-name': 'old-data'} 3 GiB free to take",
+        "adopted is of 3 GiB and called volume in the storage",
+        "snapshots of: ['adopted', 'new']",
+        "known: ['new']",
+        "in the storage: 2 files",
+    ]
+
+
+def test_migration(tmp_path: Path) -> None:
+    assert run("library_migrate", tmp_path) == [
+        "in the new database: []",
+        "first 1 GiB ['of the first']",
+        "second 2 GiB []",
+    ]
