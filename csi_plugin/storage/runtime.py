@@ -1,8 +1,7 @@
 """Cinder's runtime: everything process-wide that Cinder's drivers expect around them, in one module.
 
-Importing this module registers Cinder's versioned objects and gives threads to the drivers that name eventlet;
-``configure`` sets options, locks and privileges once per process. Nothing here touches the program's root logger,
-signal handlers or command line.
+Importing this module gives threads to the drivers that name eventlet; ``configure`` sets options, locks and privileges
+once per process. Nothing here touches the program's root logger, signal handlers or command line.
 """
 
 import logging
@@ -33,7 +32,6 @@ if "grpc" not in sys.modules:
     # Commands that drivers start die with signal 6 now and then when gRPC's fork handlers run in the child.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
-objects.register_all()
 eventlet_adaption.install()
 
 DEFAULT_PROJECT_ID = "cinderlib"

@@ -1,0 +1,127 @@
+"""What Cinder's volume manager does around a driver's connection calls, compared with the manager's own code."""
+
+import copy
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cinder import exception, objects
+from cinder.volume import manager
+
+from csi_plugin.persistence.memory import MemoryPersistence
+from csi_plugin.persistence.records import VolumeRecord
+from csi_plugin.storage import driver_lifecycle, runtime
+from csi_plugin.storage.backend import Backend
+
+NewBackend = Callable[..., Backend]
+VOLUME = "00000000-0000-4000-8000-000000000000"
+CONNECTOR = {"initiator": "iqn.node", "host": "node"}
+
+
+@pytest.fixture
+def volume(store: MemoryPersistence) -> Callable[..., Any]:
+    def make(**fields: Any) -> Any:
+        store.create(VolumeRecord(id=VOLUME, host="h@b#p", size=5, **fields))
+        return objects.Volume.get_by_id(runtime.CONTEXT, VOLUME)
+
+    return make
+
+
+def called(backend: Backend) -> list[str]:
+    return [name for name, _ in backend.driver.calls if "connection" in name or "export" in name]
+
+
+def test_connecting_exports_first(new_backend: NewBackend, volume: Callable[..., Any]) -> None:
+    backend, found = new_backend(), volume()
+    answer = driver_lifecycle.connect(backend.driver, found, CONNECTOR)
+    assert called(backend) == ["create_export", "initialize_connection"]
+    assert found.provider_location == "exported", "the export's model update"
+    assert answer["data"]["target_lun"] == 1
+
+
+def test_a_connector_that_does_not_fit_is_refused_before_anything_happens(
+    new_backend: NewBackend, volume: Callable[..., Any]
+) -> None:
+    backend = new_backend()
+    with pytest.raises(exception.InvalidInput, match="initiator"):
+        driver_lifecycle.connect(backend.driver, volume(), {"host": "node"})
+    assert called(backend) == []
+
+
+def test_a_connection_that_fails_leaves_no_export(new_backend: NewBackend, volume: Callable[..., Any]) -> None:
+    backend = new_backend()
+    backend.driver.fail.add("initialize_connection")
+    with pytest.raises(exception.VolumeBackendAPIException, match="initialize_connection fails"):
+        driver_lifecycle.connect(backend.driver, volume(), CONNECTOR)
+    assert called(backend) == ["create_export", "initialize_connection", "remove_export"]
+
+
+@pytest.mark.parametrize(("last", "expected"), [(True, ["terminate_connection", "remove_export"]),
+                                                (False, ["terminate_connection"])])  # fmt: skip
+def test_the_last_disconnect_removes_the_export(
+    new_backend: NewBackend, volume: Callable[..., Any], last: bool, expected: list[str]
+) -> None:
+    backend = new_backend()
+    driver_lifecycle.disconnect(backend.driver, volume(), CONNECTOR, last=last, force=False)
+    assert called(backend) == expected
+
+
+SPECS = {
+    "consumer": "front-end",
+    "total_iops_sec_per_gb": "10",
+    "total_iops_sec_per_gb_min": "70",
+    "read_bytes_sec_per_gb": "100",
+    "read_bytes_sec_max": "300",
+    "write_iops_sec": "5",
+}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"qos_specs": SPECS},
+        {"qos_specs": {**SPECS, "consumer": "both"}},
+        {"qos_specs": {**SPECS, "consumer": "back-end"}},
+        {"extra_specs": {"cacheable": "<is> True"}},
+        {"extra_specs": {"cacheable": "<is> False"}},
+        {"encryption_key_id": VOLUME},
+    ],
+    ids=lambda fields: "-".join(
+        [*fields, *[value.get("consumer", "") for value in fields.values() if "consumer" in value]]
+    ),
+)
+@pytest.mark.parametrize(
+    "data",
+    [{}, {"encrypted": True, "discard": False, "cacheable": False}, {"cacheable": True, "logical_block_size": "1"}],
+    ids=["plain", "driver-says", "driver-says-more"],
+)
+@pytest.mark.parametrize(
+    "options", [{}, {"report_discard_supported": True, "disk_geometry": "512e"}], ids=["", "options"]
+)
+def test_connection_information_is_completed_as_the_volume_manager_does(
+    new_backend: NewBackend,
+    volume: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    fields: dict[str, Any],
+    data: dict[str, Any],
+    options: dict[str, Any],
+) -> None:
+    backend, found = new_backend(**options), volume(**copy.deepcopy(fields))
+    answer = {"driver_volume_type": "iscsi", "data": data}
+    monkeypatch.setattr(backend.driver, "initialize_connection", lambda *_: copy.deepcopy(answer))
+    ours = driver_lifecycle.connect(backend.driver, found, CONNECTOR)
+    service = SimpleNamespace(driver=backend.driver)
+    service._set_connection_block_size = lambda info: manager.VolumeManager._set_connection_block_size(service, info)
+    cinders = manager.VolumeManager._parse_connection_options(service, runtime.CONTEXT, found, copy.deepcopy(answer))
+    # Cinder adds this one a step later.
+    assert ours["data"].pop("enforce_multipath") is False
+    assert ours == cinders
+
+
+def test_read_only_and_enforced_multipath(new_backend: NewBackend, volume: Callable[..., Any]) -> None:
+    backend = new_backend()
+    connector = {**CONNECTOR, "enforce_multipath": True}
+    data = driver_lifecycle.connect(backend.driver, volume(), connector, attach_mode="ro")["data"]
+    assert (data["access_mode"], data["enforce_multipath"]) == ("ro", True)
