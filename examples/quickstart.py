@@ -20,7 +20,7 @@ from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
 
 GIB = 1024**3
 MOUNT = csi_pb2.VolumeCapability(
-    mount=csi_pb2.VolumeCapability.MountVolume(fs_type="ext4"),
+    mount=csi_pb2.VolumeCapability.MountVolume(fs_type="xfs"),
     access_mode=csi_pb2.VolumeCapability.AccessMode(mode=csi_pb2.VolumeCapability.AccessMode.SINGLE_NODE_WRITER),
 )
 
@@ -202,7 +202,7 @@ def main_job(cluster: Cluster, volumes: Path) -> None:
 def main() -> None:
     if os.geteuid() != 0:
         raise SystemExit("run this as root: it makes loop devices and mounts")
-    with tempfile.TemporaryDirectory(prefix="cinderbox-quickstart-") as folder:
+    with tempfile.TemporaryDirectory(prefix="cinderbox-quickstart-", ignore_cleanup_errors=True) as folder:
         workdir = Path(folder)
         volumes = workdir / "volumes"
         settings = {

@@ -86,7 +86,7 @@ class _Process:
             self._settings.driver_name,
             serves_controller=controller is not None,
             offers=controller.offers if controller is not None else self._node_offers,
-            is_ready=controller.is_ready if controller is not None else lambda: True,
+            is_ready=self._is_ready,
         )
         csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)
         names = ["csi.v1.Identity"]
@@ -106,6 +106,12 @@ class _Process:
             csi_pb2_grpc.add_NodeServicer_to_server(self._node.service, server)
             names.append("csi.v1.Node")
         service_info.register(server, names, is_ready=identity.is_ready)
+
+    def _is_ready(self) -> bool:
+        """A node is ready without its controller: it can serve what is staged. With both, the node has to be known."""
+        if self._controller is None:
+            return True
+        return self._controller.is_ready() and (self._node is None or self._node.is_registered())
 
     def _node_offers(self) -> frozenset[str]:
         return frozenset({"topology"} if self._settings.node_topology else ())

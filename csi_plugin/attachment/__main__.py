@@ -1,0 +1,165 @@
+"""The node's short-lived child: one operation as JSON on standard input, its result as JSON on standard output.
+
+Secrets travel through these pipes only. Input: ``operation`` and its arguments (see the functions below); output:
+``{"result": ...}``, or ``{"error": message, "kind": class name}``.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    # What os-brick and its libraries print must not get between the JSON.
+    output = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    request = json.load(sys.stdin)
+    operation: Callable[..., Any] = _OPERATIONS[request.pop("operation")]
+    try:
+        answer: dict[str, Any] = {"result": operation(**request)}
+    except Exception as error:  # noqa: BLE001 - the boundary to the node, which gets every error as data
+        answer = {"error": str(error) or type(error).__name__, "kind": type(error).__name__}
+    json.dump(answer, output)
+    output.flush()
+    os._exit(0)  # os-brick's libraries leave threads behind
+
+
+def identify(*, key_file: str, multipath: bool, my_ip: str | None, root_helper: str) -> dict[str, Any]:
+    """This node's public key (made with its private key when there is none) and connector properties."""
+    import base64
+
+    from csi_plugin.attachment import connector_properties
+    from csi_plugin.protocol.sealed_box import public_key_of
+
+    public_key = public_key_of(_private_key(Path(key_file)))
+    properties = connector_properties(multipath=multipath, my_ip=my_ip, root_helper=root_helper)
+    return {"public_key": base64.b64encode(public_key).decode(), "connector": properties}
+
+
+def attach(
+    *,
+    key_file: str,
+    sealed: str,
+    context: str,
+    multipath: bool,
+    root_helper: str,
+    read_only: bool,
+    secrets: dict[str, str],
+    used_before: bool,
+) -> dict[str, Any]:
+    """Attach a sealed connection; encrypted volumes are opened too.
+
+    Returns ``device`` (os-brick's), ``path`` (the device to use), ``size`` and ``planned_bytes``, and ``encrypted``.
+    """
+    from csi_plugin.attachment import devices, encryption
+
+    plan = _opened(key_file, sealed, context)
+    read_only = read_only or plan.get("attach_mode") == "ro"
+    device = devices.attach(plan, multipath=multipath, read_only=read_only, root_helper=root_helper)
+    path = str(device["path"])
+    if plan.get("encryption"):
+        path = encryption.open_device(
+            path,
+            volume_id=plan["volume_id"],
+            encryption=plan["encryption"],
+            passphrase=encryption.passphrase_of(secrets),
+            used_before=used_before,
+            root_helper=root_helper,
+        )
+    return {
+        "device": device,
+        "path": path,
+        "size": devices.size_of(str(device["path"])),
+        "planned_bytes": int(plan["size"]) * 1024**3,
+        "encrypted": bool(plan.get("encryption")),
+    }
+
+
+def detach(
+    *,
+    key_file: str,
+    sealed: str,
+    context: str,
+    multipath: bool,
+    root_helper: str,
+    device: dict[str, Any] | None,
+    encrypted: bool,
+) -> None:
+    """Undo attach, whatever part of it was done."""
+    from csi_plugin.attachment import devices, encryption
+
+    plan = _opened(key_file, sealed, context)
+    if encrypted or plan.get("encryption"):
+        encryption.close_device(plan["volume_id"])
+    devices.detach(plan, device, multipath=multipath, root_helper=root_helper)
+
+
+def extend(
+    *,
+    key_file: str,
+    sealed: str,
+    context: str,
+    multipath: bool,
+    root_helper: str,
+    device: dict[str, Any],
+    encrypted: bool,
+    secrets: dict[str, str],
+) -> int:
+    """Let the node see the volume's new size; returns the bytes of the device that is used."""
+    from csi_plugin.attachment import devices, encryption
+
+    plan = _opened(key_file, sealed, context)
+    size = devices.extend(plan, device, multipath=multipath, root_helper=root_helper)
+    if encrypted:
+        encryption.resize_device(
+            str(device["path"]),
+            volume_id=plan["volume_id"],
+            encryption=plan["encryption"],
+            passphrase=encryption.passphrase_of(secrets),
+            root_helper=root_helper,
+        )
+        size = devices.size_of(encryption.mapped_path(plan["volume_id"]))
+    return size
+
+
+def _opened(key_file: str, sealed: str, context: str) -> dict[str, Any]:
+    import base64
+
+    from csi_plugin.protocol.sealed_box import open_from_controller
+
+    data = open_from_controller(Path(key_file).read_bytes(), base64.b64decode(sealed), context=context.encode())
+    plan: dict[str, Any] = json.loads(data)
+    return plan
+
+
+def _private_key(key_file: Path) -> bytes:
+    """The node's key, made at its first start. Written whole or not at all."""
+    from csi_plugin.protocol.sealed_box import generate_private_key
+
+    try:
+        return key_file.read_bytes()
+    except FileNotFoundError:
+        pass
+    partial = key_file.with_name(f".{key_file.name}.{os.getpid()}")
+    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(file, generate_private_key())
+        os.fsync(file)
+    finally:
+        os.close(file)
+    partial.rename(key_file)
+    return key_file.read_bytes()
+
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "identify": identify,
+    "attach": attach,
+    "detach": detach,
+    "extend": extend,
+}
+
+if __name__ == "__main__":
+    main()

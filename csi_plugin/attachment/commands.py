@@ -1,0 +1,48 @@
+"""Running the system's programs: always a list of arguments, never a shell."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+
+_SBIN = "/usr/sbin:/sbin"
+
+
+class CommandFailed(Exception):
+    """A program ended with an error, or not in time. The message has the program's own words, and no input."""
+
+    def __init__(self, arguments: Sequence[str], status: int | None, output: str) -> None:
+        how = f"ended with status {status}" if status is not None else "did not end in time"
+        super().__init__(f"{arguments[0]} {how}: {output.strip()[-1000:] or 'no message'}")
+        self.status = status
+        self.output = output
+
+
+def run(
+    *arguments: str,
+    allowed: Sequence[int] = (0,),
+    timeout: float = 120,
+    stdin: bytes | None = None,
+    pass_fds: Sequence[int] = (),
+) -> str:
+    """Run a program and return what it printed. ``allowed``: exit statuses that are no error; ``timeout``: seconds.
+
+    Raises CommandFailed.
+    """
+    environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:{_SBIN}", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            arguments,
+            input=stdin if stdin is not None else b"",
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+            env=environment,
+            pass_fds=pass_fds,
+        )
+    except FileNotFoundError:
+        raise CommandFailed(arguments, 127, f"{arguments[0]} is not installed") from None
+    except subprocess.TimeoutExpired as error:
+        raise CommandFailed(arguments, None, (error.stderr or b"").decode(errors="replace")) from None
+    if done.returncode not in allowed:
+        raise CommandFailed(arguments, done.returncode, (done.stderr + done.stdout).decode(errors="replace"))
+    return done.stdout.decode(errors="replace")

@@ -1,0 +1,162 @@
+"""Attaching and detaching: os-brick's connectors, and loop devices for volumes that are files."""
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from csi_plugin.attachment import loop_devices
+
+DEFAULT_SCAN_ATTEMPTS = 3
+
+_FILE_FORMATS = (None, "raw")
+
+
+class AttachmentError(Exception):
+    """The volume cannot be attached as its connection information says. gRPC: FAILED_PRECONDITION."""
+
+
+def attach(
+    connection_info: dict[str, Any],
+    *,
+    multipath: bool = False,
+    read_only: bool = False,
+    root_helper: str = "sudo",
+    scan_attempts: int = DEFAULT_SCAN_ATTEMPTS,
+) -> dict[str, Any]:
+    """Make the volume a block device of this host and return os-brick's device information; ``path`` is the device.
+
+    ``connection_info``: what the Cinder driver answered (``driver_volume_type`` and ``data``). Attaching an attached
+    volume gives the same device. Raises AttachmentError, and os-brick's errors.
+    """
+    _check_format(connection_info)
+    device = _connect(connection_info, multipath, root_helper, scan_attempts)
+    path = str(device["path"])
+    mode = Path(path).stat().st_mode
+    if stat.S_ISREG(mode):
+        return {**device, "path": loop_devices.attach(path, read_only=read_only), "file": os.path.realpath(path)}
+    if not stat.S_ISBLK(mode):
+        raise AttachmentError(f"{path} is neither a block device nor a file")
+    return device
+
+
+def detach(
+    connection_info: dict[str, Any],
+    device: dict[str, Any] | None,
+    *,
+    multipath: bool = False,
+    force: bool = False,
+    root_helper: str = "sudo",
+) -> None:
+    """Flush and remove the block device. Repeatable, also when the device is gone or was never made."""
+    file = (device or {}).get("file") or _local_file(connection_info)
+    if file:
+        loop_devices.detach(file)
+    if _local_file(connection_info) is None:
+        connector = _connector(connection_info, multipath, root_helper, DEFAULT_SCAN_ATTEMPTS)
+        known = {**device, "path": file} if device and file else device
+        connector.disconnect_volume(
+            connection_info["data"], known, force=force or device is None, ignore_errors=device is None
+        )
+
+
+def extend(
+    connection_info: dict[str, Any], device: dict[str, Any], *, multipath: bool = False, root_helper: str = "sudo"
+) -> int:
+    """Let this host see the volume's new size; returns it in bytes."""
+    file = device.get("file")
+    if file:
+        loop_devices.resize(file)
+    else:
+        connector = _connector(connection_info, multipath, root_helper, DEFAULT_SCAN_ATTEMPTS)
+        connector.extend_volume(connection_info["data"])
+    return size_of(device["path"])
+
+
+def size_of(path: str) -> int:
+    """Bytes of a block device."""
+    with Path(path).open("rb") as device:
+        return device.seek(0, os.SEEK_END)
+
+
+def connector_properties(
+    *, multipath: bool = False, enforce_multipath: bool = False, my_ip: str | None = None, root_helper: str = "sudo"
+) -> dict[str, Any]:
+    """os-brick's connector properties of this host: initiator names, addresses, what it can do."""
+    _prepare_os_brick()
+    from os_brick.initiator import connector
+
+    properties: dict[str, Any] = connector.get_connector_properties(
+        root_helper, my_ip or _own_address(), multipath, enforce_multipath
+    )
+    return properties
+
+
+def _own_address() -> str:
+    """The address that this host uses towards others; no packet is sent to find it."""
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # RFC 5737: an address for documentation, routed like any other
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def _check_format(connection_info: dict[str, Any]) -> None:
+    file_format = connection_info["data"].get("format")
+    if file_format not in _FILE_FORMATS:
+        raise AttachmentError(f"the volume is a {file_format} file; only raw files can be attached")
+
+
+def _local_file(connection_info: dict[str, Any]) -> str | None:
+    """The file of a volume that is one on this host, for which os-brick has nothing to do."""
+    if str(connection_info.get("driver_volume_type", "")).lower() != "local":
+        return None
+    path = str(connection_info["data"]["device_path"])
+    return None if path.startswith("/dev/") else path
+
+
+def _connect(connection_info: dict[str, Any], multipath: bool, root_helper: str, scan_attempts: int) -> dict[str, Any]:
+    file = _local_file(connection_info)
+    if file is not None:
+        if not Path(file).is_file():
+            raise AttachmentError(f"there is no file {file} on this host")
+        return {"type": "local", "path": file}
+    connector = _connector(connection_info, multipath, root_helper, scan_attempts)
+    device: dict[str, Any] = connector.connect_volume(connection_info["data"])
+    path = device["path"]
+    if isinstance(path, bytes):
+        device["path"] = path.decode()
+    if not connector.check_valid_device(device["path"]):
+        raise AttachmentError(f"the device {device['path']} cannot be read")
+    return device
+
+
+def _connector(connection_info: dict[str, Any], multipath: bool, root_helper: str, scan_attempts: int) -> Any:
+    _prepare_os_brick()
+    from os_brick.initiator import connector
+
+    return connector.InitiatorConnector.factory(
+        connection_info["driver_volume_type"],
+        root_helper,
+        use_multipath=multipath,
+        device_scan_attempts=scan_attempts,
+        conn=connection_info,
+        do_local_attach=True,
+    )
+
+
+def _prepare_os_brick() -> None:
+    """Privileged code runs in this process when it is root's; a process that set os-brick up already stays as it is."""
+    import os_brick
+    import os_brick.privileged
+    from oslo_config import cfg
+
+    if os.geteuid() == 0:
+        os_brick.privileged.default.set_client_mode(False)
+        os_brick.privileged.brick_privsep_hide_output.set_client_mode(False)
+    if "os_brick" not in cfg.CONF:
+        cfg.CONF([], project="os_brick", default_config_files=[], default_config_dirs=[])
+        os_brick.setup(cfg.CONF)

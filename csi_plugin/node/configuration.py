@@ -1,0 +1,27 @@
+"""What the node needs to know that is not in a request."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeConfiguration:
+    """Settings of the node; see the settings page for where they come from."""
+
+    node_id: str
+    state_dir: Path
+    """For the node's key and a file per staged volume; local to this machine, and kept over reboots."""
+    topology: dict[str, str] = field(default_factory=dict)
+    max_volumes: int = 0
+    default_filesystem: str = "ext4"
+    multipath: bool = False
+    storage_network_ip: str | None = None
+    root_helper: str = "sudo"
+
+    @property
+    def key_file(self) -> Path:
+        return self.state_dir / "node.key"
+
+    @property
+    def volumes_dir(self) -> Path:
+        return self.state_dir / "volumes"

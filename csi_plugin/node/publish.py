@@ -1,0 +1,110 @@
+"""NodePublishVolume and NodeUnpublishVolume: a staged volume at the path where a workload sees it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from csi_plugin.failpoints import failpoint
+from csi_plugin.node import mounts, requests
+from csi_plugin.node.core import Core
+from csi_plugin.node.volume_state import VolumeState
+from csi_plugin.protocol import csi_pb2
+from csi_plugin.protocol.errors import already_exists, failed_precondition, not_found
+
+_ONE_TARGET = ("SINGLE_NODE_WRITER", "SINGLE_NODE_READER_ONLY", "SINGLE_NODE_SINGLE_WRITER")
+"""Access modes that allow a single target path on a node (CSI spec, NodePublishVolume, second table)."""
+
+
+def node_publish_volume(core: Core, request: csi_pb2.NodePublishVolumeRequest, context: Any) -> None:
+    """CSI spec, "NodePublishVolume"."""
+    requests.check_publish(request)
+    core.run(request.volume_id, "publish", request, context, lambda: _publish(core, request))
+
+
+def node_unpublish_volume(core: Core, request: csi_pb2.NodeUnpublishVolumeRequest, context: Any) -> None:
+    """CSI spec, "NodeUnpublishVolume". What is not published at the path is unpublished."""
+    requests.check_unpublish(request)
+    core.run(
+        request.volume_id,
+        "unpublish",
+        request,
+        context,
+        lambda: _unpublish(core, request.volume_id, request.target_path),
+    )
+
+
+def _publish(core: Core, request: csi_pb2.NodePublishVolumeRequest) -> None:
+    state = core.states.load(request.volume_id)
+    if state is None:
+        raise not_found(f"volume_id: no volume of the id {request.volume_id!r} is staged on this node")
+    if not state.staged or state.staging_path != request.staging_target_path:
+        raise failed_precondition(f"staging_target_path: volume {state.volume_id} is not staged there; stage it first")
+    _check_capability(state, request.volume_capability)
+    target = request.target_path
+    read_only = request.readonly or state.read_only
+    mounted = mounts.at(target)
+    if mounted is not None and mounts.is_of(mounted, state.path):
+        if state.targets.get(target, read_only) != read_only:
+            raise already_exists(f"volume {state.volume_id} is published at {target} with another readonly flag")
+    elif mounted is not None:
+        raise failed_precondition(f"target_path: {mounted.source} is mounted at {target}, not this volume")
+    else:
+        _check_targets(state, target)
+        _bind(state, target, read_only=read_only)
+        failpoint("publish_node.mounted")
+    state.targets[target] = read_only
+    core.states.save(state)
+
+
+def _check_capability(state: VolumeState, capability: csi_pb2.VolumeCapability) -> None:
+    if capability.WhichOneof("access_type") != state.access_type:
+        raise failed_precondition(
+            f"volume_capability: volume {state.volume_id} is staged for {state.access_type} access"
+        )
+    mode = csi_pb2.VolumeCapability.AccessMode.Mode.Name(capability.access_mode.mode)
+    if mode != state.access_mode:
+        raise failed_precondition(f"volume_capability: volume {state.volume_id} is staged as {state.access_mode}")
+
+
+def _check_targets(state: VolumeState, target: str) -> None:
+    """One target path at a time for the modes that say so; paths whose mount is gone do not count."""
+    others = [path for path in state.targets if path != target and mounts.at(path) is not None]
+    if others and state.access_mode in _ONE_TARGET:
+        raise failed_precondition(
+            f"target_path: volume {state.volume_id} is published at {', '.join(others)}; "
+            f"{state.access_mode} allows one path"
+        )
+
+
+def _bind(state: VolumeState, target: str, *, read_only: bool) -> None:
+    if state.access_type == "block":
+        # The container runtime enforces read-only access to a device; a bind mount cannot.
+        _make_file(Path(target))
+        mounts.bind(state.path, target, read_only=False)
+        return
+    staged = mounts.at(state.staging_path)
+    if staged is None or not mounts.is_of(staged, state.path):
+        raise failed_precondition(
+            f"volume {state.volume_id} is not mounted at its staging path any more; stage it again"
+        )
+    Path(target).mkdir(mode=0o750, parents=True, exist_ok=True)
+    mounts.bind(state.staging_path, target, read_only=read_only)
+
+
+def _make_file(path: Path) -> None:
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o640))
+
+
+def _unpublish(core: Core, volume_id: str, target: str) -> None:
+    mounts.unmount(target)
+    failpoint("unpublish_node.unmounted")
+    path = Path(target)
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
+    state = core.states.load(volume_id)
+    if state is not None and target in state.targets:
+        del state.targets[target]
+        core.states.save(state)

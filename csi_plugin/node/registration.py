@@ -1,0 +1,109 @@
+"""The node tells the controller who it is on the storage network, and the key to seal its connections to."""
+
+import base64
+import json
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import grpc
+
+from csi_plugin.node import child
+from csi_plugin.node.configuration import NodeConfiguration
+from csi_plugin.protocol import node_registry_pb2, node_registry_pb2_grpc
+from csi_plugin.protocol.errors import RpcError
+
+LOG = logging.getLogger(__name__)
+
+_FIRST_RETRY_SECONDS = 0.5
+_LAST_RETRY_SECONDS = 60.0
+_REFRESH_SECONDS = 300.0
+"""Registering again keeps the node's entry alive, and brings a controller up to date that lost its metadata."""
+
+
+class Registry(Protocol):
+    """The controller's node registry."""
+
+    def register(
+        self, node_id: str, *, connector: Mapping[str, Any], public_key: bytes, topology: Mapping[str, str]
+    ) -> None: ...
+
+    def connection(self, node_id: str, volume_id: str) -> bytes: ...
+
+
+class RemoteRegistry:
+    """The registry of a controller in another process."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = node_registry_pb2_grpc.NodeRegistryStub(channel)
+
+    def register(
+        self, node_id: str, *, connector: Mapping[str, Any], public_key: bytes, topology: Mapping[str, str]
+    ) -> None:
+        self._stub.RegisterNode(
+            node_registry_pb2.RegisterNodeRequest(
+                node_id=node_id, connector_json=json.dumps(connector), public_key=public_key, topology=topology
+            ),
+            timeout=30,
+        )
+
+    def connection(self, node_id: str, volume_id: str) -> bytes:
+        request = node_registry_pb2.GetConnectionRequest(node_id=node_id, volume_id=volume_id)
+        return self._stub.GetConnection(request, timeout=30).sealed_connection
+
+
+class Registration:
+    """Registers the node in a thread of its own, until it has worked, and then again from time to time."""
+
+    def __init__(self, configuration: NodeConfiguration, registry: Registry) -> None:
+        self._configuration = configuration
+        self._registry = registry
+        self._stopping = threading.Event()
+        self.registered = threading.Event()
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="registration", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def connection(self, volume_id: str) -> str:
+        """Connection information of a volume sealed to this node's present key, in base64. Registers first.
+
+        Raises what the registry raises.
+        """
+        self._register()
+        return base64.b64encode(self._registry.connection(self._configuration.node_id, volume_id)).decode()
+
+    def _run(self) -> None:
+        pause = _FIRST_RETRY_SECONDS
+        while not self._stopping.is_set():
+            try:
+                self._register()
+            except (RpcError, grpc.RpcError, OSError) as error:
+                LOG.warning("the node is not registered, next try in %.0f s: %s", pause, _reason(error))
+                self._stopping.wait(pause)
+                pause = min(pause * 2, _LAST_RETRY_SECONDS)
+            else:
+                pause = _FIRST_RETRY_SECONDS
+                self._stopping.wait(_REFRESH_SECONDS)
+
+    def _register(self) -> None:
+        configuration = self._configuration
+        configuration.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        identity = child.run(configuration, "identify", my_ip=configuration.storage_network_ip)
+        self._registry.register(
+            configuration.node_id,
+            connector=identity["connector"],
+            public_key=base64.b64decode(identity["public_key"]),
+            topology=configuration.topology,
+        )
+        if not self.registered.is_set():
+            LOG.info("the node is registered as %s", configuration.node_id)
+            self.registered.set()
+
+
+def _reason(error: Exception) -> str:
+    details = getattr(error, "details", None)
+    return str(details()) if callable(details) else str(error)

@@ -1,0 +1,190 @@
+"""NodeStageVolume and NodeUnstageVolume: a volume's block device on this node, with its filesystem mounted once."""
+
+import logging
+from typing import Any
+
+from csi_plugin.attachment.commands import run as run_command
+from csi_plugin.failpoints import failpoint
+from csi_plugin.node import child, filesystems, mounts, requests
+from csi_plugin.node.core import Core
+from csi_plugin.node.volume_state import VolumeState
+from csi_plugin.protocol import csi_pb2
+from csi_plugin.protocol.errors import already_exists, failed_precondition, internal
+
+LOG = logging.getLogger(__name__)
+
+
+def node_stage_volume(core: Core, request: csi_pb2.NodeStageVolumeRequest, context: Any) -> None:
+    """CSI spec, "NodeStageVolume"."""
+    requests.check_stage(request)
+    wanted = _wanted(core, request)
+    core.run(request.volume_id, "stage", request, context, lambda: _stage(core, wanted, request))
+
+
+def node_unstage_volume(core: Core, request: csi_pb2.NodeUnstageVolumeRequest, context: Any) -> None:
+    """CSI spec, "NodeUnstageVolume". A volume that is not staged here is unstaged."""
+    requests.check_unstage(request)
+    core.run(
+        request.volume_id,
+        "unstage",
+        request,
+        context,
+        lambda: _unstage(core, request.volume_id, request.staging_target_path),
+    )
+
+
+def _wanted(core: Core, request: csi_pb2.NodeStageVolumeRequest) -> VolumeState:
+    capability = request.volume_capability
+    mode = csi_pb2.VolumeCapability.AccessMode.Mode.Name(capability.access_mode.mode)
+    return VolumeState(
+        volume_id=request.volume_id,
+        staging_path=request.staging_target_path,
+        access_type=capability.WhichOneof("access_type") or "",
+        access_mode=mode,
+        filesystem=capability.mount.fs_type,
+        mount_flags=list(capability.mount.mount_flags),
+        sealed=request.publish_context["connection"],
+        read_only=mode.endswith("READER_ONLY"),
+    )
+
+
+def _stage(core: Core, wanted: VolumeState, request: csi_pb2.NodeStageVolumeRequest) -> None:
+    known = core.states.load(wanted.volume_id)
+    if known is not None:
+        if known.staged and _is_in_place(known):
+            _check_same(known, wanted)
+            return
+        # A try that was cut off, or a reboot: what is known of the device's content still holds.
+        wanted.formatted, wanted.encrypted = known.formatted, known.encrypted
+    core.states.save(wanted)
+    failpoint("stage.planned")
+    attached = _attach(core, wanted, dict(request.secrets))
+    if attached["size"] < attached["planned_bytes"]:
+        raise internal(
+            f"device {attached['path']} has {attached['size']} bytes, the volume {attached['planned_bytes']}: "
+            "it is not this volume, or its storage has not caught up with an expansion"
+        )
+    wanted.device, wanted.path, wanted.encrypted = attached["device"], attached["path"], attached["encrypted"]
+    core.states.save(wanted)
+    failpoint("stage.connected")
+    if wanted.access_type == "mount":
+        _mount(core, wanted, request.volume_context.get(filesystems.MKFS_OPTIONS, ""))
+    wanted.staged = True
+    core.states.save(wanted)
+    failpoint("stage.saved")
+
+
+def _is_in_place(state: VolumeState) -> bool:
+    """Whether a staged volume's device and mount are really there, and belong together."""
+    if not device_exists(state.path):
+        return False
+    if state.access_type == "block":
+        return True
+    mounted = mounts.at(state.staging_path)
+    return mounted is not None and mounts.is_of(mounted, state.path)
+
+
+def device_exists(path: str) -> bool:
+    """Whether a block device can be opened: a node may outlive its device."""
+    from csi_plugin.attachment.devices import size_of
+
+    try:
+        return bool(path) and size_of(path) > 0
+    except OSError:
+        return False
+
+
+def _check_same(known: VolumeState, wanted: VolumeState) -> None:
+    """The volume is staged: the same way, or ALREADY_EXISTS."""
+    differing = [
+        name
+        for name in ("staging_path", "access_type", "access_mode", "mount_flags")
+        if getattr(known, name) != getattr(wanted, name)
+    ]
+    if wanted.filesystem and wanted.filesystem != known.filesystem:
+        differing.append("filesystem")
+    if differing:
+        names = ", ".join(differing)
+        raise already_exists(f"volume {known.volume_id} is staged at {known.staging_path} with other {names}")
+
+
+def _attach(core: Core, state: VolumeState, secrets: dict[str, str]) -> dict[str, Any]:
+    def attach() -> Any:
+        return child.run(
+            core.configuration,
+            "attach",
+            sealed=state.sealed,
+            context=core.seal_context(state.volume_id),
+            read_only=state.read_only,
+            secrets=secrets,
+            used_before=state.encrypted and state.formatted,
+        )
+
+    try:
+        result: dict[str, Any] = attach()
+    except child.ConnectionUnreadable:
+        # Sealed to a key that this node no longer has: the controller seals it anew.
+        state.sealed = core.fresh_connection(state.volume_id)
+        core.states.save(state)
+        result = attach()
+    return result
+
+
+def _mount(core: Core, state: VolumeState, mkfs_options: str) -> None:
+    path, target = state.path, state.staging_path
+    mounted = mounts.at(target)
+    if mounted is not None and not mounts.is_of(mounted, path):
+        raise failed_precondition(f"staging_target_path: {mounted.source} is mounted at {target}, not this volume")
+    filesystem = filesystems.ensure(
+        path,
+        wanted=state.filesystem,
+        default=core.configuration.default_filesystem,
+        read_only=state.read_only,
+        mkfs_options=mkfs_options,
+        used_before=state.formatted,
+    )
+    state.filesystem, state.formatted = filesystem, True
+    core.states.save(state)
+    failpoint("stage.formatted")
+    if mounted is None:
+        if not state.read_only:
+            filesystems.check(path, filesystem)
+            filesystems.grow_unmounted(path, filesystem)
+            if filesystem == "btrfs":
+                filesystems.separate_copy(path)
+        options = filesystems.mount_options(filesystem, state.mount_flags, read_only=state.read_only)
+        mounts.mount(path, target, filesystem=filesystem, options=options)
+    failpoint("stage.mounted")
+    if not state.read_only:
+        filesystems.grow(path, target, filesystem)
+
+
+def _unstage(core: Core, volume_id: str, staging_path: str) -> None:
+    state = core.states.load(volume_id)
+    mounts.unmount(staging_path)
+    if state is None:
+        return
+    if state.staging_path != staging_path:
+        mounts.unmount(state.staging_path)
+    if device_exists(state.path):
+        left = [mount.target for mount in mounts.of_device(state.path)]
+        if left:
+            raise failed_precondition(f"volume {volume_id} is still in use at {', '.join(left)}; unpublish it first")
+        run_command("blockdev", "--flushbufs", state.path)
+    failpoint("unstage.unmounted")
+    _detach(core, state)
+    failpoint("unstage.disconnected")
+    core.states.remove(volume_id)
+    failpoint("unstage.saved")
+
+
+def _detach(core: Core, state: VolumeState) -> None:
+    arguments = {
+        "context": core.seal_context(state.volume_id),
+        "device": state.device,
+        "encrypted": state.encrypted,
+    }
+    try:
+        child.run(core.configuration, "detach", sealed=state.sealed, **arguments)
+    except child.ConnectionUnreadable:
+        child.run(core.configuration, "detach", sealed=core.fresh_connection(state.volume_id), **arguments)

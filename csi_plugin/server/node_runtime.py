@@ -1,0 +1,61 @@
+"""The node's side of a server: its service, and its registration at the controller."""
+
+from typing import TYPE_CHECKING
+
+import grpc
+
+from csi_plugin.node.configuration import NodeConfiguration
+from csi_plugin.node.registration import Registration, RemoteRegistry
+from csi_plugin.node.service import NodeService
+from csi_plugin.protocol.inflight import InFlight
+from csi_plugin.server.settings import Settings, grpc_address
+
+if TYPE_CHECKING:
+    from csi_plugin.server.controller_runtime import ControllerRuntime
+
+
+class NodeRuntime:
+    """Everything behind the node's service. Light: neither Cinder nor os-brick is loaded."""
+
+    def __init__(self, settings: Settings, inflight: InFlight) -> None:
+        self._settings = settings
+        self._registration: Registration | None = None
+        self.service = NodeService(
+            NodeConfiguration(
+                node_id=settings.node_id,
+                state_dir=settings.state_dir / "node",
+                topology=dict(settings.node_topology),
+                max_volumes=settings.max_volumes,
+                default_filesystem=settings.default_filesystem,
+                multipath=settings.request_multipath,
+                storage_network_ip=settings.storage_network_ip,
+                root_helper=settings.root_helper,
+            ),
+            inflight,
+        )
+
+    def start(self, controller: "ControllerRuntime | None") -> None:
+        """Register at the controller of this process, or at the registry endpoint."""
+        registry = controller.serving().node_registry if controller is not None else RemoteRegistry(self._channel())
+        self._registration = self.service.register_with(registry)
+
+    def is_registered(self) -> bool:
+        """Whether the controller has known this node since this process started."""
+        return self._registration is not None and self._registration.registered.is_set()
+
+    def stop(self) -> None:
+        if self._registration is not None:
+            self._registration.stop()
+
+    def _channel(self) -> grpc.Channel:
+        settings = self._settings
+        assert settings.registry_endpoint is not None
+        address = grpc_address(settings.registry_endpoint)
+        if not (settings.registry_tls_ca and settings.registry_tls_certificate and settings.registry_tls_key):
+            return grpc.insecure_channel(address)
+        credentials = grpc.ssl_channel_credentials(
+            settings.registry_tls_ca.read_bytes(),
+            settings.registry_tls_key.read_bytes(),
+            settings.registry_tls_certificate.read_bytes(),
+        )
+        return grpc.secure_channel(address, credentials)
