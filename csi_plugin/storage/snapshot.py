@@ -113,8 +113,13 @@ class Snapshot(NamedResource):
         self._ovo.obj_reset_changes(("volume",))
 
     def create(self) -> None:
-        """Take the snapshot. The intent is stored first; a failure leaves status ``error``."""
-        _ = self.volume
+        """Take the snapshot. The intent is stored first; a failure leaves status ``error``.
+
+        Raises InvalidSnapshot when it is taken already, InvalidVolume when the volume has no dependable data.
+        """
+        if self._ovo.status not in ("creating", "error"):
+            raise exception.InvalidSnapshot(reason=f"snapshot {self._ovo.id} is {self._ovo.status}: it exists already")
+        self.volume.check_has_data("snapshotted")
         self.save()
         failpoint("snapshot.recorded")
         try:

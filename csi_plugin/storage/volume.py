@@ -37,6 +37,7 @@ AWAITING_DEPENDANTS = "deferred_deleting"
 """Status of a volume that is deleted for its owner while the backend still needs it."""
 
 _EXTENDABLE = ("available", "in-use", "error_extending")
+_UNMADE = ("creating", "error")
 _WITHOUT_DATA = (
     "creating",
     "deleting",
@@ -240,8 +241,11 @@ class Volume(NamedResource):
     def create(self) -> None:
         """Make the volume on its backend. The intent is stored first; a failure leaves status ``error``.
 
-        Raises RecordExists when a volume of this id is stored, and what the driver raises (with ``resource``).
+        Raises RecordExists when a volume of this id is stored, InvalidVolume when this one is made already, and what
+        the driver raises (with ``resource``).
         """
+        if self._ovo.status not in _UNMADE:
+            raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is {self._ovo.status}: it exists already")
         self._make(lambda driver: driver.create_volume(self._ovo))
 
     def clone(self, **new_vol_attrs: Any) -> "Volume":
@@ -425,6 +429,10 @@ class Volume(NamedResource):
             raise exception.InvalidInput(reason=f"size must be more than {volume.size} GiB, the present size")
         if volume.status not in _EXTENDABLE:
             raise exception.InvalidVolume(reason=f"volume {volume.id} is {volume.status}, which cannot be extended")
+        if volume.status == "in-use" and not self.backend.supports("online_extend"):
+            raise exception.InvalidVolume(
+                reason=f"volume {volume.id} is in use, and backend {self.backend.id} extends only what is not"
+            )
         was = volume.previous_status if volume.status == "error_extending" else volume.status
         volume.previous_status, volume.status = was, "extending"
         self.save()
@@ -514,8 +522,13 @@ class Volume(NamedResource):
         from csi_plugin.storage.connection import Connection
 
         others = self._store.find(ConnectionRecord, volume_id=self._ovo.id)
-        if any(other.id != ovo_fields.get("id") for other in others) and not self._ovo.multiattach:
-            raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is connected and not multiattach")
+        if any(other.id != ovo_fields.get("id") for other in others):
+            if not self._ovo.multiattach:
+                raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is connected and not multiattach")
+            if not self.backend.supports("multiattach"):
+                raise exception.InvalidVolume(
+                    reason=f"volume {self._ovo.id} is connected, and backend {self.backend.id} has no multiattach"
+                )
         self.check_has_data("connected")
         connection = Connection.connect(self, connector_dict, **ovo_fields)
         if self._connections is not None:

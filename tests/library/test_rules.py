@@ -145,3 +145,38 @@ def test_setup_needs_no_program_to_know_its_order(backend: cl.Backend) -> None:
         cl.Backend.set_persistence({"storage": "papyrus"})
     assert cl.Backend.persistence is not None
     assert backend.create_volume(1).status == "available"
+
+
+def test_nothing_is_made_twice(backend: cl.Backend) -> None:
+    volume = backend.create_volume(1)
+    with pytest.raises(cl.exception.InvalidVolume, match="exists already"):
+        volume.create()
+    with pytest.raises(cl.exception.InvalidSnapshot, match="exists already"):
+        volume.create_snapshot("s").create()
+    assert volume.status == "available"
+
+
+def test_a_failed_creation_can_be_repeated(backend: cl.Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(volume: Any) -> None:
+        raise exception.VolumeBackendAPIException(data="away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(backend.driver, "create_volume", fail)
+        with pytest.raises(exception.VolumeBackendAPIException) as caught:
+            backend.create_volume(1)
+    volume = caught.value.resource
+    assert cl.Volume.get_by_id(volume.id).status == "error"
+    volume.create()
+    assert cl.Volume.get_by_id(volume.id).status == "available"
+
+
+def test_what_the_backend_cannot_do_to_volumes_in_use(backend: cl.Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = backend.create_volume(1, multiattach=True)
+    volume.connect(CONNECTOR)
+    lacking = {"pools": [{"pool_name": "loop", "multiattach": False, "online_extend_support": False}]}
+    monkeypatch.setattr(backend, "stats", lambda: lacking)
+    with pytest.raises(cl.exception.InvalidVolume, match="extends only what is not"):
+        volume.extend(2)
+    with pytest.raises(cl.exception.InvalidVolume, match="has no multiattach"):
+        volume.connect(SECOND)
+    assert volume.status == "in-use"
