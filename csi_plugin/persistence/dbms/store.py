@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -72,13 +73,14 @@ class DBPersistence(RecordPersistence):
         stored = _normalised(record)
         stored.revision = 1
         stored.created_at = stored.created_at or utc_now()
-        try:
-            self._write(lambda connection: self._insert(connection, layout, stored))
-        except _DuplicateError as error:
-            # The id is taken, or was taken by a row that is marked as deleted.
-            if not self._write(lambda connection: self._revive(connection, layout, stored)):
-                raise RecordExists(f"{record.KIND} {record.id} exists") from error
-        return stored
+        # The id may be taken by a record, or by a row that is marked as deleted.
+        for work in (self._insert, self._revive):
+            try:
+                if self._write(partial(work, layout=layout, record=stored)):
+                    return stored
+            except _DuplicateError:
+                continue
+        raise RecordExists(f"{record.KIND} {record.id} exists")
 
     def update(self, record: R) -> R:
         layout = LAYOUTS[type(record)]
@@ -154,11 +156,12 @@ class DBPersistence(RecordPersistence):
             lambda connection: connection.execute(lease.delete().where(lease.c.name == name, lease.c.holder == holder))
         )
 
-    def _insert(self, connection: sa.Connection, layout: Layout, record: Any) -> None:
+    def _insert(self, connection: sa.Connection, layout: Layout, record: Any) -> bool:
         self._choose_type(connection, record)
         main, extra = self._column_values(layout, record)
         connection.execute(layout.table.insert(), main | {layout.id.name: record.id})
         self._insert_rest(connection, layout, record, extra)
+        return True
 
     def _revive(self, connection: sa.Connection, layout: Layout, record: Any) -> bool:
         """Create a record on the row that a soft delete left of its id; False when the id is taken."""
