@@ -18,8 +18,11 @@ class ControllerConfiguration:
     """Named in descriptions and metadata on the array, so that its admin can tell whose a volume is."""
     undo_window_seconds: float = 15 * 60
     """How long after an interrupted try its object may be removed without a person's word."""
+    settle_seconds: float = 10
+    """How long after a crash the storage is given to show what an interrupted try made, and how long the id of a try
+    that left nothing is not used again."""
     recovery_interval_seconds: float = 60
-    """Pause between two looks at leftovers and waiting deletions."""
+    """Pause between two looks at an object that waits for something."""
     node_lifetime_seconds: float = 10 * 60
     """A registered node that has no volume counts as alive this long after it last registered."""
     disabled_features: frozenset[str] = field(default_factory=frozenset)
@@ -29,6 +32,6 @@ class ControllerConfiguration:
             raise ValueError(
                 f"disabled_features has unknown {', '.join(unknown)}; allowed are {', '.join(sorted(FEATURES))}"
             )
-        for name in ("undo_window_seconds", "recovery_interval_seconds", "node_lifetime_seconds"):
+        for name in ("undo_window_seconds", "settle_seconds", "recovery_interval_seconds", "node_lifetime_seconds"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")

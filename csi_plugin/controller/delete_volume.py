@@ -34,7 +34,8 @@ def _delete(core: Core, volume_id: str) -> None:
         with driver_errors(f"deleting volume {volume_id}"):
             record = groups.leave_group(core, record)
             library.volume(core, record).delete(deferred=True)
-    core.pending.add(VolumeRecord, volume_id)  # it may wait for a dependant
+    # It may wait for a dependant; the one that goes last takes it along, unless something is in its way then.
+    core.pending.add(VolumeRecord, volume_id, after_seconds=core.configuration.recovery_interval_seconds)
 
 
 def _set_aside(core: Core, record: VolumeRecord) -> None:

@@ -241,11 +241,8 @@ def _delete(core: Core, group_snapshot_id: str, snapshot_ids: Sequence[str]) -> 
                 leftovers.set_aside_interrupted(core, record, why=leftovers.UNFINISHED_DELETED)
             return
     _check_members(core, record, snapshot_ids)
-    volumes = [member.volume_id for member in _members(core, record)]
     with driver_errors(f"deleting group snapshot {group_snapshot_id}"):
         library.group_snapshot(core, record).delete()
-    for volume_id in volumes:
-        core.pending.add(VolumeRecord, volume_id)  # it may have waited for this
 
 
 def _check_members(core: Core, record: GroupSnapshotRecord, snapshot_ids: Sequence[str]) -> None:

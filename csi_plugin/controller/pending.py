@@ -1,6 +1,7 @@
 """The objects that recovery has to look at, so that it never searches all records while it runs."""
 
 import threading
+import time
 
 from csi_plugin.persistence.records import Record
 
@@ -8,24 +9,38 @@ Item = tuple[type[Record], str]
 
 
 class Pending:
-    """A set of (record type, id). Thread-safe."""
+    """(record type, id) with the time of the next look. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._items: dict[Item, None] = {}
-        self.added = threading.Event()
-        """Set by add(); whoever waits for it clears it."""
+        self._changed = threading.Condition()
+        self._due: dict[Item, float] = {}
+        self._awake = False
 
-    def add(self, kind: type[Record], record_id: str) -> None:
-        with self._lock:
-            self._items[kind, record_id] = None
-        self.added.set()
+    def add(self, kind: type[Record], record_id: str, *, after_seconds: float = 0) -> None:
+        """Have an object looked at after that time; whatever was planned for it before is off."""
+        with self._changed:
+            self._due[kind, record_id] = time.monotonic() + after_seconds
+            self._changed.notify_all()
 
     def discard(self, kind: type[Record], record_id: str) -> None:
-        with self._lock:
-            self._items.pop((kind, record_id), None)
+        with self._changed:
+            self._due.pop((kind, record_id), None)
 
-    def items(self) -> list[Item]:
-        """What is pending now, oldest first."""
-        with self._lock:
-            return list(self._items)
+    def items(self, *, due: bool = False) -> list[Item]:
+        """What is pending, or only what should be looked at now; the longest due first."""
+        with self._changed:
+            latest = time.monotonic() if due else float("inf")
+            return sorted((item for item, at in self._due.items() if at <= latest), key=lambda item: self._due[item])
+
+    def wait(self, timeout: float) -> None:
+        """Return when something is due, when awake() was called, or after ``timeout`` seconds."""
+        end = time.monotonic() + timeout
+        with self._changed:
+            while not self._awake and (left := min([end, *self._due.values()]) - time.monotonic()) > 0:
+                self._changed.wait(left)
+
+    def awake(self) -> None:
+        """Let wait() return at once from now on."""
+        with self._changed:
+            self._awake = True
+            self._changed.notify_all()

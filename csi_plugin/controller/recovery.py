@@ -11,12 +11,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from csi_plugin.controller import library, state, undo
 from csi_plugin.controller.core import Core
 from csi_plugin.controller.error_table import cause
+from csi_plugin.controller.pending import Item
 from csi_plugin.controller.state import Tried
 from csi_plugin.persistence.base import PersistenceError, RecordStore
 from csi_plugin.persistence.records import (
@@ -36,6 +37,8 @@ TRIED: tuple[type[VolumeRecord | SnapshotRecord | GroupSnapshotRecord], ...] = (
     SnapshotRecord,
     GroupSnapshotRecord,
 )
+_BACKENDS_POLL_SECONDS = 2.0
+"""Pause between two looks whether another backend has become ready."""
 DETACHING = ("detaching", "error_detaching")
 """Cinder's own objects know the second word alone."""
 RESOURCES: dict[type[Record], str] = {
@@ -102,26 +105,35 @@ class Recovery:
     def stop(self) -> None:
         """Start no further step. A step that runs is not waited for."""
         self._stopped.set()
-        self._core.pending.added.set()
+        self._core.pending.awake()
 
     def run_once(self) -> None:
         """Recover backends that have become ready, then look at everything that is pending."""
-        for backend in self._core.backends.ready():
-            if backend.name not in self._replayed:
-                self._replay(backend.name)
-                self._replayed.add(backend.name)
-        for kind, record_id in self._core.pending.items():
-            if self._stopped.is_set():
-                return
-            with self._logged(f"{kind.KIND} {record_id}"):
-                self._look_at(kind, record_id)
+        self._recover_backends()
+        self._look_at_all(self._core.pending.items())
 
     def _run(self) -> None:
         while not self._stopped.is_set():
             with self._logged("recovery"):
-                self.run_once()
-            self._core.pending.added.wait(self._core.configuration.recovery_interval_seconds if self._replayed else 1)
-            self._core.pending.added.clear()
+                self._recover_backends()
+                self._look_at_all(self._core.pending.items(due=True))
+            self._core.pending.wait(_BACKENDS_POLL_SECONDS)
+
+    def _recover_backends(self) -> None:
+        for backend in self._core.backends.ready():
+            if backend.name not in self._replayed:
+                self._replay(backend.name)
+                self._replayed.add(backend.name)
+
+    def _look_at_all(self, items: list[Item]) -> None:
+        for kind, record_id in items:
+            if self._stopped.is_set():
+                return
+            # Whatever comes of this look, the next one is not before then.
+            interval = self._core.configuration.recovery_interval_seconds
+            self._core.pending.add(kind, record_id, after_seconds=interval)
+            with self._logged(f"{kind.KIND} {record_id}"):
+                self._look_at(kind, record_id)
 
     @contextmanager
     def _logged(self, what: str) -> Iterator[None]:
@@ -223,11 +235,18 @@ class Recovery:
             current = self._core.store.get(type(record), record.id)
             if current is None or state.intent_of(current).phase is not Phase.LEFTOVER:
                 return
+            settle = self._core.configuration.settle_seconds
             outcome = undo.undo(
-                self._core, current, window_is_over=self._window_is_over(state.intent_of(current).ended_at)
+                self._core,
+                current,
+                window_is_over=self._window_is_over(state.intent_of(current).ended_at),
+                settled=_age(current.updated_at) > settle,
             )
-            if outcome.done:
-                self._core.pending.discard(type(record), record.id)
+            match outcome:
+                case undo.Outcome.ENDED:
+                    self._core.pending.discard(type(record), record.id)
+                case undo.Outcome.SETTLING:
+                    self._core.pending.add(type(record), record.id, after_seconds=settle)
 
     def _delete_deferred(self, record: VolumeRecord) -> None:
         with self._core.inflight.hold(f"volume/{record.id}"):
@@ -236,5 +255,9 @@ class Recovery:
                 library.volume(self._core, current).finish_deferred()
 
     def _window_is_over(self, ended_at: datetime | None) -> bool:
-        window = timedelta(seconds=self._core.configuration.undo_window_seconds)
-        return ended_at is None or datetime.now(UTC) - ended_at > window
+        return _age(ended_at) > self._core.configuration.undo_window_seconds
+
+
+def _age(moment: datetime | None) -> float:
+    """Seconds since then; without end for a moment that nobody recorded."""
+    return (datetime.now(UTC) - moment).total_seconds() if moment else float("inf")

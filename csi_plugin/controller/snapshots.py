@@ -106,4 +106,3 @@ def _delete(core: Core, snapshot_id: str) -> None:
             return
     with core.sources.changing(f"snapshot/{snapshot_id}"), driver_errors(f"deleting snapshot {snapshot_id}"):
         library.snapshot(core, record).delete()
-    core.pending.add(VolumeRecord, record.volume_id)  # it may have waited for this

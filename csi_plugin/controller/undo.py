@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 from csi_plugin.controller import library, state
@@ -26,11 +27,15 @@ NOTHING_LEFT = "nothing is left of it; its id is not used again for a while"
 """Condition of a leftover whose record only keeps its generation from being taken again at once."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a leftover; when not ``done`` it is worth looking again later."""
+class Outcome(Enum):
+    """What became of a leftover."""
 
-    done: bool
+    ENDED = auto()
+    """Gone, or held for a person: nothing more to do."""
+    WAITING = auto()
+    """Something is in the way now; worth looking again."""
+    SETTLING = auto()
+    """Nothing is there; the record goes after a while."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,15 @@ class Shown:
     """Why it must not be touched; empty when nothing speaks against it."""
 
 
-def undo(core: Core, record: Tried, *, window_is_over: bool) -> Outcome:
+def undo(core: Core, record: Tried, *, window_is_over: bool, settled: bool) -> Outcome:
     """Remove a leftover's object and record if that is safe; otherwise hold it. The caller has marked it busy.
 
     A try that failed in this process (status ``error``) has ended for sure and its id was never given to anyone; one
     that a crash cut off may still be running in the array, or have been handed out if its record is an old backup's.
+    ``settled``: the record was last written so long ago that the array must have come to rest.
     """
     if state.intent_of(record).condition == NOTHING_LEFT:
-        return _gone(core, record, window_is_over=window_is_over)
+        return _gone(core, record, settled=settled)
     if reason := _referred_to(core, record):
         return _hold(core, record, f"held: {reason}")
     failed_here = record.status == "error"
@@ -59,18 +65,18 @@ def undo(core: Core, record: Tried, *, window_is_over: bool) -> Outcome:
             # As Cinder deletes a volume that failed to be created.
             _delete(core, record)
             LOG.info("deleted the failed try %s %s without proof: its driver cannot list", record.KIND, record.id)
-            return _gone(core, record, window_is_over=window_is_over)
+            return _gone(core, record, settled=settled)
         return _hold(core, record, "held: this driver cannot list what the storage has, so nobody knows what was made")
     if not shown:
-        if not failed_here and not window_is_over:
-            return Outcome(done=False)  # it may still appear
+        if not failed_here and not settled:
+            return Outcome.SETTLING
         LOG.info("%s %s left nothing", record.KIND, record.id)
-        return _gone(core, record, window_is_over=window_is_over)
+        return _gone(core, record, settled=settled)
     if window_is_over:
         return _hold(core, record, "held: the try ended before the undo window, so the object may be in use")
     if unsafe := next((entry.unsafe for entry in shown if entry.unsafe), ""):
-        return _hold(core, record, f"held: {unsafe}", done=False)
-    return _remove_and_verify(core, record, window_is_over=window_is_over)
+        return _hold(core, record, f"held: {unsafe}", outcome=Outcome.WAITING)
+    return _remove_and_verify(core, record, settled=settled)
 
 
 def _referred_to(core: Core, record: Tried) -> str:
@@ -123,27 +129,36 @@ def _entry(entry: dict[str, Any]) -> Shown:
     return Shown(unsafe=str(entry.get("reason_not_safe") or "the storage says that it is not safe to touch"))
 
 
-def _remove_and_verify(core: Core, record: Tried, *, window_is_over: bool) -> Outcome:
+def _remove_and_verify(core: Core, record: Tried, *, settled: bool) -> Outcome:
     """Delete through the driver, then look again: many drivers "delete" silently what they were given no id for."""
     _delete(core, record)
     if _shown(core, record):
         return _hold(core, record, "held: the driver's delete did not remove it")
     LOG.info("removed what the try %s %s left", record.KIND, record.id)
-    return _gone(core, record, window_is_over=window_is_over)
+    return _gone(core, record, settled=settled)
 
 
-def _gone(core: Core, record: Tried, *, window_is_over: bool) -> Outcome:
+def _gone(core: Core, record: Tried, *, settled: bool) -> Outcome:
     """Forget a try that left nothing. Its record stays for a while if no later try keeps its generation from being
     used again: an array may still be busy with the object of that id."""
     intent = state.intent_of(record)
-    if isinstance(record, GroupSnapshotRecord):
-        for member in _members(core, record):
-            core.store.delete(member)
+    match record:
+        case SnapshotRecord():
+            _look_again_at_source(core, record)
+        case GroupSnapshotRecord():
+            for member in _members(core, record):
+                core.store.delete(member)
+                _look_again_at_source(core, member)
     tries = core.store.find(type(record), csi_name=intent.name)
-    if window_is_over or state.next_generation(tries) > intent.generation + 1:
+    if settled or state.next_generation(tries) > intent.generation + 1:
         core.store.delete(record)
-        return Outcome(done=True)
-    return _hold(core, record, NOTHING_LEFT, done=False)
+        return Outcome.ENDED
+    return _hold(core, record, NOTHING_LEFT, outcome=Outcome.SETTLING)
+
+
+def _look_again_at_source(core: Core, snapshot: SnapshotRecord) -> None:
+    """The snapshot's volume may have been deleted by the CO and wait for this."""
+    core.pending.add(VolumeRecord, snapshot.volume_id)
 
 
 def _delete(core: Core, record: Tried) -> None:
@@ -164,12 +179,12 @@ def _delete(core: Core, record: Tried) -> None:
         raise
 
 
-def _hold(core: Core, record: Tried, condition: str, *, done: bool = True) -> Outcome:
+def _hold(core: Core, record: Tried, condition: str, *, outcome: Outcome = Outcome.ENDED) -> Outcome:
     """Keep the record, or put it back after a delete, and say why."""
     intent = state.intent_of(record)
     current = core.store.get(type(record), record.id)
     if current is not None and state.intent_of(current).condition == condition:
-        return Outcome(done=done)
+        return outcome
     intent.condition = condition
     if current is None:
         record.revision = 0
@@ -178,7 +193,7 @@ def _hold(core: Core, record: Tried, condition: str, *, done: bool = True) -> Ou
         record.revision = current.revision
         core.store.update(record)
     LOG.info("leftover %s %s (%s): %s", record.KIND, record.id, intent.name, condition)
-    return Outcome(done=done)
+    return outcome
 
 
 def _members(core: Core, record: GroupSnapshotRecord) -> list[SnapshotRecord]:

@@ -1,7 +1,8 @@
 """Failed and interrupted tries, restored backups, and what a restart finishes."""
 
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -59,6 +60,13 @@ def restart(plugin: Plugin, serve: Serve) -> Plugin:
     return again
 
 
+def eventually(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 @contextmanager
 def loop_device(path: Path) -> Iterator[None]:
     device = subprocess.run(["losetup", "--find", "--show", str(path)], check=True, capture_output=True).stdout.strip()
@@ -99,19 +107,27 @@ def test_pieces_of_a_failed_try_are_removed(serve: Serve) -> None:
 
 
 def test_failed_try_that_is_never_repeated_leaves_nothing(serve: Serve) -> None:
-    plugin = serve(driver=FAULTY, undo_window_seconds=3600)
+    plugin = serve(driver=FAULTY, settle_seconds=0)
     with fails(Code.INTERNAL):
         plugin.create("after")
 
     plugin.service.recovery.run_once()
 
     assert plugin.files() == []
-    assert recovery.leftovers(plugin.store) == []
-    (tombstone,) = plugin.store.find(VolumeRecord)
-    tombstone.intent.ended_at = LONG_AGO
-    plugin.store.update(tombstone)
+    assert recovery.leftovers(plugin.store) == plugin.store.find(VolumeRecord) == []
+
+
+def test_id_of_a_failed_try_is_not_used_again_at_once(serve: Serve) -> None:
+    plugin = serve(driver=FAULTY)
+    with fails(Code.INTERNAL):
+        plugin.create("after-once")
+    (failed,) = plugin.store.find(VolumeRecord)
     plugin.service.recovery.run_once()
-    assert plugin.store.find(VolumeRecord) == []
+    assert plugin.files() == recovery.leftovers(plugin.store) == []
+
+    assert plugin.create("after-once").volume_id != failed.id
+    plugin.service.recovery.run_once()
+    assert len(plugin.store.find(VolumeRecord)) == 1
 
 
 def test_delete_that_silently_does_nothing_is_found_out(serve: Serve) -> None:
@@ -164,19 +180,38 @@ def test_interrupted_try_is_replaced_and_its_object_removed(plugin: Plugin, serv
     assert again.list() == [second]
 
 
-def test_interrupted_try_that_left_nothing_is_forgotten_only_after_the_window(plugin: Plugin) -> None:
+@pytest.mark.parametrize("settle_seconds", [0, 3600])
+def test_interrupted_try_that_left_nothing_is_forgotten_when_the_array_has_settled(
+    serve: Serve, settle_seconds: float
+) -> None:
+    plugin = serve(settle_seconds=settle_seconds)
     first = plugin.create("pvc-1").volume_id
     interrupt(plugin.store, first)
     (plugin.directory / f"volume-{first}").unlink()
     plugin.create("pvc-1")
 
     plugin.service.recovery.run_once()
-    assert plugin.store.get(VolumeRecord, first) is not None  # the array may still be making it
-    leftover = plugin.store.get(VolumeRecord, first)
-    leftover.intent.ended_at = LONG_AGO
-    plugin.store.update(leftover)
-    plugin.service.recovery.run_once()
-    assert plugin.store.get(VolumeRecord, first) is None
+
+    is_there = plugin.store.get(VolumeRecord, first) is not None
+    assert is_there is (settle_seconds > 0)
+
+
+def test_interrupted_snapshot_that_left_nothing_does_not_keep_its_deleted_volume(serve: Serve) -> None:
+    plugin = serve(settle_seconds=0)
+    volume_id = plugin.create("pvc-1").volume_id
+    snapshot = plugin.store.get(SnapshotRecord, plugin.snapshot("snap", volume_id).snapshot_id)
+    plugin.store.delete(snapshot)
+    snapshot.revision, snapshot.status, snapshot.intent.phase = 0, "creating", Phase.CREATING
+    plugin.store.create(snapshot)
+    (plugin.directory / f"snapshot-{snapshot.id}").unlink()
+    again = plugin.snapshot("snap", volume_id)
+    plugin.controller.DeleteSnapshot(csi_pb2.DeleteSnapshotRequest(snapshot_id=again.snapshot_id))
+    plugin.delete(volume_id)
+
+    plugin.service.recovery.start()
+    eventually(lambda: plugin.files() == [] and plugin.store.find(VolumeRecord) == [])
+    assert plugin.store.find(SnapshotRecord) == []
+    plugin.service.recovery.stop()
 
 
 @pytest.mark.parametrize("repeated", [False, True])
@@ -336,10 +371,7 @@ def test_recovery_runs_by_itself(plugin: Plugin) -> None:
     plugin.service.recovery.start()
     second = plugin.create("pvc-1").volume_id
 
-    deadline = datetime.now(UTC) + timedelta(seconds=10)
-    while plugin.files() != [f"volume-{second}"]:
-        assert datetime.now(UTC) < deadline
-        plugin.service._core.pending.added.wait(0.05)
+    eventually(lambda: plugin.files() == [f"volume-{second}"])
     plugin.service.recovery.stop()
 
 
