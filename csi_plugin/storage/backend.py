@@ -141,6 +141,7 @@ class Backend:
     def _start(self, *, strict: bool) -> None:
         self.host = f"{runtime.host()}@{self.id}"
         self.driver = options.new_driver(self.id, self._driver_cfg, host=self.host, strict=strict)
+        self.extra_capabilities = driver_lifecycle.extra_capabilities(self.driver)
         driver_lifecycle.start(self.driver)
         # Some drivers do not cache their stats, so they are kept here.
         stats = {
@@ -431,15 +432,16 @@ class Backend:
         return {"class": "Backend", "backend": self.config, "volumes": volumes}
 
     @classmethod
-    def load(cls, json_src: Mapping[str, Any], save: bool = False) -> "Backend | str":
+    def load(cls, json_src: Mapping[str, Any] | str, save: bool = False) -> "Backend | str":
         """The backend of a dump, made when it is not there and the dump has its whole configuration. Its volumes are
         the dump's; ``save`` stores them. Without backend or configuration: an error, or with
         ``fail_on_missing_backend=False`` its name.
         """
         from csi_plugin.storage.volume import Volume
 
-        backend = cls.load_backend(json_src["backend"])
-        volumes = json_src.get("volumes")
+        data = json.loads(json_src) if isinstance(json_src, str) else json_src
+        backend = cls.load_backend(data["backend"])
+        volumes = data.get("volumes")
         if volumes:
             loaded = [Volume.load(volume, save) for volume in volumes]
             if isinstance(backend, Backend):

@@ -4,11 +4,12 @@ The manager itself cannot run here: it is a service, with a message queue and a 
 page of the documentation has the table of its duties and where each is done.
 """
 
+import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from cinder import exception, objects
+from cinder import exception, objects, utils
 from cinder.volume import driver as volume_driver
 from cinder.volume import volume_utils
 
@@ -119,6 +120,38 @@ def disconnect(driver: Any, volume: Any, connector: Mapping[str, Any] | None, *,
     driver.terminate_connection(volume, dict(connector) if connector else None, force=force)
     if last:
         driver.remove_export(CONTEXT, volume)
+
+
+def delete_volume(driver: Any, volume: Any) -> None:
+    """Delete a volume with whatever is left of its export, and its lock files. Raises what the driver raises."""
+    driver.remove_export(CONTEXT, volume)
+    driver.delete_volume(volume)
+    utils.clean_volume_file_locks(volume.id, driver)
+
+
+def unmanage_volume(driver: Any, volume: Any) -> None:
+    """Let go of a volume, which stays in the storage without its export."""
+    driver.remove_export(CONTEXT, volume)
+    driver.unmanage(volume)
+    utils.clean_volume_file_locks(volume.id, driver)
+
+
+def delete_snapshot(driver: Any, snapshot: Any) -> None:
+    """Delete a snapshot and its lock files. Raises what the driver raises."""
+    driver.delete_snapshot(snapshot)
+    utils.clean_snapshot_file_locks(snapshot.id, driver)
+
+
+def extra_capabilities(driver: Any) -> dict[str, Any]:
+    """What the backend's option extra_capabilities (JSON) adds to the stats of its pools. Raises ValueError."""
+    text = driver.configuration.safe_get("extra_capabilities") or "{}"
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"option extra_capabilities is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"option extra_capabilities must be a JSON object, not {text}")
+    return found
 
 
 def _complete_connection_info(

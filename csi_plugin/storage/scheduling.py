@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cinder import exception
+from cinder.common import constants
 from cinder.scheduler import filters, host_manager, sched_utils
 from oslo_config import cfg
 from oslo_utils import importutils, timeutils
@@ -235,6 +236,9 @@ def _pools(backend: "Backend") -> list[_Pool]:
         if name not in capabilities:
             capabilities[name] = getattr(backend.driver, f"get_{name}")()
     for pool in capabilities["pools"]:
+        pool.update(backend.extra_capabilities)
+        if capabilities.get("storage_protocol") in constants.CACHEABLE_PROTOCOLS:
+            pool.setdefault("cacheable", True)
         if "allocated_capacity_gb" not in pool and "provisioned_capacity_gb" not in pool:
             pool["allocated_capacity_gb"] = backend.allocated_gib(pool["pool_name"])
     state = host_manager.BackendState(backend.host, None)

@@ -1,12 +1,13 @@
 """Snapshot: a volume's content at one moment."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from cinder import exception, objects
 
 from csi_plugin.failpoints import failpoint
 from csi_plugin.persistence.records import Phase, Record, SnapshotRecord
-from csi_plugin.storage import codec, serialization
+from csi_plugin.storage import codec, driver_lifecycle, serialization
 from csi_plugin.storage.resource import NamedResource, backend_class
 from csi_plugin.storage.volume import Volume, finish_deferred_volume
 
@@ -163,7 +164,7 @@ class Snapshot(NamedResource):
         self.save()
         failpoint("snapshot_delete.recorded")
         try:
-            self._call_driver(lambda driver: driver.delete_snapshot(self._ovo))
+            self._call_driver(lambda driver: driver_lifecycle.delete_snapshot(driver, self._ovo))
         except exception.SnapshotIsBusy:
             self._ovo.status = previous
             self._set_phase(Phase.READY)
@@ -187,7 +188,7 @@ class Snapshot(NamedResource):
     def _forget(self) -> None:
         self._store.delete(self.record)
         self._ovo.status = "deleted"
-        self._ovo.deleted = True
+        self._ovo.deleted, self._ovo.deleted_at = True, datetime.now(UTC)
         if self._volume is not None:
             self._volume._remove_snapshot(self._ovo.id)
 

@@ -20,7 +20,7 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
-from csi_plugin.storage import codec, serialization
+from csi_plugin.storage import codec, driver_lifecycle, serialization
 from csi_plugin.storage.resource import NamedResource, backend_class, find_backend
 from csi_plugin.storage.runtime import CONTEXT
 
@@ -326,17 +326,17 @@ class Volume(NamedResource):
             self._defer("its snapshots need it")
             return
         previous = self._ovo.status
-        self._ovo.status = "deleting"
+        self._ovo.status, self._ovo.terminated_at = "deleting", datetime.now(UTC)
         self._set_phase(Phase.DELETING)
         self.save()
         failpoint("delete.recorded")
         try:
-            self._call_driver(lambda driver: driver.delete_volume(self._ovo))
+            self._call_driver(lambda driver: driver_lifecycle.delete_volume(driver, self._ovo))
         except exception.VolumeIsBusy as error:
             if deferred:
                 self._defer(str(error))
                 return
-            self._ovo.status = previous
+            self._ovo.status, self._ovo.terminated_at = previous, None
             self._set_phase(Phase.READY)
             self.save()
             raise
@@ -355,7 +355,7 @@ class Volume(NamedResource):
         for kind in (ConnectionRecord, SnapshotRecord):
             if self._store.find(kind, volume_id=self._ovo.id, limit=1):
                 raise exception.InvalidVolume(reason=f"volume {self._ovo.id} has {kind.KIND}s; remove them first")
-        self._call_driver(lambda driver: driver.unmanage(self._ovo))
+        self._call_driver(lambda driver: driver_lifecycle.unmanage_volume(driver, self._ovo))
         self._forget()
 
     def finish_deferred(self) -> bool:
@@ -383,7 +383,7 @@ class Volume(NamedResource):
 
     def _finish(self) -> bool:
         try:
-            self._call_driver(lambda driver: driver.delete_volume(self._ovo))
+            self._call_driver(lambda driver: driver_lifecycle.delete_volume(driver, self._ovo))
         except Exception as error:  # noqa: BLE001
             # Whatever a driver raises, the volume stays deferred and is tried again when the next dependant goes.
             LOG.warning("volume %s, deleted by its owner, still stays on the backend: %s", self._ovo.id, error)
@@ -405,7 +405,7 @@ class Volume(NamedResource):
         self._store.delete(self.record)
         self.backend._volume_removed(self)
         self._ovo.status = "deleted"
-        self._ovo.deleted = True
+        self._ovo.deleted, self._ovo.deleted_at = True, datetime.now(UTC)
 
     def _finish_source(self) -> None:
         """This volume may have been the last that its deferred source, or its source's volume, was kept for."""

@@ -1,7 +1,9 @@
 """What Cinder's volume manager does around a driver's connection calls, compared with the manager's own code."""
 
+import contextlib
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +13,7 @@ from cinder.volume import manager
 
 from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.records import VolumeRecord
-from csi_plugin.storage import driver_lifecycle, runtime
+from csi_plugin.storage import driver_lifecycle, runtime, scheduling
 from csi_plugin.storage.backend import Backend
 
 NewBackend = Callable[..., Backend]
@@ -125,3 +127,35 @@ def test_read_only_and_enforced_multipath(new_backend: NewBackend, volume: Calla
     connector = {**CONNECTOR, "enforce_multipath": True}
     data = driver_lifecycle.connect(backend.driver, volume(), connector, attach_mode="ro")["data"]
     assert (data["access_mode"], data["enforce_multipath"]) == ("ro", True)
+
+
+def test_deleting_a_volume_removes_what_is_left_of_its_export(new_backend: NewBackend) -> None:
+    backend = new_backend()
+    volume = backend.create_volume(1, name="v")
+    backend.driver.calls.clear()
+    volume.delete()
+    assert [name for name, _ in backend.driver.calls] == ["remove_export", "delete_volume"]
+
+
+def test_deleting_removes_lock_files(new_backend: NewBackend) -> None:
+    from cinder import utils
+    from oslo_config import cfg
+
+    backend = new_backend()
+    volume = backend.create_volume(1, name="v")
+    snapshot = volume.create_snapshot("s")
+    locks = Path(cfg.CONF.oslo_concurrency.lock_path)
+    for name in (f"{volume.id}-delete_volume", f"{snapshot.id}-delete_snapshot"):
+        with utils.synchronized(name, external=True)(contextlib.nullcontext)():
+            assert (locks / f"cinder-{name}").exists()
+    snapshot.delete()
+    volume.delete()
+    assert not [path for path in locks.iterdir() if volume.id in path.name or snapshot.id in path.name]
+
+
+def test_capabilities_that_the_administrator_adds(new_backend: NewBackend) -> None:
+    backend = new_backend(extra_capabilities='{"level": "gold"}')
+    assert scheduling.choose([backend], size=1, extra_specs={"level": "gold"})
+    for text in ("{", "[]"):
+        with pytest.raises(ValueError, match="option extra_capabilities"):
+            new_backend(extra_capabilities=text)
