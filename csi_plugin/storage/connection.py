@@ -163,11 +163,19 @@ class Connection(Resource):
         return self.conn_info.get("driver_volume_type")
 
     @property
+    def status(self) -> str | None:
+        """Cinder's ``attach_status``, under the name that cinderlib's documentation has for it."""
+        status: str | None = self._ovo.attach_status
+        return status
+
+    @property
     def attached(self) -> bool:
+        """Whether it is a block device of a host; ``path`` names that."""
         return bool(self.device)
 
     @property
     def connected(self) -> bool:
+        """Whether the volume is exported for it."""
         return bool(self.conn_info)
 
     def _part(self, name: str) -> dict[str, Any] | None:

@@ -202,8 +202,11 @@ class Resource:
         return serialization.only_data(self.json["ovo"])
 
     @classmethod
-    def load(cls, json_src: dict[str, Any], save: bool = False) -> Any:
-        return serialization.load_resource(cls, json_src, save=save)
+    def load(cls, json_src: dict[str, Any] | str, save: bool = False) -> Self:
+        """The object of one of its JSON forms, data or text. Raises ValueError for that of another class."""
+        data = json.loads(json_src) if isinstance(json_src, str) else json_src
+        found: Self = serialization.load_resource(cls, data, save=save)
+        return found
 
 
 class NamedResource(Resource):

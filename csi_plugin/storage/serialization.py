@@ -83,6 +83,9 @@ def load_resource(cls: "type[Resource]", json_src: dict[str, Any], *, save: bool
     """An object of its JSON form; ``save`` stores it and its relatives, over what is there."""
     from csi_plugin.storage.backend import Backend
 
+    name = json_src["ovo"]["versioned_object.name"]
+    if name != cls.OVO_CLASS.obj_name():
+        raise ValueError(f"this is the JSON form of a {name}, not of a {cls.OVO_CLASS.obj_name()}")
     backend = Backend.load_backend(json_src["backend"])
     extras: Extras = {}
     _collect_extras(json_src["ovo"], extras)

@@ -182,6 +182,24 @@ def test_connect_and_disconnect(backend: cl.Backend) -> None:
         cl.Connection.get_by_id(connection.id)
 
 
+def test_a_consumer_finds_its_connection(backend: cl.Backend, persistence: Any) -> None:
+    """Two hosts that share the persistence: one stores its properties, the other exports the volume to it."""
+    persistence.set_key_value(cl.KeyValue("node-7", json.dumps(CONNECTOR)))
+    volume = backend.create_volume(1)
+
+    stored = cl.Backend.persistence.get_key_values("node-7")
+    cl.Volume.get_by_id(volume.id).connect(json.loads(stored[0].value), attached_host="node-7")
+
+    connection = cl.Volume.get_by_id(volume.id).connections[0]
+    assert connection.attached_host == "node-7"
+    assert connection.status == "attached"
+    assert set(connection.connection_info) == {"conn", "connector"}
+    assert connection.connection_info["conn"]["driver_volume_type"] == "local"
+    connection.device = {"path": "/dev/sdx", "type": "block"}
+    connection.save()
+    assert cl.Connection.get_by_id(connection.id).path == "/dev/sdx"
+
+
 def test_disconnect_of_another_object_of_the_volume(backend: cl.Backend) -> None:
     volume = backend.create_volume(1)
     connection = volume.connect(CONNECTOR)
@@ -246,6 +264,8 @@ def test_delete(backend: cl.Backend, files: Any) -> None:
     volume = backend.create_volume(1)
     volume.delete()
     assert volume.status == "deleted"
+    assert volume.deleted
+    assert volume.terminated_at <= volume.deleted_at
     assert files() == set()
     assert backend.volumes == []
     with pytest.raises(cl.exception.VolumeNotFound):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import csi_plugin
-from tests.persistence.conftest import MariaDB
+from tests.mariadb import MariaDB
 
 PROGRAMS = Path(__file__).parent / "seed_examples"
 ROOT = Path(csi_plugin.__file__).parent.parent

@@ -83,7 +83,12 @@ def test_each_object_by_itself(backend: cl.Backend) -> None:
             assert loaded.id == resource.id
             assert loaded.backend is backend
             assert loaded.record == loaded.record
+        for form in (resource.json, resource.jsons):
+            assert type(resource).load(form).id == resource.id
+    with pytest.raises(ValueError, match="JSON form of a Volume, not of a Snapshot"):
+        cl.Snapshot.load(volume.json)
     assert cl.load(backend.jsons) is backend
+    assert cl.Backend.load(backend.dumps) is backend
     assert cl.load(volume.snapshots[0].dumps).volume.id == volume.id
     assert [type(found) for found in cl.load([volume.json, volume.snapshots[0].json])] == [cl.Volume, cl.Snapshot]
 
