@@ -100,6 +100,10 @@ def migrate_cinder(url: str, revision: str) -> None:
 
 
 class TestSchema:
+    def test_the_newest_revisions_are_known(self) -> None:
+        assert schema._our_scripts().get_current_head() == schema.HEAD
+        assert schema.CINDER_HEAD == schema._cinder_scripts().get_current_head() == CINDER_HEAD
+
     def test_a_new_database_is_as_one_that_was_migrated(
         self, empty_url: str, request: pytest.FixtureRequest, tmp_path: Path
     ) -> None:

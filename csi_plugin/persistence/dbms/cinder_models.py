@@ -9,6 +9,6 @@ except exceptions.BackendAlreadySelected:
     if backend.get_backend_type() is not backend.BackendType.THREADING:
         raise
 
-from cinder.db import api, migration, models
+from cinder.db import api, models
 
-__all__ = ["api", "migration", "models"]
+__all__ = ["api", "models"]
