@@ -1,6 +1,5 @@
 """What every RPC of the controller works with."""
 
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -43,10 +42,4 @@ class Call(Protocol):
     """The part of grpc.ServicerContext that the controller uses."""
 
     def time_remaining(self) -> float | None:
-        """Seconds to the caller's deadline; None when it has none."""
-
-
-def seconds_left(call: Call) -> float | None:
-    """How long the caller can wait; None without end. gRPC tells "no deadline" as one in a distant future."""
-    remaining = call.time_remaining()
-    return None if remaining is None or remaining > threading.TIMEOUT_MAX / 2 else remaining
+        """Seconds to the caller's deadline; None, or centuries, when it has none."""

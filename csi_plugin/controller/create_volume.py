@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from csi_plugin.controller import access, answers, leftovers, library, placement, sizes, state
-from csi_plugin.controller.core import Call, Core, seconds_left
+from csi_plugin.controller.core import Call, Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint, normal_capabilities, normal_source, normal_topologies
 from csi_plugin.controller.labels import CLAIM, labels
@@ -49,7 +49,7 @@ def create_volume(core: Core, request: csi_pb2.CreateVolumeRequest, call: Call) 
         ]
     )
     record = core.inflight.run(
-        f"volume-name/{wanted.name}", whole, lambda: _found_or_made(core, wanted), wait_seconds=seconds_left(call)
+        f"volume-name/{wanted.name}", whole, lambda: _found_or_made(core, wanted), wait_seconds=call.time_remaining()
     )
     return csi_pb2.CreateVolumeResponse(volume=answers.volume(record))
 

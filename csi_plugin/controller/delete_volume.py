@@ -1,7 +1,7 @@
 """DeleteVolume: at once for the CO; in the backend when nothing needs the volume any more."""
 
 from csi_plugin.controller import groups, leftovers, library, state
-from csi_plugin.controller.core import Call, Core, seconds_left
+from csi_plugin.controller.core import Call, Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.persistence.records import Phase, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
@@ -14,7 +14,7 @@ def delete_volume(core: Core, request: csi_pb2.DeleteVolumeRequest, call: Call) 
     request_rules.require(request, "volume_id")
     volume_id = request.volume_id
     core.inflight.run(
-        f"volume/{volume_id}", "delete", lambda: _delete(core, volume_id), wait_seconds=seconds_left(call)
+        f"volume/{volume_id}", "delete", lambda: _delete(core, volume_id), wait_seconds=call.time_remaining()
     )
     return csi_pb2.DeleteVolumeResponse()
 

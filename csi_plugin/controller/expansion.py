@@ -1,7 +1,7 @@
 """ControllerExpandVolume."""
 
 from csi_plugin.controller import access, library, sizes, state
-from csi_plugin.controller.core import Call, Core, seconds_left
+from csi_plugin.controller.core import Call, Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint
 from csi_plugin.protocol import csi_pb2, request_rules
@@ -18,7 +18,7 @@ def controller_expand_volume(
         f"volume/{request.volume_id}",
         fingerprint(["expand", capacity.required_bytes, capacity.limit_bytes]),
         lambda: _expanded(core, request.volume_id, capacity),
-        wait_seconds=seconds_left(call),
+        wait_seconds=call.time_remaining(),
     )
     return csi_pb2.ControllerExpandVolumeResponse(capacity_bytes=size * sizes.GIB, node_expansion_required=True)
 

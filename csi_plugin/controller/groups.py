@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from csi_plugin.controller import answers, leftovers, library, state
-from csi_plugin.controller.core import Call, Core, seconds_left
+from csi_plugin.controller.core import Call, Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint
 from csi_plugin.controller.labels import GROUP_SNAPSHOT, labels
@@ -52,7 +52,7 @@ def create_volume_group_snapshot(
         f"group-snapshot-name/{request.name}",
         fingerprint(normal),
         lambda: _found_or_made(core, request, normal),
-        wait_seconds=seconds_left(call),
+        wait_seconds=call.time_remaining(),
     )
     return csi_pb2.CreateVolumeGroupSnapshotResponse(group_snapshot=_answer(core, record))
 
@@ -67,7 +67,7 @@ def delete_volume_group_snapshot(
         f"group-snapshot/{request.group_snapshot_id}",
         fingerprint(sorted(request.snapshot_ids)),
         lambda: _delete(core, request.group_snapshot_id, request.snapshot_ids),
-        wait_seconds=seconds_left(call),
+        wait_seconds=call.time_remaining(),
     )
     return csi_pb2.DeleteVolumeGroupSnapshotResponse()
 

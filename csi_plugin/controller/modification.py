@@ -3,7 +3,7 @@
 import grpc
 
 from csi_plugin.controller import library, state
-from csi_plugin.controller.core import Call, Core, seconds_left
+from csi_plugin.controller.core import Call, Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint
 from csi_plugin.controller.parameters import changed_specs
@@ -24,7 +24,7 @@ def controller_modify_volume(
         f"volume/{request.volume_id}",
         fingerprint(["modify", extra_specs, qos_specs]),
         lambda: _modify(core, request.volume_id, extra_specs, qos_specs),
-        wait_seconds=seconds_left(call),
+        wait_seconds=call.time_remaining(),
     )
     return csi_pb2.ControllerModifyVolumeResponse()
 

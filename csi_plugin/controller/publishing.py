@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from csi_plugin.controller import access, library, state
-from csi_plugin.controller.core import Call, Core, seconds_left
+from csi_plugin.controller.core import Call, Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint, normal_capability
 from csi_plugin.controller.parameters import volume_parameters
@@ -51,7 +51,7 @@ def controller_publish_volume(
         f"volume/{wanted.volume_id}",
         whole,
         lambda: _published(core, wanted, dict(request.volume_context)),
-        wait_seconds=seconds_left(call),
+        wait_seconds=call.time_remaining(),
     )
     return csi_pb2.ControllerPublishVolumeResponse(publish_context=context)
 
@@ -66,7 +66,7 @@ def controller_unpublish_volume(
         f"volume/{request.volume_id}",
         fingerprint(["unpublish", request.node_id]),
         lambda: _unpublish(core, request.volume_id, request.node_id),
-        wait_seconds=seconds_left(call),
+        wait_seconds=call.time_remaining(),
     )
     return csi_pb2.ControllerUnpublishVolumeResponse()
 

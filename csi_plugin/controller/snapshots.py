@@ -1,7 +1,7 @@
 """CreateSnapshot and DeleteSnapshot."""
 
 from csi_plugin.controller import answers, leftovers, library, state
-from csi_plugin.controller.core import Call, Core, seconds_left
+from csi_plugin.controller.core import Call, Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint
 from csi_plugin.controller.labels import SNAPSHOT, labels
@@ -19,7 +19,7 @@ def create_snapshot(core: Core, request: csi_pb2.CreateSnapshotRequest, call: Ca
         f"snapshot-name/{request.name}",
         fingerprint(normal),
         lambda: _found_or_made(core, request, normal),
-        wait_seconds=seconds_left(call),
+        wait_seconds=call.time_remaining(),
     )
     return csi_pb2.CreateSnapshotResponse(snapshot=answers.snapshot(record))
 
@@ -32,7 +32,7 @@ def delete_snapshot(core: Core, request: csi_pb2.DeleteSnapshotRequest, call: Ca
         f"snapshot/{request.snapshot_id}",
         "delete",
         lambda: _delete(core, request.snapshot_id),
-        wait_seconds=seconds_left(call),
+        wait_seconds=call.time_remaining(),
     )
     return csi_pb2.DeleteSnapshotResponse()
 

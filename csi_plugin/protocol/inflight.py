@@ -91,6 +91,8 @@ class InFlight:
             return self._idle.wait_for(lambda: not self._operations, timeout_seconds)
 
     def _await(self, running: Operation, fingerprint: str, wait_seconds: float | None) -> object:
+        if wait_seconds is not None and wait_seconds > threading.TIMEOUT_MAX / 2:
+            wait_seconds = None  # how gRPC tells that a caller has no deadline
         if running.fingerprint != fingerprint or not running.ended.wait(wait_seconds):
             raise self._busy(running)
         if running.error is not None:
