@@ -94,11 +94,18 @@ def leave_group(core: Core, record: VolumeRecord) -> VolumeRecord:
         return record
     with core.inflight.hold(f"group/{record.group_id}"):
         group = library.group(core, group_record)
-        members = core.store.find(VolumeRecord, group_id=record.group_id)
         group.update(remove=[library.volume(core, record)])
-        if [member.id for member in members] == [record.id] and not _has_snapshots(core, group_record):
-            group.delete()
+    remove_if_unused(core, record.group_id)
     return core.store.get(VolumeRecord, record.id) or record
+
+
+def remove_if_unused(core: Core, group_id: str) -> None:
+    """Remove a Cinder group that has neither volumes nor snapshots any more."""
+    record = core.store.get(GroupRecord, group_id)
+    if record is None or _has_snapshots(core, record) or core.store.find(VolumeRecord, group_id=group_id, limit=1):
+        return
+    with core.inflight.hold(f"group/{group_id}"):
+        library.group(core, record).delete()
 
 
 def _validate(core: Core, request: csi_pb2.CreateVolumeGroupSnapshotRequest) -> None:
@@ -206,9 +213,9 @@ def _group_of(core: Core, volumes: Sequence[VolumeRecord]) -> "Group":
 
 def _move_out(core: Core, group_record: GroupRecord, volumes: Sequence[VolumeRecord]) -> None:
     group = library.group(core, group_record)
-    members = core.store.find(VolumeRecord, group_id=group_record.id)
     group.update(remove=[library.volume(core, volume) for volume in volumes])
-    if len(members) == len(volumes) and not _has_snapshots(core, group_record):
+    members = core.store.find(VolumeRecord, group_id=group_record.id, limit=1)
+    if not members and not _has_snapshots(core, group_record):
         group.delete()
 
 
@@ -243,6 +250,7 @@ def _delete(core: Core, group_snapshot_id: str, snapshot_ids: Sequence[str]) -> 
     _check_members(core, record, snapshot_ids)
     with driver_errors(f"deleting group snapshot {group_snapshot_id}"):
         library.group_snapshot(core, record).delete()
+        remove_if_unused(core, record.group_id)
 
 
 def _check_members(core: Core, record: GroupSnapshotRecord, snapshot_ids: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ T = TypeVar("T", bound=Tried)
 
 _SHOWN = (Phase.READY, Phase.DELETING)
 _LIVE = (Phase.CREATING, Phase.READY, Phase.DELETING)
-_NOT_THERE = ("creating", "error", "deleted", "error_managing", "unmanaging")
+_NOT_THERE = ("creating", "error", "deleted", "managing", "error_managing", "unmanaging")
 _PAGE = 1000
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from csi_plugin.controller import library, state
+from csi_plugin.controller import groups, library, state
 from csi_plugin.controller.core import Core
 from csi_plugin.controller.error_table import cause
 from csi_plugin.controller.state import Tried
@@ -152,6 +152,8 @@ def _gone(core: Core, record: Tried, *, settled: bool) -> Outcome:
     tries = core.store.find(type(record), csi_name=intent.name)
     if settled or state.next_generation(tries) > intent.generation + 1:
         core.store.delete(record)
+        if isinstance(record, GroupSnapshotRecord):
+            groups.remove_if_unused(core, record.group_id)
         return Outcome.ENDED
     return _hold(core, record, NOTHING_LEFT, outcome=Outcome.SETTLING)
 

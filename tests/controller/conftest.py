@@ -3,7 +3,7 @@
 import base64
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,6 +159,8 @@ def serve(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Serve]:
         directory: Path | None = None,
         name: str = "loop",
         options: dict[str, Any] | None = None,
+        others: Sequence[dict[str, Any]] | None = None,
+        wait: bool = True,
         **configuration: Any,
     ) -> Plugin:
         if not Backend.global_initialization:
@@ -174,12 +176,13 @@ def serve(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Serve]:
                     "loop_volumes_dir": str(directory),
                     "topology": topology or [],
                     **(options or {}),
-                }
+                },
+                *(others or ()),
             ]
         )
         ends.append(backends.close)
         backends.start()
-        assert backends.wait_until_ready(30), backends.status()
+        assert not wait or backends.wait_until_ready(30), backends.status()
         service = ControllerService(ControllerConfiguration(**configuration), backends, Backend.store, InFlight())
         server = grpc.server(
             futures.ThreadPoolExecutor(max_workers=80), interceptors=[ErrorsToStatus()], maximum_concurrent_rpcs=None

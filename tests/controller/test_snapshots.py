@@ -147,6 +147,18 @@ def test_deleting_a_volume_of_a_group_keeps_its_snapshot(plugin: Plugin) -> None
     assert plugin.files() == [f"volume-{volumes[1]}"]
 
 
+def test_group_goes_with_the_last_of_its_volumes_and_snapshots(plugin: Plugin) -> None:
+    volumes = [plugin.create(f"pvc-{number}").volume_id for number in range(2)]
+    made = group(plugin, "group", *volumes)
+    for volume_id in volumes:
+        plugin.delete(volume_id)
+    assert plugin.list() == []
+
+    delete_group(plugin, made.group_snapshot_id)
+
+    assert plugin.files() == plugin.store.find(GroupRecord) == plugin.store.find(VolumeRecord) == []
+
+
 def test_group_errors(plugin: Plugin) -> None:
     volumes = [plugin.create(f"pvc-{number}").volume_id for number in range(2)]
     made = group(plugin, "group", *volumes)

@@ -1,6 +1,7 @@
 """CreateVolume and DeleteVolume."""
 
 import uuid
+from pathlib import Path
 
 import grpc
 import pytest
@@ -9,6 +10,7 @@ from csi_plugin.persistence.records import Phase, VolumeRecord
 from csi_plugin.protocol import csi_pb2
 from tests.controller.conftest import (
     GIB,
+    LOOP,
     Mode,
     Plugin,
     Serve,
@@ -176,6 +178,57 @@ def test_topology(serve: Serve) -> None:
         plugin.create(
             "pvc-3", volume_content_source=from_volume(volume.volume_id), accessibility_requirements=elsewhere
         )
+
+
+def test_several_backends(serve: Serve, tmp_path: Path) -> None:
+    other = {"volume_backend_name": "other", "volume_driver": LOOP, "loop_volumes_dir": str(tmp_path / "other")}
+    plugin = serve(others=[{**other, "topology": [{"zone": "b"}]}], topology=[{"zone": "a"}])
+    in_b = csi_pb2.TopologyRequirement(requisite=[csi_pb2.Topology(segments={"zone": "b"})])
+
+    named = plugin.create("named", parameters={"backend": "other", "pool_name": "other"})
+    placed = plugin.create("placed", accessibility_requirements=in_b)
+    first = plugin.create("first", parameters={"backend": "loop"})
+    copied = plugin.create("copied", volume_content_source=from_volume(named.volume_id))
+
+    assert {volume.volume_context["cinderbox.io/backend"] for volume in (named, placed, copied)} == {"other"}
+    assert first.volume_context["cinderbox.io/backend"] == "loop"
+    with fails(Code.RESOURCE_EXHAUSTED, "nowhere"):
+        plugin.create("lost", parameters={"backend": "nowhere"})
+    request = csi_pb2.CreateVolumeGroupSnapshotRequest(
+        name="group", source_volume_ids=[named.volume_id, first.volume_id]
+    )
+    with fails(Code.FAILED_PRECONDITION, "loop, other"):
+        plugin.groups.CreateVolumeGroupSnapshot(request)
+
+
+def test_backend_that_cannot_start_stops_nothing_else(serve: Serve) -> None:
+    broken = {"volume_backend_name": "broken", "volume_driver": LOOP, "loop_volumes_dir": "/proc/nothing"}
+    plugin = serve(others=[broken], wait=False)
+    plugin.backends.wait_until_tried(30)
+
+    volume_id = plugin.create("pvc-1").volume_id
+    record = plugin.store.get(VolumeRecord, volume_id)
+    record.host = "host@broken#broken"
+    plugin.store.update(record)
+
+    assert plugin.list() == [volume_id]
+    health = plugin.controller.ControllerGetVolumeHealth(
+        csi_pb2.ControllerGetVolumeHealthRequest(volume_id=volume_id)
+    ).volume_health
+    assert [entry.reason for entry in health.health_statuses] == ["BackendUnavailable"]
+    with fails(Code.UNAVAILABLE, "broken is not ready", "/proc/nothing"):
+        plugin.delete(volume_id)
+    with fails(Code.UNAVAILABLE, "broken is not ready"):
+        plugin.snapshot("snap", volume_id)
+
+
+def test_nothing_is_ready_yet(serve: Serve) -> None:
+    plugin = serve()
+    plugin.backends.close()
+
+    with fails(Code.UNAVAILABLE, "no backend is ready"):
+        plugin.create("pvc-1")
+    assert plugin.list() == []
 
 
 def test_copies_go_to_their_source(plugin: Plugin) -> None:
