@@ -6,7 +6,7 @@ from typing import Any
 
 from csi_plugin.attachment.devices import size_of
 from csi_plugin.failpoints import failpoint
-from csi_plugin.node import child, filesystems, mounts, requests
+from csi_plugin.node import child, filesystems, mounts
 from csi_plugin.node.core import Core
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol import csi_pb2, request_rules
@@ -49,7 +49,6 @@ def node_expand_volume(
     """CSI spec, "NodeExpandVolume", also while the volume is in use."""
     request_rules.check_sizes(request)
     request_rules.require(request, "volume_id", "volume_path")
-    requests.check_path(request.volume_path, field="volume_path")
     capacity = request.capacity_range
     if capacity.required_bytes < 0 or capacity.limit_bytes < 0:
         raise invalid_argument("capacity_range must not be negative")

@@ -72,7 +72,7 @@ def check_capability(capability: csi_pb2.VolumeCapability, *, field: str) -> Non
     mode = capability.access_mode.mode
     known: Any = csi_pb2.VolumeCapability.AccessMode.Mode
     if mode == csi_pb2.VolumeCapability.AccessMode.UNKNOWN or mode not in known.values():
-        allowed = ", ".join(name for name in known.keys() if name != "UNKNOWN")
+        allowed = ", ".join(name for name, number in known.items() if number)
         raise invalid_argument(f"{field}: access_mode.mode is required, one of {allowed}")
 
 

@@ -45,9 +45,7 @@ def seal_to_node(public_key: bytes, data: bytes, *, context: bytes) -> bytes:
     try:
         shared = ephemeral.exchange(X25519PublicKey.from_public_bytes(public_key))
     except ValueError as error:
-        raise SealedBoxError(
-            f"public_key must be a raw X25519 key of {_KEY_LENGTH} bytes: {error}"
-        ) from error
+        raise SealedBoxError(f"public_key must be a raw X25519 key of {_KEY_LENGTH} bytes: {error}") from error
     key, nonce = _derive(shared, ephemeral_public, public_key)
     return _VERSION + ephemeral_public + AESGCM(key).encrypt(nonce, data, context)
 

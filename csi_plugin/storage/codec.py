@@ -171,6 +171,13 @@ def _values(ovo: Any, record_class: type[Record]) -> dict[str, Any]:
     return values
 
 
+def take_fields(ovo: Any, record: Record) -> None:
+    """Give a versioned object the plain fields of its record where they differ."""
+    for name, value in _plain(record, type(ovo)).items():
+        if not ovo.obj_attr_is_set(name) or getattr(ovo, name) != value:
+            setattr(ovo, name, value)
+
+
 def reset_changes(ovo: Any) -> None:
     """Mark a versioned object and its type as saved; its other relatives have records of their own."""
     ovo.obj_reset_changes()

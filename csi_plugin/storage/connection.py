@@ -78,7 +78,7 @@ class Connection(Resource):
         connection = cls(backend, __ovo=ovo)
         serialization.apply_extras(connection, extras)
         if save:
-            connection.save_over()
+            connection.save()
         return connection
 
     def loaded_relatives(self) -> list[Volume]:
@@ -207,6 +207,13 @@ class Connection(Resource):
         """Export a volume to the host of ``connector``. The intent is stored first, so a crash can be made good."""
         connection = cls._intended(volume, connector, kwargs)
         failpoint("publish.recorded")
+        try:
+            # Looked up after this connection was stored, so that either this or the other side gives way.
+            volume.check_stored_data("connected")
+            volume.check_may_connect(connection.id)
+        except exception.InvalidVolume:
+            connection._store.delete(connection.record)
+            raise
         try:
             answer = connection._call_driver(
                 lambda driver: driver_lifecycle.connect(

@@ -68,7 +68,7 @@ class Group(Resource):
         group = cls(backend, __ovo=ovo)
         serialization.apply_extras(group, extras)
         if save:
-            group.save_over()
+            group.save()
         return group
 
     def loaded_relatives(self) -> list[Resource]:
@@ -193,7 +193,7 @@ class GroupSnapshot(Resource):
         snapshot = cls(None, backend=backend, __ovo=ovo)
         serialization.apply_extras(snapshot, extras)
         if save:
-            snapshot.save_over()
+            snapshot.save()
         return snapshot
 
     def loaded_relatives(self) -> list[Resource]:

@@ -40,6 +40,7 @@ class Resource:
         self._stored_state: tuple[Any, Intent | None] = (None, None)
         self.backend = find_backend(backend)
         ovo = fields_data.pop("__ovo", None)
+        self._is_new = ovo is None
         self._ovo = ovo if ovo is not None else self._new_ovo(fields_data)
 
     # Identity and state
@@ -84,6 +85,8 @@ class Resource:
         drivers save volumes while they work on them, and programs hold several objects of one resource. But when the
         state of a CSI object was changed behind this one's back, RevisionConflict is raised and nothing stored.
         """
+        if self.revision == 0 and not self._is_new:
+            self._take_revision()  # an object out of a JSON form replaces what is stored
         record = self.record
         if self.revision == 0:
             stored = self._store.create(record)
@@ -92,18 +95,29 @@ class Resource:
                 stored = self._store.update(record)
             except RevisionConflict:
                 stored = self._merge(record)
+                codec.take_fields(self._ovo, stored)
         self._note_stored(stored)
         codec.reset_changes(self._ovo)
 
-    def save_over(self) -> None:
-        """Store the object whatever is stored under its id; how loaded dumps come into a store."""
+    def _save_deletion(self, if_gone: Exception) -> None:
+        """save() in a deletion: raises ``if_gone`` when another one came first, and makes no record of its own."""
+        self._is_new = False
+        try:
+            self.save()
+        except RecordNotFound as error:
+            raise if_gone from error
+
+    def _take_revision(self) -> None:
+        """Know what the store has under this object's id, if anything."""
         current = self._store.get(self.RECORD_CLASS, self._ovo.id)
-        self.revision = current.revision if current else 0
-        self.save()
+        if current is not None:
+            self._note_stored(current)
 
     def _merge(self, record: Any) -> Any:
         """Put this object's changes on top of the record as it is stored now."""
-        changed = {name.lstrip("_") for name in self._ovo.obj_what_changed()} | {"extra_specs", "qos_specs"}
+        changed = {name.lstrip("_") for name in self._ovo.obj_what_changed()}
+        if "volume_type" in changed:
+            changed |= {"extra_specs", "qos_specs"}
         while True:
             current: Any = self._store.get(self.RECORD_CLASS, record.id)
             if current is None:

@@ -65,7 +65,7 @@ class Snapshot(NamedResource):
         snapshot = cls(None, backend=backend, __ovo=ovo)
         serialization.apply_extras(snapshot, extras)
         if save:
-            snapshot.save_over()
+            snapshot.save()
         return snapshot
 
     def loaded_relatives(self) -> list[Volume]:
@@ -124,6 +124,12 @@ class Snapshot(NamedResource):
         self.save()
         failpoint("snapshot.recorded")
         try:
+            # Looked up after this snapshot was stored, so that either this or a delete of the volume gives way.
+            self.volume.check_stored_data("snapshotted")
+        except exception.InvalidVolume:
+            self._store.delete(self.record)
+            raise
+        try:
             update = self._call_driver(lambda driver: driver.create_snapshot(self._ovo))
             failpoint("snapshot.driver_done")
             self._ovo.status = "available"
@@ -161,7 +167,7 @@ class Snapshot(NamedResource):
         previous = self._ovo.status
         self._ovo.status = "deleting"
         self._set_phase(Phase.DELETING)
-        self.save()
+        self._save_deletion(exception.SnapshotNotFound(snapshot_id=self._ovo.id))
         failpoint("snapshot_delete.recorded")
         try:
             self._call_driver(lambda driver: driver_lifecycle.delete_snapshot(driver, self._ovo))
@@ -173,7 +179,7 @@ class Snapshot(NamedResource):
         except Exception:
             # Drivers raise anything; a repeat may succeed.
             self._ovo.status = "error_deleting"
-            self.save()
+            self._save_deletion(exception.SnapshotNotFound(snapshot_id=self._ovo.id))
             raise
         failpoint("snapshot_delete.driver_done")
         self._forget()

@@ -134,7 +134,7 @@ class Volume(NamedResource):
             serialization.apply_extras(relative, extras)
         if save:
             for relative in relatives:
-                relative.save_over()
+                relative.save()
         return volume
 
     def loaded_relatives(self) -> "list[Snapshot | Connection]":
@@ -309,6 +309,13 @@ class Volume(NamedResource):
         if self._ovo.status in _WITHOUT_DATA:
             raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is {self._ovo.status} and cannot be {action}")
 
+    def check_stored_data(self, action: str) -> None:
+        """check_has_data() of what the store says now, which another object of the volume may have written."""
+        record = self._store.get(VolumeRecord, self._ovo.id)
+        if record is None or record.status in _WITHOUT_DATA:
+            status = record.status if record else "gone"
+            raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is {status} and cannot be {action}")
+
     # Deleting
 
     def delete(self, deferred: bool = False) -> None:
@@ -328,27 +335,39 @@ class Volume(NamedResource):
         previous = self._ovo.status
         self._ovo.status, self._ovo.terminated_at = "deleting", datetime.now(UTC)
         self._set_phase(Phase.DELETING)
-        self.save()
+        self._save_deletion(exception.VolumeNotFound(volume_id=self._ovo.id))
         failpoint("delete.recorded")
+        if self._has_dependants():
+            # One came between the first look and the record. Who comes now sees the record and refuses by itself.
+            self._take_back(previous)
+            raise exception.InvalidVolume(reason=f"volume {self._ovo.id} was snapshotted or connected meanwhile")
         try:
             self._call_driver(lambda driver: driver_lifecycle.delete_volume(driver, self._ovo))
         except exception.VolumeIsBusy as error:
             if deferred:
                 self._defer(str(error))
                 return
-            self._ovo.status, self._ovo.terminated_at = previous, None
-            self._set_phase(Phase.READY)
-            self.save()
+            self._take_back(previous)
             raise
         except Exception:
             # Drivers raise anything; a repeat may succeed.
             self._ovo.status = "error_deleting"
-            self.save()
+            self._save_deletion(exception.VolumeNotFound(volume_id=self._ovo.id))
             raise
         failpoint("delete.driver_done")
         self._forget()
         failpoint("delete.saved")
         self._finish_source()
+
+    def _has_dependants(self) -> bool:
+        kinds = (ConnectionRecord, SnapshotRecord)
+        return any(self._store.find(kind, volume_id=self._ovo.id, limit=1) for kind in kinds)
+
+    def _take_back(self, previous_status: str) -> None:
+        """Undo the record of a deletion that cannot be."""
+        self._ovo.status, self._ovo.terminated_at = previous_status, None
+        self._set_phase(Phase.READY)
+        self.save()
 
     def unmanage(self) -> None:
         """Forget the volume and leave it on the backend. Refused with InvalidVolume while it has dependants."""
@@ -521,14 +540,7 @@ class Volume(NamedResource):
         """
         from csi_plugin.storage.connection import Connection
 
-        others = self._store.find(ConnectionRecord, volume_id=self._ovo.id)
-        if any(other.id != ovo_fields.get("id") for other in others):
-            if not self._ovo.multiattach:
-                raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is connected and not multiattach")
-            if not self.backend.supports("multiattach"):
-                raise exception.InvalidVolume(
-                    reason=f"volume {self._ovo.id} is connected, and backend {self.backend.id} has no multiattach"
-                )
+        self.check_may_connect(ovo_fields.get("id"))
         self.check_has_data("connected")
         connection = Connection.connect(self, connector_dict, **ovo_fields)
         if self._connections is not None:
@@ -536,6 +548,18 @@ class Volume(NamedResource):
             self._connections.append(connection)
             self._ovo.volume_attachment.objects.append(connection._ovo)
         return connection
+
+    def check_may_connect(self, connection_id: str | None) -> None:
+        """Raise InvalidVolume when connections other than that one forbid it."""
+        others = self._store.find(ConnectionRecord, volume_id=self._ovo.id, limit=2)
+        if all(other.id == connection_id for other in others):
+            return
+        if not self._ovo.multiattach:
+            raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is connected and not multiattach")
+        if not self.backend.supports("multiattach"):
+            raise exception.InvalidVolume(
+                reason=f"volume {self._ovo.id} is connected, and backend {self.backend.id} has no multiattach"
+            )
 
     def disconnect(self, connection: "Connection", force: bool = False) -> None:
         """Undo connect()."""

@@ -106,6 +106,25 @@ def test_a_loaded_object_works(backend: cl.Backend, files: Any) -> None:
     assert files() == set()
 
 
+@pytest.mark.parametrize("stored", [True, False])
+def test_an_object_that_was_loaded_but_not_stored(backend: cl.Backend, files: Any, stored: bool) -> None:
+    """How programs use the library that keep the JSON forms themselves: what such an object stores replaces all."""
+    volume = backend.create_volume(1, name="a")
+    text = volume.dumps
+    volume._ovo.display_name = "b"
+    volume.save()
+    if not stored:
+        empty_the_store()
+    loaded = cl.load(text)
+    loaded.extend(2)
+    assert cl.Volume.get_by_id(loaded.id).name == "a"
+    assert cl.Volume.get_by_id(loaded.id).size == 2
+    again = cl.load(loaded.dumps)
+    again.delete()
+    assert files() == set()
+    assert cl.Backend.persistence.get_volumes() == []
+
+
 def test_groups_round_trip(memory_backend: cl.Backend) -> None:
     volume = memory_backend.create_volume(1)
     group = memory_backend.create_group(name="set", volumes=[volume], group_specs={"a": "b"})

@@ -99,6 +99,20 @@ def test_objects_of_one_volume_change_different_fields(backend: cl.Backend) -> N
     assert [getattr(stored, name) for name in names] == [f"by {number}" for number in range(4)]
 
 
+def test_what_others_stored_stays(backend: cl.Backend) -> None:
+    volume = backend.create_volume(1, extra_specs={"a": "1"})
+    other = cl.Volume.get_by_id(volume.id)
+    other._ovo.provider_id = "by another"
+    other.save()
+    cl.Volume.get_by_id(volume.id).retype(extra_specs={"a": "2"})
+    for name in ("once", "twice"):
+        volume._ovo.display_name = name
+        volume.save()
+        stored = cl.Volume.get_by_id(volume.id).record
+        assert (stored.display_name, stored.provider_id) == (name, "by another")
+    assert volume.provider_id == "by another"
+
+
 def test_a_backend_is_made_once(memory: None, new_backend: Any) -> None:
     made = side_by_side(lambda number: new_backend("one"), count=8)
     assert len({id(backend) for backend in made}) == 1
@@ -124,3 +138,48 @@ def test_driver_calls_are_bounded(memory: None, new_backend: Any, monkeypatch: p
     side_by_side(lambda number: backend.create_volume(1), count=16)
     assert 1 <= most <= 3
     assert len(backend.volumes) == 16
+
+
+def test_a_delete_and_a_snapshot_at_once(backend: cl.Backend, files: Any) -> None:
+    """Either may win, or neither; a snapshot of nothing is never left."""
+    for _ in range(8):
+        volume = backend.create_volume(1)
+
+        def act(number: int, volume: cl.Volume = volume) -> str:
+            mine = cl.Volume.get_by_id(volume.id)
+            try:
+                if number % 2:
+                    mine.create_snapshot("s")
+                    return "snapshot"
+                mine.delete()
+            except (cl.exception.InvalidVolume, cl.exception.VolumeNotFound):
+                return "refused"
+            return "delete"
+
+        outcome = Counter(side_by_side(act, count=4))
+        snapshots = cl.Backend.persistence.get_snapshots(volume_id=volume.id)
+        there = bool(cl.Backend.persistence.get_volumes(volume.id))
+        assert there == (not outcome["delete"])
+        assert len(snapshots) == (0 if outcome["delete"] else outcome["snapshot"])
+        for snapshot in snapshots:
+            assert snapshot.status == "available"
+            snapshot.delete()
+        if there:
+            volume.refresh()
+            volume.delete()
+    assert files() == set()
+
+
+def test_one_of_many_connects(backend: cl.Backend) -> None:
+    volume = backend.create_volume(1)
+
+    def connect(number: int) -> Any:
+        try:
+            return cl.Volume.get_by_id(volume.id).connect({**CONNECTOR, "host": f"host{number}"})
+        except cl.exception.InvalidVolume:
+            return None
+
+    made = [connection for connection in side_by_side(connect, count=8) if connection is not None]
+    assert len(made) <= 1
+    volume.refresh()
+    assert [found.id for found in volume.connections] == [connection.id for connection in made]

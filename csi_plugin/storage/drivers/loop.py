@@ -15,10 +15,12 @@ from typing import Any
 
 from cinder import exception, interface, objects
 from cinder.common import constants
+from cinder.context import get_admin_context
 from cinder.objects import fields
 from cinder.volume import configuration, driver, volume_utils
 from oslo_config import cfg
 from oslo_log import log as logging
+from oslo_utils import uuidutils
 
 from csi_plugin.storage.drivers import file_copy, loop_devices
 
@@ -37,6 +39,8 @@ _GIB = 1024**3
 _PARTIAL = ".partial-"
 # Seconds for which a copy that others write to is tried again. The first try takes as long as it needs.
 _CONSISTENCY_TIMEOUT = 10.0
+# Seconds that a detach which was asked for may still take.
+_DETACH_TIMEOUT = 2.0
 # Extended attribute of a snapshot's file: the name of the volume it was taken from.
 _SOURCE_ATTRIBUTE = "user.cinder.source"
 
@@ -181,7 +185,7 @@ class LoopDriver(driver.VolumeDriver):  # type: ignore[misc]  # Cinder has no ty
     def delete_volume(self, volume: Any) -> None:
         path = self._path(volume.name)
         with _backend_errors(f"Deleting volume {volume.name}"):
-            if path.exists() and loop_devices.is_attached(path):
+            if path.exists() and loop_devices.is_attached(path, timeout=_DETACH_TIMEOUT):
                 raise exception.VolumeAttached(volume_id=volume.id)
             self._remove(path)
 
@@ -251,7 +255,7 @@ class LoopDriver(driver.VolumeDriver):  # type: ignore[misc]  # Cinder has no ty
             path = self._path(volume.name)
             if not path.exists():
                 raise exception.VolumeNotFound(volume_id=volume.id)
-            if loop_devices.is_attached(path):
+            if loop_devices.is_attached(path, timeout=_DETACH_TIMEOUT):
                 raise exception.VolumeAttached(volume_id=volume.id)
             source = self._open(snapshot, os.O_RDONLY)
             try:
@@ -405,13 +409,14 @@ class LoopDriver(driver.VolumeDriver):  # type: ignore[misc]  # Cinder has no ty
 
     def _manageable(self, known: Any, *, snapshots: bool) -> Iterator[tuple[Path, Model]]:
         ids = {item.name: item.id for item in known}
+        attached = loop_devices.backing_names()
         with _backend_errors(f"Listing {self._directory}"):
             for path, status in self._files():
                 if (volume_utils.extract_id_from_snapshot_name(path.name) is not None) != snapshots:
                     continue
                 if path.name in ids:
                     reason = "already managed"
-                elif loop_devices.is_attached(path):
+                elif path.name in attached and loop_devices.is_attached(path):
                     reason = "attached as a loop device"
                 else:
                     reason = None
@@ -431,6 +436,8 @@ class LoopDriver(driver.VolumeDriver):  # type: ignore[misc]  # Cinder has no ty
         target = self._path(item.name)
         with _backend_errors(f"Renaming {existing_ref} to {item.name}"):
             source = self._referenced(existing_ref)
+            if source != target and _is_managed(source.name):
+                raise exception.ManageExistingAlreadyManaged(volume_ref=source.name)
             if loop_devices.is_attached(source):
                 raise exception.ManageExistingInvalidReference(
                     existing_ref=existing_ref, reason="the file is attached as a loop device"
@@ -608,6 +615,18 @@ def _source_name(path: Path) -> str | None:
         return os.getxattr(path, _SOURCE_ATTRIBUTE, follow_symlinks=False).decode(errors="replace")
     except OSError:
         return None
+
+
+def _is_managed(name: str) -> bool:
+    """Whether Cinder's records have a volume or snapshot with the id that the file's name holds."""
+    for extract, kind in (
+        (volume_utils.extract_id_from_volume_name, objects.Volume),
+        (volume_utils.extract_id_from_snapshot_name, objects.Snapshot),
+    ):
+        identifier = extract(name)
+        if identifier and uuidutils.is_uuid_like(identifier):
+            return bool(kind.exists(get_admin_context(), identifier))
+    return False
 
 
 def _is_regular(path: Path) -> bool:

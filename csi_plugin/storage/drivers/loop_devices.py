@@ -3,15 +3,37 @@
 import fcntl
 import os
 import struct
+import time
 from pathlib import Path
 
 _LOOP_GET_STATUS64 = 0x4C05
 _LOOP_INFO64 = struct.Struct("=QQ216x")  # linux/loop.h: lo_device and lo_inode come first
 
 
-def is_attached(path: Path) -> bool:
-    """Whether a loop device of this host is backed by the file, in whatever mount namespace it was set up."""
-    return any(_backed_by(device, path) is not False for device in _candidates(path))
+def is_attached(path: Path, *, timeout: float = 0.0) -> bool:
+    """Whether a loop device of this host is backed by the file, in whatever mount namespace it was set up.
+
+    A device being detached keeps its file until udev, say, closes it, and the kernel tells nobody when: wait for that
+    up to `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while any(_backed_by(device, path) is not False for device in _candidates(path)):
+        if time.monotonic() >= deadline:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def backing_names() -> dict[str, list[Path]]:
+    """Loop devices by the name, without directory, of the file that backs them."""
+    found: dict[str, list[Path]] = {}
+    for attribute in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            backing = attribute.read_text().rstrip("\n")
+        except OSError:  # detached in the meantime
+            continue
+        found.setdefault(backing.rpartition("/")[2], []).append(Path("/dev") / attribute.parts[3])
+    return found
 
 
 def flush(path: Path) -> None:
@@ -34,15 +56,7 @@ def flush(path: Path) -> None:
 
 def _candidates(path: Path) -> list[Path]:
     """Devices with a backing file of this name. Others are not opened, which would disturb their owners' detach."""
-    found = []
-    for attribute in Path("/sys/block").glob("loop*/loop/backing_file"):
-        try:
-            backing = attribute.read_text().rstrip("\n")
-        except OSError:  # detached in the meantime
-            continue
-        if os.path.basename(backing) == path.name:  # noqa: PTH119 - the kernel's text, not a path of ours
-            found.append(Path("/dev") / attribute.parts[3])
-    return found
+    return backing_names().get(path.name, [])
 
 
 def _backed_by(device: Path, path: Path) -> bool | None:

@@ -1,0 +1,164 @@
+"""A real ``cinderbox serve`` for tests: settings in, a running process with its CSI stubs out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+import grpc
+
+from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
+
+LOOP_DRIVER = "csi_plugin.storage.drivers.loop.LoopDriver"
+
+
+class Served:
+    """A server process and what is on its disk. ``folder`` holds all of it: socket, metadata, volumes, state, logs."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        mode: str = "all",
+        persistence: Mapping[str, Any] | None = None,
+        driver: str = LOOP_DRIVER,
+        backend: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
+        name: str = "server",
+    ) -> None:
+        self.folder = folder
+        self.volumes = folder / "volumes"
+        self.state = folder / f"{name}-state"
+        self.database = folder / "metadata.sqlite"
+        # Unix sockets have short paths, and pytest's folders have long ones.
+        self._socket_folder = tempfile.TemporaryDirectory(prefix="cbx-")
+        self.socket = Path(self._socket_folder.name) / "csi.sock"
+        self.log = folder / f"{name}.log"
+        self.mode = mode
+        self._environment = {
+            "CSI_ENDPOINT": f"unix://{self.socket}",
+            "CSI_MODE": mode,
+            "CINDERBOX_STATE_DIR": str(self.state),
+            "CINDERBOX_LOG_LEVEL": "debug",
+            "X_CSI_NODE_ID": "test-node",
+            "X_CSI_PERSISTENCE_CONFIG": json.dumps(
+                persistence or {"storage": "db", "connection": f"sqlite:///{self.database}"}
+            ),
+            "X_CSI_BACKEND_CONFIG": json.dumps(
+                {"name": "loop", "driver": driver, "loop_volumes_dir": str(self.volumes), **(backend or {})}
+            ),
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+            **(environment or {}),
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, wait: bool = True, **environment: str) -> "Served":
+        """Start the process, with more environment variables if given, and wait until Probe says ready."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-m", "csi_plugin.cli", "serve"],
+                env=os.environ | self._environment | environment,
+                stdout=log,
+                stderr=log,
+            )
+        self.channel = grpc.insecure_channel(f"unix://{self.socket}", options=[("grpc.use_local_subchannel_pool", 1)])
+        self.identity = csi_pb2_grpc.IdentityStub(self.channel)
+        self.controller = csi_pb2_grpc.ControllerStub(self.channel)
+        self.group_controller = csi_pb2_grpc.GroupControllerStub(self.channel)
+        self.node = csi_pb2_grpc.NodeStub(self.channel)
+        if wait:
+            self.wait_until_ready()
+        return self
+
+    def wait_until_ready(self, timeout: float = 60) -> None:
+        deadline = time.monotonic() + timeout
+        while not self.is_ready():
+            assert self.process is not None
+            assert self.process.poll() is None, f"the server ended with {self.process.returncode}: {self.log_text()}"
+            assert time.monotonic() < deadline, f"not ready after {timeout} s: {self.log_text()}"
+            time.sleep(0.05)
+
+    def is_ready(self) -> bool:
+        try:
+            return bool(self.identity.Probe(csi_pb2.ProbeRequest(), timeout=5).ready.value)
+        except grpc.RpcError:
+            return False
+
+    def kill(self) -> None:
+        """End the process as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """End the process as an orchestrator would; returns its exit status."""
+        return self._end(signal.SIGTERM)
+
+    def wait_for_exit(self, timeout: float = 30) -> int:
+        """Wait for a process that ends by itself; returns its exit status."""
+        assert self.process is not None
+        status = self.process.wait(timeout)
+        self.channel.close()
+        return status
+
+    def _end(self, number: signal.Signals) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+        self.process.send_signal(number)
+        return self.wait_for_exit(60)
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace")[-6000:]
+
+    def files(self) -> list[str]:
+        """What the loop driver has on disk."""
+        return sorted(path.name for path in self.volumes.iterdir()) if self.volumes.is_dir() else []
+
+    def close(self) -> None:
+        """End the process if it runs, and take down whatever a failed test left mounted or attached."""
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        clean_up(self.folder)
+        self._socket_folder.cleanup()
+
+
+@contextmanager
+def serving(folder: Path, **arguments: Any) -> Iterator[Served]:
+    """A server that is ready, for the length of a block. Arguments as for Served."""
+    served = Served(folder, **arguments)
+    try:
+        yield served.start()
+    finally:
+        served.close()
+
+
+def loop_devices(folder: Path) -> list[str]:
+    """Loop devices whose file is in a folder."""
+    found = []
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            if backing.read_text().startswith(f"{folder}/"):
+                found.append(f"/dev/{backing.parent.parent.name}")
+        except OSError:
+            continue
+    return found
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """Mount points in a folder, in the order in which they were made."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [target for line in lines if (target := line.split(" ")[4]).startswith(f"{folder}/")]
+
+
+def clean_up(folder: Path) -> None:
+    for target in reversed(mounts_below(folder)):
+        subprocess.run(["umount", target], check=False)
+    for device in loop_devices(folder):
+        subprocess.run(["losetup", "--detach", device], check=False)
