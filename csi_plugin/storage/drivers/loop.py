@@ -39,6 +39,8 @@ _GIB = 1024**3
 _PARTIAL = ".partial-"
 # Seconds for which a copy that others write to is tried again. The first try takes as long as it needs.
 _CONSISTENCY_TIMEOUT = 10.0
+# Nanoseconds within which two writes may leave a file with one and the same modification time, on any kernel.
+_TIMESTAMP_STEP = 20_000_000
 # Seconds that a detach which was asked for may still take.
 _DETACH_TIMEOUT = 2.0
 # Extended attribute of a snapshot's file: the name of the volume it was taken from.
@@ -584,8 +586,9 @@ def _copy_consistently(sources: Sequence[int], targets: Sequence[int]) -> None:
     deadline = time.monotonic() + _CONSISTENCY_TIMEOUT
     while True:
         before = [os.fstat(source).st_mtime_ns for source in sources]
+        settled = all(abs(time.time_ns() - modified) > _TIMESTAMP_STEP for modified in before)
         shared = [file_copy.copy_file(source, target) for source, target in zip(sources, targets, strict=True)]
-        if shared == [True] or before == [os.fstat(source).st_mtime_ns for source in sources]:
+        if shared == [True] or (settled and before == [os.fstat(source).st_mtime_ns for source in sources]):
             return
         if time.monotonic() > deadline:
             raise OSError(
