@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from csi_plugin.controller.core import Core
 from csi_plugin.persistence.records import SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2
 
@@ -24,7 +25,9 @@ def volume(record: VolumeRecord) -> csi_pb2.Volume:
     return answer
 
 
-def snapshot(record: SnapshotRecord) -> csi_pb2.Snapshot:
+def snapshot(core: Core, record: SnapshotRecord) -> csi_pb2.Snapshot:
+    """The snapshot, usable from where its backend is accessible: that is where volumes made from it go."""
+    topologies = core.backends.topologies().get(record.backend, [])
     return csi_pb2.Snapshot(
         snapshot_id=record.id,
         source_volume_id=record.volume_id,
@@ -32,6 +35,7 @@ def snapshot(record: SnapshotRecord) -> csi_pb2.Snapshot:
         creation_time=timestamp(record.created_at),
         ready_to_use=record.status == "available",
         group_snapshot_id=record.group_snapshot_id or "",
+        accessible_topology=[csi_pb2.Topology(segments=segments) for segments in topologies],
     )
 
 

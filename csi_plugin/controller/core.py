@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from csi_plugin.controller.configuration import ControllerConfiguration
 from csi_plugin.controller.identifiers import Identifiers
+from csi_plugin.controller.node_limits import NodeLimits
 from csi_plugin.controller.pending import Pending
 from csi_plugin.controller.source_use import SourceUse
 from csi_plugin.persistence.base import RecordStore
@@ -23,6 +24,9 @@ class Backends(Protocol):
     def ready(self) -> "list[Backend]":
         """The backends that can be used now."""
 
+    def topologies(self) -> dict[str, list[dict[str, str]]]:
+        """CSI topologies by backend name, of those that are not up too; an empty list for accessible from anywhere."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Core:
@@ -34,6 +38,7 @@ class Core:
     inflight: InFlight
     identifiers: Identifiers
     sources: SourceUse = field(default_factory=SourceUse)
+    node_limits: NodeLimits = field(default_factory=NodeLimits)
     pending: Pending = field(default_factory=Pending)
     """What recovery should look at: leftovers and waiting deletions."""
 

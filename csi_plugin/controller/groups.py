@@ -269,7 +269,7 @@ def _has_snapshots(core: Core, group_record: GroupRecord) -> bool:
 
 
 def _answer(core: Core, record: GroupSnapshotRecord) -> csi_pb2.VolumeGroupSnapshot:
-    snapshots = [answers.snapshot(member) for member in _members(core, record)]
+    snapshots = [answers.snapshot(core, member) for member in _members(core, record)]
     return csi_pb2.VolumeGroupSnapshot(
         group_snapshot_id=record.id,
         snapshots=snapshots,

@@ -55,7 +55,7 @@ def list_snapshots(core: Core, request: csi_pb2.ListSnapshotsRequest) -> csi_pb2
     )
     response = csi_pb2.ListSnapshotsResponse(next_token=page_tokens.make("snapshots", last_id) if last_id else "")
     for record in page:
-        response.entries.add(snapshot=answers.snapshot(record))
+        response.entries.add(snapshot=answers.snapshot(core, record))
     return response
 
 
@@ -64,7 +64,7 @@ def get_snapshot(core: Core, request: csi_pb2.GetSnapshotRequest) -> csi_pb2.Get
     request_rules.check_sizes(request)
     request_rules.require(request, "snapshot_id")
     return csi_pb2.GetSnapshotResponse(
-        snapshot=answers.snapshot(state.existing_snapshot(core.store, request.snapshot_id))
+        snapshot=answers.snapshot(core, state.existing_snapshot(core.store, request.snapshot_id))
     )
 
 

@@ -35,7 +35,11 @@ class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
         if not isinstance(connector, dict):
             raise invalid_argument(f"connector_json must be a JSON object of at most {_CONNECTOR_LIMIT} bytes")
         self.register(
-            request.node_id, connector=connector, public_key=request.public_key, topology=dict(request.topology)
+            request.node_id,
+            connector=connector,
+            public_key=request.public_key,
+            topology=dict(request.topology),
+            max_volumes=request.max_volumes,
         )
         return node_registry_pb2.RegisterNodeResponse()
 
@@ -47,22 +51,32 @@ class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
         )
 
     def register(
-        self, node_id: str, *, connector: Mapping[str, Any], public_key: bytes, topology: Mapping[str, str]
+        self,
+        node_id: str,
+        *,
+        connector: Mapping[str, Any],
+        public_key: bytes,
+        topology: Mapping[str, str],
+        max_volumes: int = 0,
     ) -> None:
         """Store or replace what the controller knows of a node.
 
-        ``connector`` is os-brick's; ``public_key`` raw X25519. Raises INVALID_ARGUMENT, FAILED_PRECONDITION when
-        another live node has one of its initiator names, and ABORTED after lost races.
+        ``connector`` is os-brick's; ``public_key`` raw X25519; ``max_volumes`` 0 for no limit. Raises
+        INVALID_ARGUMENT, FAILED_PRECONDITION when another live node has one of its initiator names, and ABORTED after
+        lost races.
         """
         if not node_id or len(node_id.encode()) > request_rules.NODE_ID_LIMIT or not state.possible_id(node_id):
             raise invalid_argument(f"node_id must have 1 to {request_rules.NODE_ID_LIMIT} printable bytes")
         if len(public_key) != _KEY_BYTES:
             raise invalid_argument(f"public_key must be a raw X25519 key of {_KEY_BYTES} bytes, not {len(public_key)}")
+        if max_volumes < 0:
+            raise invalid_argument(f"max_volumes must not be negative, as {max_volumes} is")
         self._check_initiators(node_id, connector)
         key = base64.b64encode(public_key).decode()
         for _ in range(_WRITE_TRIES):
             record = self._core.store.get(NodeRecord, node_id) or NodeRecord(id=node_id)
             record.connector, record.public_key, record.topology = dict(connector), key, dict(topology)
+            record.max_volumes = max_volumes
             try:
                 self._core.store.update(record) if record.revision else self._core.store.create(record)
             except (RecordExists, RecordNotFound, RevisionConflict):

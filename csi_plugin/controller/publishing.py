@@ -121,7 +121,8 @@ def _published(core: Core, wanted: WantedPublication, context: dict[str, str]) -
     if present is not None and present.attach_status == "attached":
         _check_same_node(present, wanted)
         return publish_context(core, volume, present, node)
-    return publish_context(core, volume, _connected(core, volume, node, wanted), node)
+    with core.node_limits.place(core.store, node, volume.id):
+        return publish_context(core, volume, _connected(core, volume, node, wanted), node)
 
 
 def _check_same_node(present: ConnectionRecord, wanted: WantedPublication) -> None:

@@ -55,8 +55,8 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
         return claims.group_snapshots_claimed(self._core)
 
     def offers_topology(self) -> bool:
-        """Whether GetPluginCapabilities should claim VOLUME_ACCESSIBILITY_CONSTRAINTS."""
-        return any(backend.topology for backend in self._core.backends.ready())
+        """Whether GetPluginCapabilities should claim VOLUME_ and SNAPSHOT_ACCESSIBILITY_CONSTRAINTS."""
+        return any(self._core.backends.topologies().values())
 
     def CreateVolume(self, request: csi_pb2.CreateVolumeRequest, context: Any) -> csi_pb2.CreateVolumeResponse:
         with _store_errors():

@@ -1,6 +1,6 @@
 """CreateSnapshot and DeleteSnapshot."""
 
-from csi_plugin.controller import answers, leftovers, library, state
+from csi_plugin.controller import answers, leftovers, library, placement, state
 from csi_plugin.controller.core import Call, Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint
@@ -8,7 +8,14 @@ from csi_plugin.controller.labels import SNAPSHOT, labels
 from csi_plugin.controller.parameters import snapshot_parameters
 from csi_plugin.persistence.records import JSON, Intent, Phase, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
-from csi_plugin.protocol.errors import aborted, already_exists, invalid_argument, not_found, unimplemented
+from csi_plugin.protocol.errors import (
+    aborted,
+    already_exists,
+    invalid_argument,
+    not_found,
+    resource_exhausted,
+    unimplemented,
+)
 
 
 def create_snapshot(core: Core, request: csi_pb2.CreateSnapshotRequest, call: Call) -> csi_pb2.CreateSnapshotResponse:
@@ -21,7 +28,7 @@ def create_snapshot(core: Core, request: csi_pb2.CreateSnapshotRequest, call: Ca
         lambda: _found_or_made(core, request, normal),
         wait_seconds=call.time_remaining(),
     )
-    return csi_pb2.CreateSnapshotResponse(snapshot=answers.snapshot(record))
+    return csi_pb2.CreateSnapshotResponse(snapshot=answers.snapshot(core, record))
 
 
 def delete_snapshot(core: Core, request: csi_pb2.DeleteSnapshotRequest, call: Call) -> csi_pb2.DeleteSnapshotResponse:
@@ -43,8 +50,9 @@ def _validate(core: Core, request: csi_pb2.CreateSnapshotRequest) -> None:
     request_rules.check_sizes(request)
     request_rules.require(request, "name", "source_volume_id")
     request_rules.check_name(request.name, field="name")
-    if request.HasField("accessibility_requirements"):
-        raise invalid_argument("accessibility_requirements: a snapshot is usable where its volume is, and only there")
+    if request.HasField("accessibility_requirements") and not any(core.backends.topologies().values()):
+        raise invalid_argument("accessibility_requirements: no backend has a topology here")
+    placement.check_requirements(request.accessibility_requirements)
     snapshot_parameters(request.parameters)
 
 
@@ -55,6 +63,8 @@ def _found_or_made(core: Core, request: csi_pb2.CreateSnapshotRequest, normal: J
         match state.intent_of(live).phase:
             case Phase.READY if live.volume_id != request.source_volume_id:
                 raise already_exists(f"name: snapshot {request.name!r} exists, of volume {live.volume_id}")
+            case Phase.READY if not _is_accessible(core, live.backend, request):
+                raise already_exists(f"name: snapshot {request.name!r} exists with other accessibility_requirements")
             case Phase.READY:
                 return live
             case Phase.DELETING:
@@ -69,6 +79,11 @@ def _made(core: Core, request: csi_pb2.CreateSnapshotRequest, normal: JSON, *, g
         volume = state.find_shown(core.store, VolumeRecord, request.source_volume_id)
         if volume is None:
             raise not_found(f"source_volume_id: no volume has the id {request.source_volume_id!r}")
+        if not _is_accessible(core, volume.backend, request):
+            raise resource_exhausted(
+                f"accessibility_requirements: a snapshot is usable where its volume is, and backend {volume.backend} "
+                "is not accessible from there"
+            )
         titles = labels(
             request.parameters,
             csi_name=request.name,
@@ -87,6 +102,11 @@ def _made(core: Core, request: csi_pb2.CreateSnapshotRequest, normal: JSON, *, g
             raise
         record: SnapshotRecord = snapshot.record
         return record
+
+
+def _is_accessible(core: Core, backend: str, request: csi_pb2.CreateSnapshotRequest) -> bool:
+    topology = core.backends.topologies().get(backend, [])
+    return placement.is_accessible(topology, request.accessibility_requirements)
 
 
 def _delete(core: Core, snapshot_id: str) -> None:

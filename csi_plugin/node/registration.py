@@ -26,7 +26,13 @@ class Registry(Protocol):
     """The controller's node registry."""
 
     def register(
-        self, node_id: str, *, connector: Mapping[str, Any], public_key: bytes, topology: Mapping[str, str]
+        self,
+        node_id: str,
+        *,
+        connector: Mapping[str, Any],
+        public_key: bytes,
+        topology: Mapping[str, str],
+        max_volumes: int,
     ) -> None: ...
 
     def connection(self, node_id: str, volume_id: str) -> bytes: ...
@@ -39,11 +45,21 @@ class RemoteRegistry:
         self._stub = node_registry_pb2_grpc.NodeRegistryStub(channel)
 
     def register(
-        self, node_id: str, *, connector: Mapping[str, Any], public_key: bytes, topology: Mapping[str, str]
+        self,
+        node_id: str,
+        *,
+        connector: Mapping[str, Any],
+        public_key: bytes,
+        topology: Mapping[str, str],
+        max_volumes: int,
     ) -> None:
         self._stub.RegisterNode(
             node_registry_pb2.RegisterNodeRequest(
-                node_id=node_id, connector_json=json.dumps(connector), public_key=public_key, topology=topology
+                node_id=node_id,
+                connector_json=json.dumps(connector),
+                public_key=public_key,
+                topology=topology,
+                max_volumes=max_volumes,
             ),
             timeout=30,
         )
@@ -98,6 +114,7 @@ class Registration:
             connector=identity["connector"],
             public_key=base64.b64decode(identity["public_key"]),
             topology=configuration.topology,
+            max_volumes=configuration.max_volumes,
         )
         if not self.registered.is_set():
             LOG.info("the node is registered as %s", configuration.node_id)

@@ -258,6 +258,8 @@ class NodeRecord(Record):
     public_key: str = ""
     """Base64 of the node's raw X25519 public key; connections are sealed to it."""
     topology: dict[str, str] = field(default_factory=dict)
+    max_volumes: int = 0
+    """Volumes that can be published to it at the same time; 0: no limit."""
 
 
 RECORD_TYPES: tuple[type[Record], ...] = (

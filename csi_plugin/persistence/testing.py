@@ -200,7 +200,11 @@ def samples() -> list[Record]:
     )
     key_value = KeyValueRecord(id="a key/with Ünicode", value="value " * 100)
     node = NodeRecord(
-        id="node-1.example", connector=connector, public_key="cHVibGlj", topology={"topology.example/zone": "a"}
+        id="node-1.example",
+        connector=connector,
+        public_key="cHVibGlj",
+        topology={"topology.example/zone": "a"},
+        max_volumes=24,
     )
     return [group, volume, group_snapshot, snapshot, connection, key_value, node]
 

@@ -44,7 +44,7 @@ class IdentityService(csi_pb2_grpc.IdentityServicer):
         if "groups" in offers:
             services.append(_Service.GROUP_CONTROLLER_SERVICE)
         if "topology" in offers:
-            services.append(_Service.VOLUME_ACCESSIBILITY_CONSTRAINTS)
+            services += [_Service.VOLUME_ACCESSIBILITY_CONSTRAINTS, _Service.SNAPSHOT_ACCESSIBILITY_CONSTRAINTS]
         capabilities = [csi_pb2.PluginCapability(service=_Service(type=service)) for service in services]
         if "expansion" in offers:
             capabilities.append(csi_pb2.PluginCapability(volume_expansion=_Expansion(type=_Expansion.ONLINE)))

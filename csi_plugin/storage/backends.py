@@ -92,6 +92,13 @@ class BackendSet:
         found = (Backend.backends.get(name) for name in self._configurations)
         return [backend for backend in found if backend is not None]
 
+    def topologies(self) -> dict[str, list[dict[str, str]]]:
+        """The CSI topologies of every configured backend by its name, up or not; empty for accessible from anywhere."""
+        return {
+            name: [dict(segments) for segments in configuration.get("topology", ())]
+            for name, configuration in self._configurations.items()
+        }
+
     def status(self) -> list[BackendStatus]:
         """Every configured backend, up or not."""
         with self._changed:

@@ -3,55 +3,83 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.serving import loop_devices, mounts_below, serving
 
 SANITY = Path(__file__).parents[2] / ".tools/bin/csi-sanity"
-PERSISTENCE = {
-    "db": None,
-    "memory_db": {"storage": "memory_db"},
-    "memory": {"storage": "memory"},
-    "toy plugin": {"storage": "toy"},
+TOY_PLUGIN = Path(__file__).parents[1] / "toy_plugin"
+PERSISTENCE = ("db", "memory_db", "memory", "toy")
+# csi-sanity 5.6.0 compares the topology that it sent with the one that it got including protobuf's private size cache,
+# so that no driver that says where its snapshots are usable can pass. tests/controller has the test instead, and
+# without topology the capability is not claimed.
+OF_SNAPSHOT_TOPOLOGY = "should succeed when creating a snapshot with accessibility requirements"
+TOPOLOGY = {
+    "X_CSI_TOPOLOGIES": '[{"topology.example/zone": "a"}]',
+    "X_CSI_NODE_TOPOLOGY": '{"topology.example/zone": "a"}',
 }
-# Claimed by nobody yet: changed-block metadata of snapshots.
-ALLOWED_SKIPS = ("Snapshot Metadata", "SnapshotMetadata")
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("persistence", PERSISTENCE.values(), ids=PERSISTENCE.keys())
-def test_csi_sanity_passes(persistence: dict[str, str] | None, tmp_path: Path) -> None:
-    if persistence == {"storage": "toy"}:
-        persistence = {"storage": "toy", "path": str(tmp_path / "toy")}
-    report = tmp_path / "report.json"
-    with serving(tmp_path, persistence=persistence, environment={"X_CSI_DEFAULT_MOUNT_FS": "xfs"}) as server:
+@pytest.mark.parametrize("persistence", PERSISTENCE)
+def test_csi_sanity_passes(persistence: str, tmp_path: Path) -> None:
+    locations = {
+        "db": {"connection": f"sqlite:///{tmp_path}/metadata.sqlite"},
+        "toy": {"location": f"{tmp_path}/toy.sqlite"},
+    }
+    results = run_sanity(tmp_path, {"storage": persistence, **locations.get(persistence, {})}, {})
+
+    assert names(results, "skipped") == [OF_SNAPSHOT_TOPOLOGY]
+    assert len(names(results, "passed")) > 100
+
+
+@pytest.mark.timeout(600)
+def test_csi_sanity_passes_with_topology(tmp_path: Path) -> None:
+    results = run_sanity(tmp_path, {"storage": "memory"}, TOPOLOGY, f"--ginkgo.skip={OF_SNAPSHOT_TOPOLOGY}")
+
+    assert names(results, "skipped") == [OF_SNAPSHOT_TOPOLOGY]
+    assert len(names(results, "passed")) > 100
+
+
+def run_sanity(
+    folder: Path, persistence: dict[str, Any], environment: dict[str, str], *flags: str
+) -> list[dict[str, Any]]:
+    """csi-sanity's report on a new server, after checking that nothing failed and nothing was left behind."""
+    report = folder / "report.json"
+    environment = {
+        "X_CSI_DEFAULT_MOUNT_FS": "xfs",  # grows while it is mounted in containers too, which ext4 does not
+        "CINDERBOX_MAX_VOLUMES": "16",
+        "PYTHONPATH": f"{TOY_PLUGIN.parents[1]}:{TOY_PLUGIN}",
+        **environment,
+    }
+    with serving(folder, persistence=persistence, environment=environment) as server:
         done = subprocess.run(
             [
                 str(SANITY),
                 f"--csi.endpoint={server.socket}",
-                f"--csi.mountdir={tmp_path}/target",
-                f"--csi.stagingdir={tmp_path}/staging",
+                f"--csi.mountdir={folder}/target",
+                f"--csi.stagingdir={folder}/staging",
                 f"--csi.testvolumesize={1024**3}",
                 f"--csi.testvolumeexpandsize={2 * 1024**3}",
                 "--csi.testnodevolumeattachlimit",
+                "--ginkgo.no-color",
                 f"--ginkgo.json-report={report}",
+                *flags,
             ],
             capture_output=True,
             text=True,
             check=False,
         )
-        left = server.files(), loop_devices(tmp_path), mounts_below(tmp_path)
-    results = json.loads(report.read_text())[0]["SpecReports"]
+        left = server.files(), loop_devices(folder), mounts_below(folder)
     assert done.returncode == 0, done.stdout[-8000:]
-    assert not [_name(spec) for spec in results if spec["State"] not in ("passed", "skipped")]
-    skipped = [_name(spec) for spec in results if spec["State"] == "skipped"]
-    assert not [name for name in skipped if not any(allowed in name for allowed in ALLOWED_SKIPS)]
-    assert len(results) - len(skipped) > 60, "csi-sanity ran far fewer tests than it has"
+    results: list[dict[str, Any]] = json.loads(report.read_text())[0]["SpecReports"]
+    # A pending test is one that csi-sanity itself has switched off.
+    assert {spec["State"] for spec in results} <= {"passed", "skipped", "pending"}
     assert left == ([], [], [])
+    return results
 
 
-def _name(spec: dict[str, object]) -> str:
-    hierarchy = spec["ContainerHierarchyTexts"] or []
-    assert isinstance(hierarchy, list)
-    return " / ".join([*hierarchy, str(spec["LeafNodeText"])])
+def names(results: list[dict[str, Any]], state: str) -> list[str]:
+    return [spec["LeafNodeText"] for spec in results if spec["State"] == state and spec["LeafNodeType"] == "It"]

@@ -82,7 +82,7 @@ class Plugin:
         request = csi_pb2.ControllerUnpublishVolumeRequest(volume_id=volume_id, node_id=node_id)
         self.controller.ControllerUnpublishVolume(request)
 
-    def add_node(self, node_id: str, **connector: Any) -> bytes:
+    def add_node(self, node_id: str, *, max_volumes: int = 0, **connector: Any) -> bytes:
         """Register a node; its private key."""
         private_key = sealed_box.generate_private_key()
         self.service.node_registry.register(
@@ -90,6 +90,7 @@ class Plugin:
             connector={"host": node_id, "ip": "192.0.2.1", **connector},
             public_key=sealed_box.public_key_of(private_key),
             topology={},
+            max_volumes=max_volumes,
         )
         return private_key
 

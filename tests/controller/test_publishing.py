@@ -1,6 +1,7 @@
 """ControllerPublishVolume and ControllerUnpublishVolume."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -191,9 +192,32 @@ def test_initiator_of_another_live_node_is_refused(serve: Serve) -> None:
     plugin.add_node("node-1", initiator="iqn.2020-01.org.example:a", nqn="nqn.a")  # itself, again
 
 
+def test_full_node_takes_no_more(plugin: Plugin) -> None:
+    plugin.add_node("node-1", max_volumes=2)
+    volumes = [plugin.create(f"pvc-{number}").volume_id for number in range(6)]
+
+    def outcome(volume_id: str) -> Code:
+        try:
+            plugin.publish(volume_id, "node-1")
+        except grpc.RpcError as error:
+            return error.code()
+        return Code.OK
+
+    with ThreadPoolExecutor(6) as pool:
+        outcomes = list(pool.map(outcome, volumes))
+    assert sorted(code.name for code in outcomes) == ["OK"] * 2 + ["RESOURCE_EXHAUSTED"] * 4
+    inside, outside = volumes[outcomes.index(Code.OK)], volumes[outcomes.index(Code.RESOURCE_EXHAUSTED)]
+    plugin.publish(inside, "node-1")  # a repeat needs no place of its own
+    with fails(Code.RESOURCE_EXHAUSTED, "node-1", "maximum of 2"):
+        plugin.publish(outside, "node-1")
+    plugin.unpublish(inside, "node-1")
+    plugin.publish(outside, "node-1")
+
+
 @pytest.mark.parametrize(
     ("fields", "word"),
     [
+        ({"max_volumes": -1}, "max_volumes"),
         ({"node_id": ""}, "node_id"),
         ({"node_id": "x" * 257}, "node_id"),
         ({"node_id": "a\x00"}, "node_id"),

@@ -91,6 +91,28 @@ def test_errors(plugin: Plugin) -> None:
     delete(plugin, "no\x00thing")
 
 
+def test_snapshots_are_usable_where_their_backend_is(serve: Serve) -> None:
+    plugin = serve(topology=[{"zone": "a"}])
+    here = csi_pb2.TopologyRequirement(requisite=[csi_pb2.Topology(segments={"zone": "a"})])
+    elsewhere = csi_pb2.TopologyRequirement(requisite=[csi_pb2.Topology(segments={"zone": "b"})])
+    volume_id = plugin.create("pvc-1").volume_id
+
+    snapshot = plugin.snapshot("snap", volume_id, accessibility_requirements=here)
+
+    assert [dict(topology.segments) for topology in snapshot.accessible_topology] == [{"zone": "a"}]
+    assert plugin.snapshot("snap", volume_id) == snapshot
+    with fails(Code.ALREADY_EXISTS, "accessibility_requirements"):
+        plugin.snapshot("snap", volume_id, accessibility_requirements=elsewhere)
+    with fails(Code.RESOURCE_EXHAUSTED, "accessibility_requirements"):
+        plugin.snapshot("snap-2", volume_id, accessibility_requirements=elsewhere)
+    with fails(Code.INVALID_ARGUMENT, "accessibility_requirements.requisite[0]"):
+        plugin.snapshot(
+            "snap-2",
+            volume_id,
+            accessibility_requirements=csi_pb2.TopologyRequirement(requisite=[csi_pb2.Topology()]),
+        )
+
+
 def test_busy_snapshot_is_a_failed_precondition_and_stays(serve: Serve) -> None:
     plugin = serve(driver="tests.controller.drivers.FaultyDriver")
     volume_id = plugin.create("pvc-1").volume_id

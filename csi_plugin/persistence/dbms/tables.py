@@ -114,6 +114,7 @@ node = sa.Table(
     sa.Column("connector", LONG_TEXT),
     sa.Column("public_key", LONG_TEXT),
     sa.Column("topology", LONG_TEXT),
+    sa.Column("max_volumes", sa.BigInteger, nullable=False),
     **_OPTIONS,
 )
 

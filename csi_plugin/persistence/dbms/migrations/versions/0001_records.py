@@ -64,6 +64,7 @@ def upgrade() -> None:
         sa.Column("connector", LONG_TEXT),
         sa.Column("public_key", LONG_TEXT),
         sa.Column("topology", LONG_TEXT),
+        sa.Column("max_volumes", sa.BigInteger, nullable=False),
         **OPTIONS,
     )
     for name in ("cinderbox_node_revision", "cinderbox_key_value"):
