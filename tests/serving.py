@@ -93,6 +93,9 @@ class Served:
         except grpc.RpcError:
             return False
 
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def kill(self) -> None:
         """End the process as a power cut would."""
         self._end(signal.SIGKILL)
@@ -123,7 +126,7 @@ class Served:
 
     def close(self) -> None:
         """End the process if it runs, and take down whatever a failed test left mounted or attached."""
-        if self.process is not None and self.process.poll() is None:
+        if self.is_running():
             self.kill()
         clean_up(self.folder)
         self._socket_folder.cleanup()

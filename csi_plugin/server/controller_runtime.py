@@ -72,13 +72,16 @@ class ControllerRuntime:
         """Wait until this is the active controller; False when stopped before."""
         from csi_plugin.server.leadership import FileLeadership, LeaseLeadership
 
+        lock = FileLeadership(self._settings.state_dir / "controller.lock")
         leadership: Leadership
         if not self.is_private:
             self.open()
         if self.store is not None and self.store.ATOMIC_ACROSS_PROCESSES:
-            leadership = LeaseLeadership(self.store, seconds=self._settings.lease_seconds, on_lost=self._on_lost)
+            leadership = LeaseLeadership(
+                self.store, lock=lock, seconds=self._settings.lease_seconds, on_lost=self._on_lost
+            )
         else:
-            leadership = FileLeadership(self._settings.state_dir / "controller.lock")
+            leadership = lock
         if not leadership.acquire(self._stopping):
             return False
         self._leadership = leadership
@@ -109,6 +112,7 @@ class ControllerRuntime:
             driver_name=settings.driver_name,
             cluster_name=settings.cluster_name,
             undo_window_seconds=settings.undo_window_seconds,
+            settle_seconds=settings.settle_seconds,
             recovery_interval_seconds=settings.recovery_interval_seconds,
             disabled_features=frozenset(settings.disabled_features),
         )

@@ -10,7 +10,6 @@ import os
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -70,20 +69,37 @@ class FileLeadership:
             os.close(self._file)
             self._file = None
 
+    def identity(self) -> str:
+        """Who holds the lock, as others on any host would say it; the same for every process that comes to hold it."""
+        assert self._file is not None
+        file = os.fstat(self._file)
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()}/{boot}/{file.st_dev:x}:{file.st_ino:x}"
+
 
 class LeaseLeadership:
-    """A lease in the metadata store, renewed in the background."""
+    """A lease in the metadata store, renewed in the background.
 
-    def __init__(self, store: RecordStore, *, seconds: float, on_lost: Callable[[str], None]) -> None:
+    A process that has died leaves a lease that runs on. Its successor on the same host need not wait for the end: it
+    has got the lock on the file that the lease names as its holder, so nobody else is alive to use it.
+    """
+
+    def __init__(
+        self, store: RecordStore, *, lock: FileLeadership, seconds: float, on_lost: Callable[[str], None]
+    ) -> None:
         """``on_lost`` is called, with the reason, from the renewing thread when the lease is gone."""
         self._store = store
+        self._lock = lock
         self._seconds = seconds
         self._on_lost = on_lost
-        self._holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+        self._holder = ""
         self._valid_until = 0.0
         self._released = threading.Event()
 
     def acquire(self, stop: threading.Event) -> bool:
+        if not self._lock.acquire(stop):
+            return False
+        self._holder = self._lock.identity()
         while not stop.is_set():
             try:
                 if self._renew():
@@ -106,6 +122,7 @@ class LeaseLeadership:
             self._store.release_lease(LEASE, holder=self._holder)
         except PersistenceError as error:
             LOG.info("the lease was not given back and will run out by itself: %s", error)
+        self._lock.release()
 
     def _renew(self) -> bool:
         began = time.monotonic()

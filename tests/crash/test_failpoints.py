@@ -1,0 +1,88 @@
+"""The server is killed at every named point of a volume's life; the CO repeats its call and the life goes on."""
+
+import re
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from csi_plugin.protocol import csi_pb2
+from tests.crash.life import STEPS, Life
+from tests.serving import Served, loop_devices, mounts_below
+
+# The step of a volume's life that comes to the points of that prefix.
+STEP_OF_PREFIX = {
+    "snapshot_delete": "delete_snapshot",
+    "group_snapshot_delete": "delete_group_snapshot",
+}
+QUICK = {"CINDERBOX_SETTLE_SECONDS": "0.5", "CINDERBOX_RECOVERY_INTERVAL_SECONDS": "0.3"}
+
+
+def failpoints() -> list[str]:
+    """Every point that the code names, so that a new one is tested from the beginning."""
+    sources = (Path(__file__).parents[2] / "csi_plugin").rglob("*.py")
+    return sorted({name for source in sources for name in re.findall(r'failpoint\("([^"]+)"\)', source.read_text())})
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    served = Served(tmp_path, environment=QUICK)
+    try:
+        yield served
+    finally:
+        served.close()
+
+
+@pytest.mark.parametrize("point", failpoints())
+def test_life_goes_on_after_a_crash(served: Served, point: str) -> None:
+    step = STEP_OF_PREFIX.get(prefix := point.partition(".")[0], prefix)
+    before, after = STEPS[: STEPS.index(step)], STEPS[STEPS.index(step) :]
+    life = Life(served.start(CINDERBOX_FAILPOINT=point))
+    life.run(*before)
+
+    with pytest.raises(grpc.RpcError):
+        life.run(step)
+    assert served.wait_for_exit() == -signal.SIGKILL
+    served.start()
+    life.run(*after[:1])
+
+    listed = served.controller.ListVolumes(csi_pb2.ListVolumesRequest()).entries
+    expected = [] if step == "delete" else [life.volume.volume_id]
+    assert [entry.volume.volume_id for entry in listed] == expected
+    life.run(*after[1:])
+    nothing_is_left(served)
+
+
+def nothing_is_left(served: Served) -> None:
+    """Wait until what recovery does in the background has come to its end, and check that no trace is left."""
+    wait_until(lambda: not served.files() and not records(served.database), lambda: f"{served.files()} {served.log}")
+    assert loop_devices(served.folder) == []
+    assert mounts_below(served.folder) == []
+    assert list((served.state / "node/volumes").iterdir()) == []
+    assert list((served.folder / "pod").iterdir()) == []
+    assert served.stop() == 0
+
+
+def records(database: Path) -> list[tuple[str, str]]:
+    """(table, id) of what the database has of volumes, snapshots, connections and groups."""
+    tables = ("volumes", "snapshots", "volume_attachment", "groups", "group_snapshots")
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        return [
+            (table, row[0])
+            for table in tables
+            for row in connection.execute(f"SELECT id FROM {table} WHERE NOT deleted")
+        ]
+    finally:
+        connection.close()
+
+
+def wait_until(condition: Callable[[], bool], state: Callable[[], object], timeout: float = 30) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"not so after {timeout} s: {state()}"
+        time.sleep(0.05)
