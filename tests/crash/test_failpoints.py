@@ -86,3 +86,23 @@ def wait_until(condition: Callable[[], bool], state: Callable[[], object], timeo
     while not condition():
         assert time.monotonic() < deadline, f"not so after {timeout} s: {state()}"
         time.sleep(0.05)
+
+
+def test_what_a_try_left_is_held_past_the_undo_window(tmp_path: Path) -> None:
+    served = Served(tmp_path, environment=QUICK | {"CINDERBOX_UNDO_WINDOW_SECONDS": "0"})
+    try:
+        life = Life(served.start(CINDERBOX_FAILPOINT="create.driver_done"))
+        with pytest.raises(grpc.RpcError):
+            life.create()
+        (left,) = served.files()
+        served.wait_for_exit()
+        served.start()
+        life.create()
+        wait_until(lambda: "held: " in served.command("volumes", "leftovers"), served.log_text)
+        life.delete()
+
+        assert served.files() == [left]
+        assert left.removeprefix("volume-") in served.command("volumes", "leftovers")
+        assert served.controller.ListVolumes(csi_pb2.ListVolumesRequest()).entries == []
+    finally:
+        served.close()

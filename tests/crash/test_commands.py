@@ -1,0 +1,40 @@
+"""Commands that a driver starts in the serving process: gRPC's threads and fork do not go together by themselves."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from csi_plugin.protocol import csi_pb2
+from tests.crash.drivers import COMMANDS
+from tests.crash.life import GIB, MOUNT
+from tests.serving import serving
+
+
+@pytest.mark.timeout(300)
+def test_two_thousand_commands_under_a_live_server(tmp_path: Path) -> None:
+    volumes = 2000 // COMMANDS
+    with (
+        serving(
+            tmp_path, driver="tests.crash.drivers.CommandsDriver", environment={"CINDERBOX_LOG_LEVEL": "info"}
+        ) as served,
+        ThreadPoolExecutor(volumes) as pool,
+    ):
+        requests = [
+            csi_pb2.CreateVolumeRequest(
+                name=f"pvc-{number}",
+                capacity_range=csi_pb2.CapacityRange(required_bytes=GIB),
+                volume_capabilities=[MOUNT],
+            )
+            for number in range(volumes)
+        ]
+        made = [pool.submit(served.controller.CreateVolume, request, timeout=240) for request in requests]
+        answered = 0
+        while not all(future.done() for future in made):
+            assert served.identity.Probe(csi_pb2.ProbeRequest(), timeout=30).ready.value
+            served.controller.ListVolumes(csi_pb2.ListVolumesRequest(), timeout=30)
+            answered += 1
+        assert len({future.result().volume.volume_id for future in made}) == volumes
+        assert answered > 10
+        assert served.is_running()
+        assert served.stop() == 0

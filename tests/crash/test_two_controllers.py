@@ -1,0 +1,116 @@
+"""Two controllers on one database: one serves; the other takes over, and the first does no harm any more."""
+
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+
+from csi_plugin.protocol import csi_pb2
+from csi_plugin.server.serve import EXIT_LEADERSHIP_LOST
+from tests.crash.life import GIB, MOUNT
+from tests.crash.test_failpoints import QUICK, wait_until
+from tests.serving import Served
+
+TAKE_OVER_SECONDS = 20
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Served, Served]]:
+    environment = QUICK | {"TEST_GATE": str(tmp_path)}
+    first, second = (
+        Served(
+            tmp_path, mode="controller", driver="tests.crash.drivers.GatedDriver", environment=environment, name=name
+        )
+        for name in ("first", "second")
+    )
+    try:
+        first.start()
+        second.start(wait=False)
+        # It has loaded Cinder and polls the lease.
+        wait_until(lambda: "holds the lease" in second.log_text(), second.log_text)
+        yield first, second
+    finally:
+        first.close()
+        second.close()
+
+
+def create(served: Served, name: str, timeout: float = 60) -> str:
+    request = csi_pb2.CreateVolumeRequest(
+        name=name, capacity_range=csi_pb2.CapacityRange(required_bytes=GIB), volume_capabilities=[MOUNT]
+    )
+    volume_id: str = served.controller.CreateVolume(request, timeout=timeout).volume.volume_id
+    return volume_id
+
+
+def listed(served: Served) -> list[str]:
+    entries = served.controller.ListVolumes(csi_pb2.ListVolumesRequest()).entries
+    return [entry.volume.volume_id for entry in entries]
+
+
+def test_the_other_takes_over_from_a_killed_one(pair: tuple[Served, Served], tmp_path: Path) -> None:
+    first, second = pair
+    (tmp_path / "open").touch()
+    volume_id = create(first, "pvc-1")
+    assert not second.is_ready()
+    with pytest.raises(grpc.RpcError):
+        create(second, "pvc-2", timeout=2)
+
+    first.kill()
+    began = time.monotonic()
+    second.wait_until_ready()
+
+    assert time.monotonic() - began < TAKE_OVER_SECONDS
+    assert create(second, "pvc-1") == volume_id
+    assert listed(second) == [volume_id]
+
+
+def test_a_stopped_one_hands_over_at_once(pair: tuple[Served, Served]) -> None:
+    first, second = pair
+    began = time.monotonic()
+    assert first.stop() == 0
+    second.wait_until_ready()
+    assert time.monotonic() - began < 10  # less than the lease: it was given back
+
+
+def test_a_frozen_one_does_no_harm_when_it_goes_on(pair: tuple[Served, Served], tmp_path: Path) -> None:
+    first, second = pair
+    assert first.process is not None
+    with ThreadPoolExecutor(1) as pool:
+        lost = pool.submit(create, first, "pvc-1")
+        wait_until((tmp_path / "reached").exists, first.log_text)
+        first.process.send_signal(signal.SIGSTOP)
+        second.wait_until_ready()
+        (tmp_path / "open").touch()
+        volume_id = create(second, "pvc-1")
+        file = second.volumes / f"volume-{volume_id}"
+        with file.open("r+b") as volume:
+            volume.write(b"data of the pod")
+        before = records(second.database)
+
+        first.process.send_signal(signal.SIGCONT)
+
+        assert first.wait_for_exit() == EXIT_LEADERSHIP_LOST
+        with pytest.raises(grpc.RpcError):
+            lost.result()
+    assert listed(second) == [volume_id]
+    assert file.read_bytes()[:15] == b"data of the pod"
+    assert records(second.database) == before
+    second.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume_id))
+    assert listed(second) == []
+
+
+def records(database: Path) -> list[tuple[str, str]]:
+    """(id, status) of the volumes that are somebody's."""
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        rows: list[tuple[str, str]] = connection.execute(
+            "SELECT id, status FROM volumes WHERE NOT deleted AND status = 'available' ORDER BY id"
+        ).fetchall()
+    finally:
+        connection.close()
+    return rows
