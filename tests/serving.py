@@ -79,6 +79,18 @@ class Served:
             self.wait_until_ready()
         return self
 
+    def command(self, *arguments: str, expect: int = 0) -> str:
+        """What ``cinderbox`` prints to its output with this server's settings."""
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "csi_plugin.cli", *arguments],
+            env=os.environ | self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == expect, done.stderr
+        return done.stdout
+
     def wait_until_ready(self, timeout: float = 60) -> None:
         deadline = time.monotonic() + timeout
         while not self.is_ready():

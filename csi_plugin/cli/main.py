@@ -1,10 +1,15 @@
 """The ``cinderbox`` command."""
 
+import logging
 import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
+
+from csi_plugin.cli import metadata, volumes
+from csi_plugin.cli.config import config
+from csi_plugin.cli.drivers import drivers
+from csi_plugin.cli.settings_source import SettingsOption, load_settings, readable_errors
 
 app = typer.Typer(
     name="cinderbox",
@@ -15,22 +20,40 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def quiet(context: typer.Context) -> None:
+    """Commands for people say what is wrong by themselves; only the server logs."""
+    if context.invoked_subcommand != "serve":
+        logging.getLogger("csi_plugin").setLevel(logging.CRITICAL)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def serve(
     context: typer.Context,
-    settings: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+    settings: SettingsOption = None,
 ) -> None:
     """Serve CSI. Every setting is a flag too (--endpoint, --mode, --node-id ...); see `cinderbox settings`."""
-    from csi_plugin.server.serve import EXIT_SETTINGS
     from csi_plugin.server.serve import serve as run
-    from csi_plugin.server.settings import SettingsError, load
 
-    try:
-        loaded = load(_flags(context.args), file=settings)
-    except SettingsError as error:
-        typer.echo(f"cinderbox: {error}", err=True)
-        raise typer.Exit(EXIT_SETTINGS) from None
-    sys.exit(run(loaded))
+    with readable_errors():
+        flags = _flags(context.args)
+    sys.exit(run(load_settings(settings, flags)))
+
+
+app.command()(drivers)
+app.command()(config)
+app.add_typer(volumes.app, name="volumes")
+app.command()(metadata.migrate)
+app.command("generate-key")(metadata.generate_key)
+app.command()(metadata.reseal)
+
+
+@app.command()
+def settings() -> None:
+    """Print the reference of all settings, as Markdown."""
+    from csi_plugin.server.settings_reference import settings_reference
+
+    print(settings_reference(), end="")
 
 
 @app.command()

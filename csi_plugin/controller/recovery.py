@@ -87,6 +87,15 @@ def leftovers(store: RecordStore) -> list[Leftover]:
     ]
 
 
+def forget_leftover(store: RecordStore, leftover: Leftover) -> None:
+    """Drop a leftover's record, of a group snapshot with its members'. Nothing in the storage is touched."""
+    kind = next(kind for kind in TRIED if leftover.kind == kind.KIND)
+    for member in store.find(SnapshotRecord, group_snapshot_id=leftover.id) if kind is GroupSnapshotRecord else ():
+        store.delete(member)
+    if record := store.get(kind, leftover.id):
+        store.delete(record)
+
+
 class Recovery:
     """Runs in a thread of its own beside the RPCs, and takes the same in-flight marks as they do."""
 

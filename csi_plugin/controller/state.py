@@ -9,6 +9,7 @@ from csi_plugin.persistence.records import (
     GroupSnapshotRecord,
     Intent,
     Phase,
+    Record,
     SnapshotRecord,
     VolumeRecord,
 )
@@ -16,6 +17,7 @@ from csi_plugin.protocol.errors import not_found
 
 Tried = VolumeRecord | SnapshotRecord | GroupSnapshotRecord
 T = TypeVar("T", bound=Tried)
+R = TypeVar("R", bound=Record)
 
 _SHOWN = (Phase.READY, Phase.DELETING)
 _LIVE = (Phase.CREATING, Phase.READY, Phase.DELETING)
@@ -87,8 +89,8 @@ def connections_of(store: RecordStore, volume_id: str, node_id: str | None = Non
 
 
 def each(
-    store: RecordStore, kind: type[T], *, after: str | None = None, at_once: int = _PAGE, **keys: str | None
-) -> Iterator[T]:
+    store: RecordStore, kind: type[R], *, after: str | None = None, at_once: int = _PAGE, **keys: str | None
+) -> Iterator[R]:
     """All records of a kind in order of id, read ``at_once`` at a time."""
     while True:
         page = store.find(kind, after=after, limit=at_once, **keys)

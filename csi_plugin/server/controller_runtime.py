@@ -43,30 +43,8 @@ class ControllerRuntime:
 
     def open(self) -> None:
         """Open the metadata store and set up the library. Raises SettingsError for settings that cannot work."""
-        if self.store is not None:
-            return
-        from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
-        from csi_plugin.persistence.sealing import load_keys
-        from csi_plugin.storage.backend import Backend
-
-        settings = self._settings
-        for folder in (settings.state_dir, settings.locks_path):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            Backend.global_setup(
-                file_locks_path=str(settings.locks_path),
-                root_helper=settings.root_helper,
-                disable_logs=settings.disable_logs,
-                project_id=settings.project_id,
-                user_id=settings.user_id,
-                persistence_config=settings.persistence,
-                host=settings.host,
-                sealing_keys=load_keys(settings.sealing_keys_file),
-                **{"state_path": str(settings.state_dir), **self._cinder_options()},
-            )
-        except (InvalidPersistence, PersistenceError, ValueError, OSError) as error:
-            raise SettingsError(f"metadata store: {error}") from error
-        self.store = Backend.store
+        if self.store is None:
+            self.store = open_store(self._settings)
 
     def lead(self) -> bool:
         """Wait until this is the active controller; False when stopped before."""
@@ -107,7 +85,7 @@ class ControllerRuntime:
         assert self.store is not None
         Backend.before_driver_call = self._check_leadership
         settings = self._settings
-        self._backends = BackendSet(self._backend_configurations())
+        self._backends = BackendSet(backend_configurations(self._settings))
         configuration = ControllerConfiguration(
             driver_name=settings.driver_name,
             cluster_name=settings.cluster_name,
@@ -167,31 +145,52 @@ class ControllerRuntime:
             offers.add("topology")
         return frozenset(offers)
 
-    # Configuration
 
-    def _cinder_options(self) -> dict[str, Any]:
-        options = dict(self._conf_defaults())
-        options.update(self._settings.cinder_options)
-        return options
+def open_store(settings: Settings) -> "RecordStore":
+    """Set up the library with its metadata. Raises SettingsError for settings that cannot work."""
+    from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
+    from csi_plugin.persistence.sealing import load_keys
+    from csi_plugin.storage.backend import Backend
 
-    def _conf_defaults(self) -> dict[str, Any]:
-        from csi_plugin.server.cinder_conf import read_backends
+    for folder in (settings.state_dir, settings.locks_path):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        Backend.global_setup(
+            file_locks_path=str(settings.locks_path),
+            root_helper=settings.root_helper,
+            disable_logs=settings.disable_logs,
+            project_id=settings.project_id,
+            user_id=settings.user_id,
+            persistence_config=settings.persistence,
+            host=settings.host,
+            sealing_keys=load_keys(settings.sealing_keys_file),
+            **{"state_path": str(settings.state_dir), **_cinder_defaults(settings), **settings.cinder_options},
+        )
+    except (InvalidPersistence, PersistenceError, ValueError, OSError) as error:
+        raise SettingsError(f"metadata store: {error}") from error
+    return Backend.store
 
-        path = self._settings.cinder_conf
-        return read_backends(path)[1] if path else {}
 
-    def _backend_configurations(self) -> list[dict[str, Any]]:
-        from csi_plugin.server.cinder_conf import read_backends
-        from csi_plugin.server.driver_names import full_driver_name
+def backend_configurations(settings: Settings) -> list[dict[str, Any]]:
+    """Arguments of Backend for every backend of the settings. Raises SettingsError for a bad cinder.conf."""
+    from csi_plugin.server.cinder_conf import read_backends
+    from csi_plugin.server.driver_names import full_driver_name
 
-        configurations = [dict(backend) for backend in self._settings.backends]
-        if self._settings.cinder_conf:
-            configurations += read_backends(self._settings.cinder_conf)[0]
-        for configuration in configurations:
-            configuration["volume_driver"] = full_driver_name(configuration["volume_driver"])
-            if self._settings.topologies:
-                configuration.setdefault("topology", self._settings.topologies)
-        return configurations
+    configurations = [dict(backend) for backend in settings.backends]
+    if settings.cinder_conf:
+        configurations += read_backends(settings.cinder_conf)[0]
+    for configuration in configurations:
+        configuration["volume_driver"] = full_driver_name(configuration["volume_driver"])
+        if settings.topologies:
+            configuration.setdefault("topology", settings.topologies)
+    return configurations
+
+
+def _cinder_defaults(settings: Settings) -> dict[str, Any]:
+    """The [DEFAULT] section of a native cinder.conf."""
+    from csi_plugin.server.cinder_conf import read_backends
+
+    return read_backends(settings.cinder_conf)[1] if settings.cinder_conf else {}
 
 
 def deferred(servicer: type[Any], find: Callable[[], Any]) -> Any:

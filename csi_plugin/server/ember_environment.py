@@ -32,6 +32,17 @@ _PLAIN = {
     "X_CSI_DEFAULT_MOUNT_FS": "default_filesystem",
     "X_CSI_SYSTEM_FILES": "system_files",
 }
+_JSON = {
+    "X_CSI_PERSISTENCE_CONFIG": "persistence",
+    "X_CSI_BACKEND_CONFIG": "backends",
+    "X_CSI_TOPOLOGIES": "topologies",
+    "X_CSI_NODE_TOPOLOGY": "node_topology",
+}
+_OF_NO_USE = {
+    "X_CSI_DEBUG_MODE": "no remote debugger is started; it means debug",
+    "X_CSI_SPEC_VERSION": "ignored: CSI 1.13 is served, which 1.x clients understand",
+    "X_CSI_ABORT_DUPLICATES": "ignored: a repeated request waits for the running one and shares its answer",
+}
 _BACKEND_ALIASES = {
     "driver": "volume_driver",
     "name": "volume_backend_name",
@@ -60,16 +71,22 @@ def ember_settings(environment: Mapping[str, str]) -> dict[str, Any]:
         settings["topologies"] = topologies
     if topology := _json(environment, "X_CSI_NODE_TOPOLOGY", dict):
         settings["node_topology"] = topology
+    for variable, meaning in _OF_NO_USE.items():
+        if environment.get(variable):
+            LOG.warning("%s: %s", variable, meaning)
     if environment.get("X_CSI_DEBUG_MODE"):
-        LOG.warning("X_CSI_DEBUG_MODE starts no remote debugger here; it means log_level=debug")
         settings["debug"] = True
-    if environment.get("X_CSI_SPEC_VERSION"):
-        LOG.warning("X_CSI_SPEC_VERSION is ignored: CSI 1.13 is served, which 1.x clients understand")
-    if environment.get("X_CSI_ABORT_DUPLICATES"):
-        LOG.warning(
-            "X_CSI_ABORT_DUPLICATES is ignored: a repeated request waits for the running one and shares its answer"
-        )
     return _ember_config(_json(environment, "X_CSI_EMBER_CONFIG", dict) or {}) | settings
+
+
+def variables() -> list[tuple[str, str]]:
+    """Every variable with what it stands for, as Markdown, for the settings page."""
+    rows = [(variable, f"`{name}`") for variable, name in (_PLAIN | _JSON).items()]
+    rows += [(f"X_CSI_EMBER_CONFIG.{key}", f"`{name}`") for key, name in _EMBER_CONFIG.items()]
+    rows.append(("X_CSI_EMBER_CONFIG.plugin_name", "`driver_name`, with `.ember-csi.io` behind it"))
+    rows += [(f"X_CSI_EMBER_CONFIG.{key}", f"ignored: {why}") for key, why in _IGNORED_EMBER_CONFIG.items()]
+    rows.append(("X_CSI_EMBER_CONFIG, any other key", "an option of Cinder: `cinder_options`"))
+    return rows + list(_OF_NO_USE.items())
 
 
 def backend_settings(backend: Mapping[str, Any]) -> dict[str, Any]:

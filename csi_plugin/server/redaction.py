@@ -38,7 +38,7 @@ _IN_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
     # iscsiadm ... -n node.session.auth.password -v x
     (re.compile(r"(auth\.password(?:_in)?['\",\s]+(?:-v|--value)['\",\s]+)([^\s'\",]+)", re.IGNORECASE), rf"\1{MASK}"),
     # CHAP user password, as drivers keep it in provider_auth
-    (re.compile(r"\b(CHAP\s+\S+\s+)([^\s'\",}]+)"), rf"\1{MASK}"),
+    (re.compile(r"\b(CHAP\s+[^\s,;()'\"]+\s+)([^\s'\",}]+)"), rf"\1{MASK}"),
     # scheme://user:password@host
     (re.compile(r"(\b[a-z][\w+.-]*://[^\s:/@'\"]*:)([^\s/'\"]+)(?=@)", re.IGNORECASE), rf"\1{MASK}"),
     # Authorization: Basic x, Bearer x

@@ -1,0 +1,53 @@
+"""The settings of a command: the same as those of ``cinderbox serve``, from the same places."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from csi_plugin.persistence.base import RecordStore
+    from csi_plugin.server.settings import Settings
+
+EXIT_SETTINGS = 2
+SettingsOption = Annotated[Path | None, typer.Option(help="YAML file with settings; the environment counts too.")]
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Settings and metadata that cannot work end the command with one line and exit status 2."""
+    from csi_plugin.persistence.base import PersistenceError
+    from csi_plugin.server.settings import SettingsError
+
+    try:
+        yield
+    except (SettingsError, PersistenceError) as error:
+        typer.echo(f"cinderbox: {error}", err=True)
+        raise typer.Exit(EXIT_SETTINGS) from None
+
+
+def load_settings(file: Path | None, flags: Mapping[str, Any] | None = None) -> "Settings":
+    """The settings. Ends the command when they cannot work."""
+    from csi_plugin.server.settings import load
+
+    with readable_errors():
+        return load(flags, file=file)
+
+
+@contextmanager
+def metadata(file: Path | None) -> "Iterator[RecordStore]":
+    """The metadata that the settings name, open. Ends the command when it is out of reach."""
+    settings = load_settings(file)
+    if settings.persistence.get("storage", "memory") in ("memory", "memory_db"):
+        typer.echo("cinderbox: persistence: this metadata is in the memory of the serving process alone", err=True)
+        raise typer.Exit(EXIT_SETTINGS)
+    from csi_plugin.server.controller_runtime import open_store
+
+    with readable_errors():
+        store = open_store(settings)
+        try:
+            yield store
+        finally:
+            store.close()

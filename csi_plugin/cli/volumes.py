@@ -1,0 +1,98 @@
+"""``cinderbox volumes``: what the metadata says, read without the serving process."""
+
+from typing import Annotated, Any
+
+import typer
+
+from csi_plugin.cli.settings_source import SettingsOption, metadata
+from csi_plugin.cli.tables import Output, OutputOption, show
+
+app = typer.Typer(help="Look at the metadata of volumes.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_volumes(settings: SettingsOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Volumes, by id."""
+    from csi_plugin.controller.state import each
+    from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
+
+    with metadata(settings) as store:
+        nodes: dict[str, list[str]] = {}
+        for connection in each(store, ConnectionRecord):
+            nodes.setdefault(connection.volume_id, []).append(connection.node_id or connection.attached_host or "?")
+        rows = [
+            {
+                "id": volume.id,
+                "name": volume.display_name,
+                "status": volume.status,
+                "gib": volume.size,
+                "backend": volume.backend,
+                "pool": volume.pool,
+                "nodes": ", ".join(sorted(nodes.get(volume.id, []))),
+                "created": volume.created_at,
+            }
+            for volume in each(store, VolumeRecord)
+        ]
+    show(rows, output, empty="no volumes")
+
+
+@app.command("show")
+def show_volume(volume_id: str, settings: SettingsOption = None) -> None:
+    """Everything that is recorded of a volume, its snapshots and connections, as JSON without secrets."""
+    import json
+
+    from csi_plugin.persistence.encoding import to_json
+    from csi_plugin.persistence.records import ConnectionRecord, SnapshotRecord, VolumeRecord
+    from csi_plugin.server.redaction import redact
+
+    with metadata(settings) as store:
+        volume = store.get(VolumeRecord, volume_id)
+        if volume is None:
+            raise _unknown(volume_id)
+        snapshots = store.find(SnapshotRecord, volume_id=volume_id)
+        connections = store.find(ConnectionRecord, volume_id=volume_id)
+    shown: dict[str, Any] = _public(volume, to_json(volume))
+    shown["snapshots"] = [_public(snapshot, to_json(snapshot)) for snapshot in snapshots]
+    shown["connections"] = [_public(connection, to_json(connection)) for connection in connections]
+    print(json.dumps(redact(shown), indent=2, default=str))
+
+
+@app.command()
+def leftovers(settings: SettingsOption = None, output: OutputOption = Output.TABLE) -> None:
+    """What interrupted or failed operations may have left on the storage, and deletions that wait."""
+    from dataclasses import asdict
+
+    from csi_plugin.controller.recovery import leftovers as read_leftovers
+
+    with metadata(settings) as store:
+        rows = [asdict(leftover) for leftover in read_leftovers(store)]
+    show(rows, output, empty="no leftovers")
+
+
+@app.command()
+def forget(
+    leftover_id: Annotated[str, typer.Argument(help="Id of a leftover, as `leftovers` lists it.")],
+    settings: SettingsOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Drop the record of a leftover. Nothing on the storage is touched: remove that first, or adopt it."""
+    from csi_plugin.controller.recovery import forget_leftover, leftovers
+
+    with metadata(settings) as store:
+        found = next((leftover for leftover in leftovers(store) if leftover.id == leftover_id), None)
+        if found is None:
+            raise _unknown(leftover_id, what="leftover")
+        typer.echo(f"{found.kind} {found.id} ({found.name}) on backend {found.backend}: {found.condition}")
+        if not yes:
+            typer.confirm("Forget it?", abort=True)
+        forget_leftover(store, found)
+
+
+def _public(record: Any, fields: dict[str, Any]) -> dict[str, Any]:
+    """A record without its secret fields, and without those that are empty."""
+    return {name: value for name, value in fields.items() if name not in record.SECRET and value not in (None, {}, [])}
+
+
+def _unknown(record_id: str, *, what: str = "volume") -> typer.Exit:
+    typer.echo(f"cinderbox: no {what} has the id {record_id}", err=True)
+    return typer.Exit(1)
