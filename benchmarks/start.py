@@ -34,6 +34,8 @@ def server(mode: str, directory: Path) -> Iterator[tuple[int, csi_pb2_grpc.Ident
     environment = os.environ | {
         "CSI_ENDPOINT": f"unix://{socket}",
         "CSI_MODE": mode,
+        "CINDERBOX_STATE_DIR": f"{directory}/state",
+        "CINDERBOX_REGISTRY_ENDPOINT": f"unix://{directory}/registry.sock",
         "X_CSI_PERSISTENCE_CONFIG": f'{{"storage":"db","connection":"sqlite:///{directory}/cinderbox.db"}}',
         "X_CSI_BACKEND_CONFIG": '{"name":"loop","driver":"csi_plugin.storage.drivers.loop.LoopDriver",'
         f'"loop_volumes_dir":"{volumes}"}}',
@@ -47,7 +49,7 @@ def server(mode: str, directory: Path) -> Iterator[tuple[int, csi_pb2_grpc.Ident
             with grpc.insecure_channel(
                 f"unix:{socket}",
                 # Look for the socket often: the default back-off of a second would be part of the result.
-                options=[("grpc.initial_reconnect_backoff_ms", 10), ("grpc.max_reconnect_backoff_ms", 10)],
+                options=[(f"grpc.{name}_reconnect_backoff_ms", 10) for name in ("initial", "min", "max")],
             ) as channel:
                 yield process.pid, csi_pb2_grpc.IdentityStub(channel)
         except BaseException:
@@ -67,6 +69,7 @@ def seconds_to_start(directory: Path) -> tuple[float, float]:
         while not identity.Probe(csi_pb2.ProbeRequest(), timeout=PATIENCE).ready.value:
             if time.monotonic() - begin > PATIENCE:
                 raise TimeoutError(f"Probe was not ready within {PATIENCE} s")
+            time.sleep(0.02)
         return answered - begin, time.monotonic() - begin
 
 
@@ -74,6 +77,8 @@ def resident_mib_of_idle_node(directory: Path) -> float:
     """Return the resident set of a node and its children, in MiB, once it is ready."""
     with server("node", directory) as (pid, identity):
         identity.Probe(csi_pb2.ProbeRequest(), wait_for_ready=True, timeout=PATIENCE)
+        while len(list(family(pid))) > 1:  # it is idle when the child that reads the host's identity has ended
+            time.sleep(0.05)
         return sum(resident_kib(process) for process in family(pid)) / 1024
 
 

@@ -13,7 +13,7 @@ from csi_plugin.server.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from csi_plugin.controller.service import ControllerService
     from csi_plugin.persistence.base import RecordStore
-    from csi_plugin.server.leadership import Leadership
+    from csi_plugin.server.leadership import Leadership, Lease
     from csi_plugin.storage.backends import BackendSet
 
 LOG = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ class ControllerRuntime:
         self._inflight = inflight
         self._on_lost = on_lost
         self._stopping = threading.Event()
+        self._started = threading.Event()
         self.service: ControllerService | None = None
         self.store: RecordStore | None = None
         self._backends: BackendSet | None = None
@@ -36,34 +37,42 @@ class ControllerRuntime:
 
     # Start
 
-    @property
-    def is_private(self) -> bool:
-        """Whether the metadata is in this process's memory, so that leading needs no store."""
-        return self._settings.persistence.get("storage", "memory") in ("memory", "memory_db")
-
     def open(self) -> None:
         """Open the metadata store and set up the library. Raises SettingsError for settings that cannot work."""
         if self.store is None:
             self.store = open_store(self._settings)
 
     def lead(self) -> bool:
-        """Wait until this is the active controller; False when stopped before."""
+        """Wait until this is the active controller; False when stopped before. Raises SettingsError."""
         from csi_plugin.server.leadership import FileLeadership, LeaseLeadership
 
-        lock = FileLeadership(self._settings.state_dir / "controller.lock")
         leadership: Leadership
-        if not self.is_private:
-            self.open()
-        if self.store is not None and self.store.ATOMIC_ACROSS_PROCESSES:
-            leadership = LeaseLeadership(
-                self.store, lock=lock, seconds=self._settings.lease_seconds, on_lost=self._on_lost
-            )
-        else:
-            leadership = lock
+        leadership = lock = FileLeadership(self._settings.state_dir / "controller.lock")
+        if lease := self._lease():
+            leadership = LeaseLeadership(lease, lock=lock, seconds=self._settings.lease_seconds, on_lost=self._on_lost)
         if not leadership.acquire(self._stopping):
             return False
         self._leadership = leadership
         return True
+
+    def _lease(self) -> "Lease | None":
+        """Where the lease is; None when no other host can share the metadata."""
+        from csi_plugin.persistence.base import InvalidPersistence
+
+        arguments = self._settings.persistence
+        match arguments.get("storage", "memory"):
+            case "memory" | "memory_db":
+                return None
+            case "db" if isinstance(arguments.get("connection"), str):
+                # Without Cinder, which takes a second to load: the socket opens before that.
+                from csi_plugin.persistence.dbms.lease import DatabaseLease
+
+                try:
+                    return DatabaseLease(arguments["connection"])
+                except InvalidPersistence as error:
+                    raise SettingsError(f"persistence: {error}") from error
+        self.open()
+        return self.store if self.store is not None and self.store.ATOMIC_ACROSS_PROCESSES else None
 
     def _check_leadership(self) -> None:
         from csi_plugin.server.leadership import LeadershipLost
@@ -98,6 +107,7 @@ class ControllerRuntime:
         self._backends.start()
         service.recovery.start()
         self.service = service
+        self._started.set()
 
     def stop_waiting(self) -> None:
         """End a lead() that waits; it returns False."""
@@ -122,6 +132,11 @@ class ControllerRuntime:
         if self.service is None:
             raise unavailable(STARTING)
         return self.service
+
+    def wait_until_serving(self) -> "ControllerService":
+        """The service, once it has started."""
+        self._started.wait()
+        return self.serving()
 
     def is_ready(self) -> bool:
         """For Probe: whether a backend is up. Raises FAILED_PRECONDITION when the metadata store fails."""

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from csi_plugin.persistence.base import PersistenceError, RecordStore
+from csi_plugin.persistence.base import PersistenceError
 
 LOG = logging.getLogger(__name__)
 
-LEASE = "controller"
+LEASE_NAME = "controller"
 _POLL_SECONDS = 1.0
 
 
@@ -77,6 +77,14 @@ class FileLeadership:
         return f"{socket.gethostname()}/{boot}/{file.st_dev:x}:{file.st_ino:x}"
 
 
+class Lease(Protocol):
+    """What RecordStore and DatabaseLease say of leases."""
+
+    def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool: ...
+
+    def release_lease(self, name: str, *, holder: str) -> None: ...
+
+
 class LeaseLeadership:
     """A lease in the metadata store, renewed in the background.
 
@@ -84,11 +92,9 @@ class LeaseLeadership:
     has got the lock on the file that the lease names as its holder, so nobody else is alive to use it.
     """
 
-    def __init__(
-        self, store: RecordStore, *, lock: FileLeadership, seconds: float, on_lost: Callable[[str], None]
-    ) -> None:
+    def __init__(self, lease: Lease, *, lock: FileLeadership, seconds: float, on_lost: Callable[[str], None]) -> None:
         """``on_lost`` is called, with the reason, from the renewing thread when the lease is gone."""
-        self._store = store
+        self._lease = lease
         self._lock = lock
         self._seconds = seconds
         self._on_lost = on_lost
@@ -119,14 +125,14 @@ class LeaseLeadership:
         self._released.set()
         self._valid_until = 0.0
         try:
-            self._store.release_lease(LEASE, holder=self._holder)
+            self._lease.release_lease(LEASE_NAME, holder=self._holder)
         except PersistenceError as error:
             LOG.info("the lease was not given back and will run out by itself: %s", error)
         self._lock.release()
 
     def _renew(self) -> bool:
         began = time.monotonic()
-        if not self._store.acquire_lease(LEASE, holder=self._holder, seconds=self._seconds):
+        if not self._lease.acquire_lease(LEASE_NAME, holder=self._holder, seconds=self._seconds):
             return False
         # Counted from before the write: the store's clock started later than that.
         self._valid_until = began + self._seconds

@@ -1,6 +1,6 @@
 """The node's side of a server: its service, and its registration at the controller."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -12,6 +12,19 @@ from csi_plugin.server.settings import Settings, grpc_address
 
 if TYPE_CHECKING:
     from csi_plugin.server.controller_runtime import ControllerRuntime
+
+
+class _OwnController:
+    """The registry of this process's controller. It may still be loading Cinder while the node learns who it is."""
+
+    def __init__(self, controller: "ControllerRuntime") -> None:
+        self._controller = controller
+
+    def register(self, node_id: str, **known: Any) -> None:
+        self._controller.wait_until_serving().node_registry.register(node_id, **known)
+
+    def connection(self, node_id: str, volume_id: str) -> bytes:
+        return self._controller.serving().node_registry.connection(node_id, volume_id)
 
 
 class NodeRuntime:
@@ -36,7 +49,7 @@ class NodeRuntime:
 
     def start(self, controller: "ControllerRuntime | None") -> None:
         """Register at the controller of this process, or at the registry endpoint."""
-        registry = controller.serving().node_registry if controller is not None else RemoteRegistry(self._channel())
+        registry = _OwnController(controller) if controller is not None else RemoteRegistry(self._channel())
         self._registration = self.service.register_with(registry)
 
     def is_registered(self) -> bool:

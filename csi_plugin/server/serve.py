@@ -118,10 +118,10 @@ class _Process:
 
     def _start_parts(self) -> None:
         try:
-            if self._controller is not None:
-                self._controller.start()
             if self._node is not None:
                 self._node.start(self._controller)
+            if self._controller is not None:
+                self._controller.start()
         except Exception as error:
             # This thread's only reader is the main one, which ends the process with it.
             LOG.exception("cannot start")

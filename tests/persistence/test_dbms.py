@@ -25,6 +25,7 @@ from csi_plugin.persistence.records import (
     ConnectionRecord,
     Intent,
     KeyValueRecord,
+    NodeRecord,
     SnapshotRecord,
     VolumeRecord,
 )
@@ -155,12 +156,12 @@ class TestSchema:
             empty_url,
             "UPDATE cinderbox_alembic_version SET version_num = 'creating'",
             "DROP TABLE alembic_version",
-            "DROP TABLE cinderbox_lease",
+            "DROP TABLE cinderbox_node",
             "DELETE FROM volume_types",
         )
         store = DBPersistence(empty_url)
         assert store.create(VolumeRecord(id=new_id())).revision == 1
-        assert store.acquire_lease("a", holder="b", seconds=1)
+        assert store.create(NodeRecord(id="node")).revision == 1
         store.close()
 
     def test_four_processes_start_at_once(self, empty_url: str) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from oslo_db.sqlalchemy import exc_filters
 from sqlalchemy import event
 from sqlalchemy.pool import QueuePool
 
@@ -26,7 +25,17 @@ READ_ONLY = "cinderbox_read_only"
 
 
 def create_engine(connection: str, *, sqlite_synchronous: bool) -> sa.Engine:
-    """An engine for a SQLAlchemy URL. Raises InvalidPersistence for a URL that SQLAlchemy does not understand."""
+    """An engine that Cinder's layer can use too. Raises InvalidPersistence for a URL that SQLAlchemy does not
+    understand."""
+    from oslo_db.sqlalchemy import exc_filters  # takes half a second to import
+
+    engine = plain_engine(connection, sqlite_synchronous=sqlite_synchronous)
+    exc_filters.register_engine(engine)  # Cinder's layer expects oslo.db's exceptions
+    return engine
+
+
+def plain_engine(connection: str, *, sqlite_synchronous: bool = True) -> sa.Engine:
+    """An engine with SQLAlchemy's own exceptions. Raises InvalidPersistence as create_engine()."""
     try:
         url = sa.make_url(connection)
         dialect = url.get_dialect()
@@ -51,7 +60,6 @@ def create_engine(connection: str, *, sqlite_synchronous: bool) -> sa.Engine:
     except ImportError as error:
         raise InvalidPersistence(f"the driver for {url.drivername} is not installed: {error}") from error
     _listen(engine, sqlite_synchronous=sqlite_synchronous)
-    exc_filters.register_engine(engine)  # Cinder's layer expects oslo.db's exceptions
     if not is_memory(url):
         forget = weakref.WeakMethod(engine.dispose)
         os.register_at_fork(after_in_child=lambda: _forget_connections(forget))

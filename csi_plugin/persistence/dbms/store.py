@@ -17,8 +17,9 @@ from csi_plugin.persistence.base import (
     RecordNotFound,
     RevisionConflict,
 )
-from csi_plugin.persistence.dbms import cinder_layer, dictionaries, schema, specifications, tables
+from csi_plugin.persistence.dbms import cinder_layer, dictionaries, schema, specifications
 from csi_plugin.persistence.dbms.engine import READ_ONLY, create_engine
+from csi_plugin.persistence.dbms.lease import DatabaseLease
 from csi_plugin.persistence.dbms.rows import LAYOUTS, SPECIFICATIONS, Layout
 from csi_plugin.persistence.encoding import copy, utc_now
 from csi_plugin.persistence.record_persistence import RecordPersistence
@@ -55,6 +56,7 @@ class DBPersistence(RecordPersistence):
                     types.c.name == schema.DEFAULT_TYPE_NAME, types.c.deleted.is_not(sa.true())
                 )
                 self._default_type_id: str = reader.execute(query).scalar_one()
+        self._lease = DatabaseLease(connection)
         self._closed = False
         self.activate()
 
@@ -131,30 +133,13 @@ class DBPersistence(RecordPersistence):
     def close(self) -> None:
         self._closed = True
         self._engine.dispose()
+        self._lease.close()
 
     def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool:
-        lease, now = tables.lease, _database_time(self._engine)
-
-        def take(connection: sa.Connection) -> bool:
-            is_free = sa.or_(lease.c.holder == holder, lease.c.expires_at < now)
-            taken = lease.update().where(lease.c.name == name, is_free)
-            if connection.execute(taken.values(holder=holder, expires_at=now + seconds)).rowcount:
-                return True
-            if connection.execute(sa.select(lease.c.name).where(lease.c.name == name)).first():
-                return False
-            connection.execute(lease.insert().values(name=name, holder=holder, expires_at=now + seconds))
-            return True
-
-        try:
-            return self._write(take)
-        except _DuplicateError:
-            return False
+        return self._lease.acquire_lease(name, holder=holder, seconds=seconds)
 
     def release_lease(self, name: str, *, holder: str) -> None:
-        lease = tables.lease
-        self._write(
-            lambda connection: connection.execute(lease.delete().where(lease.c.name == name, lease.c.holder == holder))
-        )
+        self._lease.release_lease(name, holder=holder)
 
     def _insert(self, connection: sa.Connection, layout: Layout, record: Any) -> bool:
         self._choose_type(connection, record)
@@ -383,14 +368,3 @@ def _is_there(layout: Layout, record_id: str) -> list[sa.ColumnElement[bool]]:
     if layout.soft_deletes:
         conditions.append(layout.table.c.deleted.is_not(sa.true()))
     return conditions
-
-
-def _database_time(engine: sa.Engine) -> sa.ColumnElement[float]:
-    """Seconds since 1970 by the database's clock, which all holders of a lease share."""
-    if engine.dialect.name == "sqlite":
-        text = "((julianday('now') - 2440587.5) * 86400.0)"
-    elif engine.dialect.name == "postgresql":
-        text = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
-    else:
-        text = "UNIX_TIMESTAMP(NOW(6))"
-    return sa.literal_column(text, sa.Double)

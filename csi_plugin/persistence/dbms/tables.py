@@ -17,7 +17,7 @@ KEY_TEXT = sa.String(255).with_variant(
 )
 """Text that is compared by its bytes; MySQL's default ignores case."""
 
-_OPTIONS: dict[str, Any] = {
+OPTIONS: dict[str, Any] = {
     "mysql_engine": "InnoDB"
 }  # ids have the character set of the ids in Cinder's tables, to be joined by index
 
@@ -41,7 +41,7 @@ volume = sa.Table(
     sa.Column("provider_auth", LONG_TEXT),
     sa.Index("cinderbox_volume_backend_idx", "backend", "id"),
     sa.Index("cinderbox_volume_csi_name_idx", "csi_name", "id"),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 snapshot = sa.Table(
@@ -53,7 +53,7 @@ snapshot = sa.Table(
     sa.Column("intent", LONG_TEXT),
     sa.Column("provider_auth", LONG_TEXT),
     sa.Index("cinderbox_snapshot_csi_name_idx", "csi_name", "id"),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 connection = sa.Table(
@@ -64,7 +64,7 @@ connection = sa.Table(
     sa.Column("node_id", KEY_TEXT),
     sa.Column("connection_info", LONG_TEXT),
     sa.Index("cinderbox_connection_node_id_idx", "node_id", "id"),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 group = sa.Table(
@@ -74,7 +74,7 @@ group = sa.Table(
     _revision(),
     sa.Column("group_specs", LONG_TEXT),
     sa.Column("volume_type_ids", LONG_TEXT),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 group_snapshot = sa.Table(
@@ -86,7 +86,7 @@ group_snapshot = sa.Table(
     sa.Column("csi_name", KEY_TEXT),
     sa.Column("intent", LONG_TEXT),
     sa.Index("cinderbox_group_snapshot_csi_name_idx", "csi_name", "id"),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 key_value = sa.Table(
@@ -94,7 +94,7 @@ key_value = sa.Table(
     metadata,
     sa.Column("key", KEY_TEXT, primary_key=True),
     sa.Column("value", LONG_TEXT),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 key_value_extra = sa.Table(
@@ -104,7 +104,7 @@ key_value_extra = sa.Table(
     _revision(),
     sa.Column("created_at", sa.DateTime),
     sa.Column("updated_at", sa.DateTime),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 node = sa.Table(
@@ -115,7 +115,7 @@ node = sa.Table(
     sa.Column("public_key", LONG_TEXT),
     sa.Column("topology", LONG_TEXT),
     sa.Column("max_volumes", sa.BigInteger, nullable=False),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 node_extra = sa.Table(
@@ -125,16 +125,7 @@ node_extra = sa.Table(
     _revision(),
     sa.Column("created_at", sa.DateTime),
     sa.Column("updated_at", sa.DateTime),
-    **_OPTIONS,
-)
-
-lease = sa.Table(
-    "cinderbox_lease",
-    metadata,
-    sa.Column("name", KEY_TEXT, primary_key=True),
-    sa.Column("holder", KEY_TEXT, nullable=False),
-    sa.Column("expires_at", sa.Double, nullable=False),  # seconds since 1970 by the database's clock
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 CINDER_INDEXES = (

@@ -1,4 +1,4 @@
-"""Tables beside Cinder's for revision, intent, sealed fields, names, nodes and the lease."""
+"""Tables beside Cinder's for revision, intent, sealed fields, names and nodes."""
 
 from typing import Any
 
@@ -76,13 +76,6 @@ def upgrade() -> None:
             sa.Column("updated_at", sa.DateTime),
             **OPTIONS,
         )
-    op.create_table(
-        "cinderbox_lease",
-        sa.Column("name", KEY_TEXT, primary_key=True),
-        sa.Column("holder", KEY_TEXT, nullable=False),
-        sa.Column("expires_at", sa.Double, nullable=False),
-        **OPTIONS,
-    )
     _adopt_records()
 
 
