@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 from csi_plugin.attachment.commands import CommandFailed, run
 
 _SYSFS = Path("/sys/block")
+_DETACH_SECONDS = 2.0
 
 
 def attach(path: str, *, read_only: bool = False) -> str:
@@ -49,8 +51,12 @@ def detach(path: str) -> None:
         return
     run("blockdev", "--flushbufs", device)
     run("losetup", "--detach", device)
-    if find(path) == device:
-        raise CommandFailed(["losetup"], 1, f"{device} is still in use")
+    # The kernel detaches it when the last one closes it, which udev, say, does in its own time, and tells nobody.
+    deadline = time.monotonic() + _DETACH_SECONDS
+    while find(path) == device:
+        if time.monotonic() > deadline:
+            raise CommandFailed(["losetup"], 1, f"{device} is still in use")
+        time.sleep(0.02)
 
 
 def resize(path: str) -> None:

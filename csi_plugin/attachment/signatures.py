@@ -1,11 +1,14 @@
 """What is on a block device, as libblkid sees it."""
 
+import os
 from dataclasses import dataclass
 
 from csi_plugin.attachment.commands import run
 
 _NOTHING_FOUND = 2
 _AMBIVALENT = 8
+_EDGE = 1024**2
+"""Bytes at either end of a device, where every filesystem, LUKS and partition table has its signature."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +26,7 @@ class Signature:
 def probe(device: str) -> Signature:
     """Read the device itself, past any cache. Several signatures at once count as content of unknown kind.
 
-    Raises CommandFailed when the device cannot be read.
+    Raises CommandFailed or OSError when the device cannot be read.
     """
     from csi_plugin.attachment.commands import CommandFailed
 
@@ -36,4 +39,18 @@ def probe(device: str) -> Signature:
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     if "TYPE" in found:
         return Signature(kind=found["TYPE"], uuid=found.get("UUID", ""))
-    return Signature(kind="partition table" if "PTTYPE" in found else "")
+    if "PTTYPE" in found:
+        return Signature(kind="partition table")
+    # blkid says "nothing found" of a device that it could not read, too.
+    _read_edges(device)
+    return Signature(kind="")
+
+
+def _read_edges(device: str) -> None:
+    descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.lseek(descriptor, 0, os.SEEK_END)
+        for position in {0, max(size - _EDGE, 0)}:
+            os.pread(descriptor, _EDGE, position)
+    finally:
+        os.close(descriptor)

@@ -7,6 +7,7 @@ from pathlib import Path
 from csi_plugin.attachment import signatures
 from csi_plugin.attachment.commands import CommandFailed, run
 from csi_plugin.attachment.devices import size_of
+from csi_plugin.node import mounts
 from csi_plugin.protocol.errors import failed_precondition, invalid_argument
 
 SUPPORTED = ("ext4", "xfs", "btrfs")
@@ -97,12 +98,25 @@ def _grow_mounted_ext4(path: str) -> None:
         raise
 
 
-def mount_options(filesystem: str, flags: list[str], *, read_only: bool) -> list[str]:
-    """The CO's flags and what the filesystem needs; a copy of an xfs mounted here has the same UUID."""
+def mount(path: str, target: str, filesystem: str, flags: list[str], *, read_only: bool) -> None:
+    """Mount a device's filesystem with the CO's flags and what the filesystem needs.
+
+    Raises CommandFailed, and FAILED_PRECONDITION when it cannot be used read-only as it is.
+    """
     options = [flag for flag in flags if flag not in ("ro", "rw")]
     if filesystem == "xfs" and "nouuid" not in options:
-        options.append("nouuid")
-    return [*options, "ro"] if read_only else options
+        options.append("nouuid")  # a copy of an xfs that is mounted here has the same UUID
+    if not read_only:
+        mounts.mount(path, target, filesystem=filesystem, options=options)
+        return
+    try:
+        mounts.mount(path, target, filesystem=filesystem, options=[*options, "ro"])
+    except CommandFailed as error:
+        raise failed_precondition(
+            f"the filesystem cannot be mounted read-only ({error}). A copy of a volume in use has changes in its "
+            "journal, which a device that may not be written cannot take in: use the copy once read-write, or leave "
+            "those changes out with the mount flag noload (ext4) or norecovery (xfs)"
+        ) from error
 
 
 def grow_unmounted(path: str, filesystem: str) -> None:

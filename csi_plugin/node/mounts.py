@@ -50,10 +50,12 @@ def of_device(path: str) -> list[Mount]:
 
 def is_of(mount: Mount, path: str) -> bool:
     """Whether a mount shows the filesystem on a block device, or the device's node itself."""
+    if not path:
+        return False
     try:
         status = Path(path).stat()
     except OSError:
-        return False
+        return mount.source == path  # a mount outlives its device
     device = os.major(status.st_rdev), os.minor(status.st_rdev)
     return mount.source == path or mount.device == device or _is_node_of(mount, device)
 
@@ -87,6 +89,12 @@ def bind(source: str, target: str, *, read_only: bool, options: Sequence[str] = 
 def unmount(target: str) -> None:
     """Unmount everything at a path; does nothing when nothing is mounted there. Raises CommandFailed."""
     while at(target) is not None:
+        run("umount", "--", target)
+
+
+def unmount_device(target: str, path: str) -> None:
+    """Unmount at a target what shows a device's filesystem or node; another mount there stays. Raises CommandFailed."""
+    while (mounted := at(target)) is not None and is_of(mounted, path):
         run("umount", "--", target)
 
 

@@ -97,14 +97,19 @@ def _make_file(path: Path) -> None:
 
 
 def _unpublish(core: Core, volume_id: str, target: str) -> None:
-    mounts.unmount(target)
+    state = core.states.load(volume_id)
+    if state is None:
+        mounts.unmount(target)
+    else:
+        mounts.unmount_device(target, state.path)
+    if mounts.at(target) is not None:
+        return  # it is another volume's
     failpoint("unpublish_node.unmounted")
     path = Path(target)
     if path.is_dir() and not path.is_symlink():
         path.rmdir()
     else:
         path.unlink(missing_ok=True)
-    state = core.states.load(volume_id)
     if state is not None and target in state.targets:
         del state.targets[target]
         core.states.save(state)

@@ -55,6 +55,8 @@ def _stage(core: Core, wanted: VolumeState, request: csi_pb2.NodeStageVolumeRequ
             _check_same(known, wanted)
             return
         # A try that was cut off, or a reboot: what is known of the device's content still holds.
+        if known.staging_path != wanted.staging_path:
+            mounts.unmount_device(known.staging_path, known.path)
         wanted.formatted, wanted.encrypted = known.formatted, known.encrypted
     core.states.save(wanted)
     failpoint("stage.planned")
@@ -152,8 +154,7 @@ def _mount(core: Core, state: VolumeState, mkfs_options: str) -> None:
             filesystems.grow_unmounted(path, filesystem)
             if filesystem == "btrfs":
                 filesystems.separate_copy(path)
-        options = filesystems.mount_options(filesystem, state.mount_flags, read_only=state.read_only)
-        mounts.mount(path, target, filesystem=filesystem, options=options)
+        filesystems.mount(path, target, filesystem, state.mount_flags, read_only=state.read_only)
     failpoint("stage.mounted")
     if not state.read_only:
         filesystems.grow(path, target, filesystem)
@@ -161,11 +162,12 @@ def _mount(core: Core, state: VolumeState, mkfs_options: str) -> None:
 
 def _unstage(core: Core, volume_id: str, staging_path: str) -> None:
     state = core.states.load(volume_id)
-    mounts.unmount(staging_path)
     if state is None:
+        # Staged by a node whose state is lost, perhaps: the mount at least can be removed.
+        mounts.unmount(staging_path)
         return
-    if state.staging_path != staging_path:
-        mounts.unmount(state.staging_path)
+    for path in {staging_path, state.staging_path}:
+        mounts.unmount_device(path, state.path)
     if device_exists(state.path):
         left = [mount.target for mount in mounts.of_device(state.path)]
         if left:

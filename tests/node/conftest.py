@@ -1,0 +1,209 @@
+"""A whole server in mode all, and claims on it that tests stage, publish and look at."""
+
+import contextlib
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from csi_plugin.protocol import csi_pb2
+from tests.serving import Served, loop_devices, mounts_below, serving
+
+GIB = 1024**3
+Mode = csi_pb2.VolumeCapability.AccessMode
+MakeClaim = Callable[..., "Claim"]
+
+
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("node"), persistence={"storage": "memory"}) as served:
+        yield served
+
+
+@pytest.fixture
+def claim(server: Served, tmp_path: Path) -> Iterator[MakeClaim]:
+    """Makes claims; at the end of the test nothing of them may be left."""
+    claims: list[Claim] = []
+
+    def make(name: str = "", **arguments: Any) -> Claim:
+        name = name or f"claim-{len(claims)}"
+        claims.append(Claim(server, tmp_path / name, name=f"{tmp_path.name}-{name}", **arguments))
+        return claims[-1]
+
+    yield make
+    for made in reversed(claims):
+        made.remove()
+    assert mounts_below(tmp_path) == []
+    assert loop_devices(server.folder) == []
+    assert server.files() == []
+
+
+class Claim:
+    """A volume and the paths at which this node uses it."""
+
+    def __init__(
+        self,
+        served: Served,
+        folder: Path,
+        *,
+        name: str,
+        filesystem: str = "ext4",
+        mode: int = Mode.SINGLE_NODE_WRITER,
+        block: bool = False,
+        gib: int = 1,
+        flags: tuple[str, ...] = (),
+        source: "Claim | None" = None,
+        **parameters: str,
+    ) -> None:
+        self.served = served
+        self.folder = folder
+        folder.mkdir()
+        self.staging = folder / "staging"
+        self.capability = capability(filesystem, mode=mode, block=block, flags=flags)
+        request = csi_pb2.CreateVolumeRequest(
+            name=name,
+            capacity_range=csi_pb2.CapacityRange(required_bytes=gib * GIB),
+            volume_capabilities=[self.capability],
+            parameters=parameters,
+        )
+        if source is not None:
+            request.volume_content_source.volume.volume_id = source.id
+        self.volume = served.controller.CreateVolume(request).volume
+        self.id = self.volume.volume_id
+        self.context: dict[str, str] = {}
+
+    @property
+    def file(self) -> Path:
+        return self.served.volumes / f"volume-{self.id}"
+
+    @property
+    def device(self) -> str:
+        done = subprocess.run(
+            ["losetup", "--noheadings", "--output", "NAME", "--associated", str(self.file)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        (device,) = done.stdout.split()
+        return device
+
+    def publish_controller(self, *, readonly: bool = False) -> None:
+        self.context = dict(
+            self.served.controller.ControllerPublishVolume(
+                csi_pb2.ControllerPublishVolumeRequest(
+                    volume_id=self.id,
+                    node_id="test-node",
+                    volume_capability=self.capability,
+                    readonly=readonly,
+                    volume_context=self.volume.volume_context,
+                )
+            ).publish_context
+        )
+
+    def stage(self, **changes: Any) -> None:
+        if not self.context:
+            self.publish_controller()
+        self.staging.mkdir(exist_ok=True)
+        values = {
+            "volume_id": self.id,
+            "publish_context": self.context,
+            "staging_target_path": str(self.staging),
+            "volume_capability": self.capability,
+            "volume_context": self.volume.volume_context,
+        }
+        self.served.node.NodeStageVolume(csi_pb2.NodeStageVolumeRequest(**(values | changes)))
+
+    def publish(self, target: str = "pod", **changes: Any) -> Path:
+        values = {
+            "volume_id": self.id,
+            "publish_context": self.context,
+            "staging_target_path": str(self.staging),
+            "target_path": str(self.folder / target),
+            "volume_capability": self.capability,
+            "volume_context": self.volume.volume_context,
+        }
+        self.served.node.NodePublishVolume(csi_pb2.NodePublishVolumeRequest(**(values | changes)))
+        return self.folder / target
+
+    def use(self, target: str = "pod", **changes: Any) -> Path:
+        """Stage and publish; the path at which a pod would see the volume."""
+        self.stage()
+        return self.publish(target, **changes)
+
+    def unpublish(self, target: str = "pod") -> None:
+        self.served.node.NodeUnpublishVolume(
+            csi_pb2.NodeUnpublishVolumeRequest(volume_id=self.id, target_path=str(self.folder / target))
+        )
+
+    def unstage(self) -> None:
+        self.served.node.NodeUnstageVolume(
+            csi_pb2.NodeUnstageVolumeRequest(volume_id=self.id, staging_target_path=str(self.staging))
+        )
+
+    def expand(self, gib: int, path: Path) -> int:
+        capacity = csi_pb2.CapacityRange(required_bytes=gib * GIB)
+        self.served.controller.ControllerExpandVolume(
+            csi_pb2.ControllerExpandVolumeRequest(
+                volume_id=self.id, capacity_range=capacity, volume_capability=self.capability
+            )
+        )
+        request = csi_pb2.NodeExpandVolumeRequest(
+            volume_id=self.id,
+            volume_path=str(path),
+            staging_target_path=str(self.staging),
+            capacity_range=capacity,
+            volume_capability=self.capability,
+        )
+        return int(self.served.node.NodeExpandVolume(request).capacity_bytes)
+
+    def stats(self, path: Path) -> dict[int, Any]:
+        request = csi_pb2.NodeGetVolumeStatsRequest(volume_id=self.id, volume_path=str(path))
+        return {usage.unit: usage for usage in self.served.node.NodeGetVolumeStats(request).usage}
+
+    def health(self) -> list[str]:
+        request = csi_pb2.NodeGetVolumeHealthRequest(volume_id=self.id)
+        entries = self.served.node.NodeGetVolumeHealth(request).volume_health.health_statuses
+        return [entry.reason for entry in entries]
+
+    def remove(self) -> None:
+        for target in [path for path in mounts_below(self.folder) if path != str(self.staging)]:
+            self.unpublish(str(Path(target).relative_to(self.folder)))
+        self.unstage()
+        request = csi_pb2.ControllerUnpublishVolumeRequest(volume_id=self.id, node_id="test-node")
+        self.served.controller.ControllerUnpublishVolume(request)
+        self.served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=self.id))
+
+
+def capability(
+    filesystem: str, *, mode: int = Mode.SINGLE_NODE_WRITER, block: bool = False, flags: tuple[str, ...] = ()
+) -> csi_pb2.VolumeCapability:
+    made = csi_pb2.VolumeCapability(access_mode=Mode(mode=mode))
+    if block:
+        made.block.SetInParent()
+    else:
+        made.mount.CopyFrom(csi_pb2.VolumeCapability.MountVolume(fs_type=filesystem, mount_flags=flags))
+    return made
+
+
+def mount_line(target: Path) -> tuple[str, set[str]]:
+    """(filesystem, options) of what is mounted at a path, from the kernel."""
+    done = subprocess.run(
+        ["findmnt", "--noheadings", "--output", "FSTYPE,OPTIONS", "--mountpoint", str(target)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    filesystem, options = done.stdout.split()
+    return filesystem, set(options.split(","))
+
+
+@contextlib.contextmanager
+def fails(code: grpc.StatusCode, *words: str) -> Iterator[None]:
+    with pytest.raises(grpc.RpcError) as caught:
+        yield
+    assert caught.value.code() == code, caught.value.details()
+    for word in words:
+        assert word in caught.value.details()

@@ -1,0 +1,269 @@
+"""Volumes with a filesystem: made once, mounted where asked, grown, and never made over something."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+
+from csi_plugin.protocol import csi_pb2
+from tests.node.conftest import GIB, Claim, MakeClaim, Mode, capability, fails, mount_line
+
+Code = grpc.StatusCode
+Usage = csi_pb2.VolumeUsage
+FILESYSTEMS = ("ext4", "xfs", "btrfs")
+
+
+def size_of(path: Path) -> float:
+    """GiB."""
+    counts = os.statvfs(path)
+    return counts.f_blocks * counts.f_frsize / GIB
+
+
+def write(path: Path, text: str = "data") -> None:
+    (path / "file").write_text(text)
+    subprocess.run(["sync", "--file-system", str(path)], check=True)
+
+
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+def test_data_stays_over_staging(claim: MakeClaim, filesystem: str) -> None:
+    volume = claim(filesystem=filesystem)
+    pod = volume.use()
+    assert mount_line(pod)[0] == filesystem
+    write(pod)
+    volume.unpublish()
+    assert not pod.exists()
+    volume.unstage()
+    assert not (volume.staging / "file").exists()
+
+    assert (volume.use() / "file").read_text() == "data"
+
+
+def test_the_node_has_a_default(claim: MakeClaim) -> None:
+    assert mount_line(claim(filesystem="").use())[0] == "ext4"
+
+
+def test_a_filesystem_that_is_there_is_used(claim: MakeClaim) -> None:
+    volume = claim(filesystem="xfs")
+    write(volume.use())
+    volume.unpublish()
+    volume.unstage()
+
+    volume.capability = capability("")
+    pod = volume.use()
+
+    assert mount_line(pod)[0] == "xfs"
+    assert (pod / "file").read_text() == "data"
+    volume.unpublish()
+    volume.unstage()
+    volume.capability = capability("ext4")
+    with fails(Code.FAILED_PRECONDITION, "xfs", "ext4"):
+        volume.stage()
+
+
+def overwrite(volume: Claim, content: str) -> None:
+    """Put something on the volume's file that is no filesystem of ours."""
+    if content == "partition table":
+        entry = bytes([0x80, 0, 0, 0, 0x83, 0, 0, 0]) + (2048).to_bytes(4, "little") + (4096).to_bytes(4, "little")
+        with volume.file.open("r+b") as file:
+            file.write(bytes(446) + entry + bytes(48) + b"\x55\xaa")
+        return
+    command = {
+        "crypto_LUKS": "cryptsetup luksFormat --batch-mode --pbkdf=pbkdf2 --pbkdf-force-iterations=1000 --key-file=-",
+        "swap": "mkswap",
+    }[content]
+    subprocess.run([*command.split(), str(volume.file)], input=b"key", check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("content", ["partition table", "crypto_LUKS", "swap"])
+def test_foreign_content_is_never_overwritten(claim: MakeClaim, content: str) -> None:
+    volume = claim()
+    overwrite(volume, content)
+    before = volume.file.open("rb").read(4 * 1024**2)
+    with fails(Code.FAILED_PRECONDITION, content):
+        volume.stage()
+    assert volume.file.open("rb").read(4 * 1024**2) == before
+
+
+def test_a_filesystem_that_has_vanished_is_not_made_again(claim: MakeClaim) -> None:
+    volume = claim()
+    volume.stage()
+    subprocess.run(["umount", str(volume.staging)], check=True)
+    subprocess.run(["wipefs", "--all", volume.device], check=True, capture_output=True)
+    with fails(Code.FAILED_PRECONDITION, "had a filesystem", "not formatted again"):
+        volume.stage()
+
+
+def test_a_device_that_cannot_be_read_is_not_formatted(claim: MakeClaim) -> None:
+    volume = claim()
+    volume.publish_controller()
+    volume.capability = capability("", block=True)
+    volume.stage()
+    volume.capability = capability("ext4")
+    size = volume.file.stat().st_size
+    os.truncate(volume.file, 0)
+    done = subprocess.run(["dd", f"if={volume.device}", "bs=4k", "count=1", "iflag=direct"], capture_output=True)
+    assert b"Input/output error" in done.stderr, "the test needs a device whose reads fail"
+    device = volume.device
+    script = "import sys; from csi_plugin.attachment.signatures import probe; print(probe(sys.argv[1]))"
+    probed = subprocess.run([sys.executable, "-c", script, device], capture_output=True, text=True)
+    assert probed.returncode != 0
+    assert "Input/output error" in probed.stderr
+    os.truncate(volume.file, size)
+
+
+def test_mkfs_options_are_a_parameter(claim: MakeClaim) -> None:
+    volume = claim(mkfs_options="-L letters -I 512 -m 3")
+    volume.stage()
+    header = subprocess.run(["dumpe2fs", "-h", volume.device], capture_output=True, text=True, check=True).stdout
+    assert "letters" in header
+    assert "Inode size:\t          512" in header
+
+
+def test_mount_flags_count(claim: MakeClaim) -> None:
+    options = mount_line(claim(flags=("noatime", "nodev")).use())[1]
+    assert {"noatime", "nodev", "rw"} <= options
+
+
+@pytest.mark.parametrize("flag", ["noatime,suid", "a b", "x;y", "", "'"])
+def test_mount_flags_are_checked(claim: MakeClaim, flag: str) -> None:
+    volume = claim()
+    volume.capability = capability("ext4", flags=(flag,))
+    volume.context = {"connection": "any"}
+    with fails(Code.INVALID_ARGUMENT, "mount_flags"):
+        volume.stage()
+
+
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+def test_read_only_publication(claim: MakeClaim, filesystem: str) -> None:
+    volume = claim(filesystem=filesystem)
+    pod = volume.use(readonly=True)
+    assert "ro" in mount_line(pod)[1]
+    with pytest.raises(OSError, match="Read-only"):
+        (pod / "file").write_text("data")
+    assert "rw" in mount_line(volume.staging)[1]
+
+
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+def test_volume_for_readers(claim: MakeClaim, filesystem: str) -> None:
+    source = claim(filesystem=filesystem)
+    write(source.use())
+    source.unpublish()
+    source.unstage()
+    readers = claim(filesystem=filesystem, mode=Mode.MULTI_NODE_READER_ONLY, source=source)
+    first = readers.use("first")
+    second = readers.publish("second")
+
+    assert (first / "file").read_text() == "data" == (second / "file").read_text()
+    for path in (readers.staging, first, second):
+        assert "ro" in mount_line(path)[1]
+    assert Path(f"/sys/block/{Path(readers.device).name}/ro").read_text().strip() == "1"
+
+
+@pytest.mark.parametrize(("filesystem", "flag"), [("ext4", "noload"), ("xfs", "norecovery")])
+def test_readers_do_not_get_half_of_a_volume_unasked(claim: MakeClaim, filesystem: str, flag: str) -> None:
+    """A copy of a volume in use has a journal, which a device that may not be written cannot take in."""
+    source = claim(filesystem=filesystem)
+    write(source.use())
+    readers = claim(filesystem=filesystem, mode=Mode.MULTI_NODE_READER_ONLY, source=source)
+    with fails(Code.FAILED_PRECONDITION, "journal", flag):
+        readers.stage()
+    readers.capability.mount.mount_flags.append(flag)
+    assert "norecovery" in mount_line(readers.use())[1]  # ext4 calls noload so, too
+
+
+def test_readers_need_a_filesystem(claim: MakeClaim) -> None:
+    with fails(Code.FAILED_PRECONDITION, "no filesystem"):
+        claim(mode=Mode.MULTI_NODE_READER_ONLY).stage()
+
+
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+def test_copy_is_used_beside_its_source_and_fills_its_larger_size(claim: MakeClaim, filesystem: str) -> None:
+    """xfs and btrfs refuse a second filesystem with the UUID of a mounted one."""
+    source = claim(filesystem=filesystem)
+    pod = source.use()
+    write(pod)
+    copy = claim(filesystem=filesystem, source=source, gib=2)
+    copied = copy.use()
+
+    assert (copied / "file").read_text() == "data"
+    assert size_of(copied) > 1.8
+    write(copied, "of the copy")
+    assert (pod / "file").read_text() == "data"
+
+
+@pytest.mark.parametrize("filesystem", ["xfs", "btrfs"])
+def test_grows_while_it_is_mounted(claim: MakeClaim, filesystem: str) -> None:
+    volume = claim(filesystem=filesystem)
+    pod = volume.use()
+    write(pod)
+    assert volume.expand(3, pod) == 3 * GIB
+    assert size_of(pod) > 2.8
+    assert volume.expand(3, pod) == 3 * GIB  # again
+    assert (pod / "file").read_text() == "data"
+
+
+def test_ext4_grows_at_the_next_staging_where_the_kernel_forbids_it_while_mounted(claim: MakeClaim) -> None:
+    volume = claim()
+    pod = volume.use()
+    write(pod)
+    try:
+        volume.expand(3, pod)
+    except grpc.RpcError as error:
+        assert error.code() == Code.FAILED_PRECONDITION
+        assert "CAP_SYS_RESOURCE" in error.details()
+        volume.unpublish()
+        volume.unstage()
+        pod = volume.use()
+    assert size_of(pod) > 2.8
+    assert (pod / "file").read_text() == "data"
+
+
+def test_expansion_needs_the_controllers_first(claim: MakeClaim) -> None:
+    volume = claim(filesystem="xfs")
+    pod = volume.use()
+    request = csi_pb2.NodeExpandVolumeRequest(
+        volume_id=volume.id, volume_path=str(pod), capacity_range=csi_pb2.CapacityRange(required_bytes=2 * GIB)
+    )
+    with fails(Code.OUT_OF_RANGE, "in the controller first"):
+        volume.served.node.NodeExpandVolume(request)
+
+
+def test_stats(claim: MakeClaim) -> None:
+    volume = claim()
+    pod = volume.use()
+    write(pod, "x" * 10 * 1024**2)
+    stats = volume.stats(pod)
+    assert 0.8 * GIB < stats[Usage.BYTES].total < GIB
+    assert 10 * 1024**2 <= stats[Usage.BYTES].used < 50 * 1024**2
+    assert stats[Usage.BYTES].available <= stats[Usage.BYTES].total - stats[Usage.BYTES].used
+    assert stats[Usage.INODES].total > stats[Usage.INODES].used > 1
+    with fails(Code.NOT_FOUND, "volume_path"):
+        volume.stats(volume.folder)
+    with fails(Code.NOT_FOUND, "volume_id"):
+        request = csi_pb2.NodeGetVolumeStatsRequest(volume_id="nothing", volume_path=str(pod))
+        volume.served.node.NodeGetVolumeStats(request)
+
+
+def test_health(claim: MakeClaim) -> None:
+    volume = claim()
+    pod = volume.use()
+    assert volume.health() == []
+    subprocess.run(["mount", "-o", "remount,ro", volume.device, str(volume.staging)], check=True)
+    assert volume.health() == ["FilesystemReadOnly"]
+    subprocess.run(["mount", "-o", "remount,rw", volume.device, str(volume.staging)], check=True)
+    assert volume.health() == []
+    volume.unpublish()
+    assert not pod.exists()
+    subprocess.run(["umount", str(volume.staging)], check=True)
+    assert volume.health() == ["NotMounted"]
+    subprocess.run(["losetup", "--detach", volume.device], check=True)
+    assert volume.health() == ["DeviceGone"]
+    health = volume.served.node.NodeGetStorageHealth(csi_pb2.NodeGetStorageHealthRequest()).backend_health
+    assert [entry.reason for entry in health] == ["DevicesGone"]
+    volume.stage()
+    assert volume.health() == []
+    with fails(Code.NOT_FOUND):
+        volume.served.node.NodeGetVolumeHealth(csi_pb2.NodeGetVolumeHealthRequest(volume_id="nothing"))
