@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,14 @@ def mounts_below(folder: Path) -> list[str]:
     """Mount points in a folder, in the order in which they were made."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return [target for line in lines if (target := line.split(" ")[4]).startswith(f"{folder}/")]
+
+
+def wait_until(condition: Callable[[], bool], state: Callable[[], object], timeout: float = 30) -> None:
+    """Wait for a condition that nobody tells about; ``state`` is shown when it does not come."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"not so after {timeout} s: {state()}"
+        time.sleep(0.05)
 
 
 def clean_up(folder: Path) -> None:

@@ -24,6 +24,9 @@ _HARMLESS = re.compile(
     r"(?:starting|next|page)_?token$|_(?:type|method|id|file|path|file_path)$|^encryption_key_id$", re.I
 )
 
+# What the specification does not mark: how a node gets at a volume, which is nobody else's business.
+_SECRET_FIELDS = frozenset({"publish_context", "sealed_connection"})
+
 _IN_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
     # {'auth_password': 'x'}, "password": "x", password=x, password: x
     (
@@ -75,10 +78,10 @@ def redact_text(text: str) -> str:
 
 
 def redact_message(message: Message) -> dict[str, Any]:
-    """A CSI message as a dictionary; fields that csi.proto marks with csi_secret keep only their keys."""
+    """A CSI message as a dictionary; secret fields, as csi.proto marks them, keep only their keys."""
     result: dict[str, Any] = {}
     for field, value in message.ListFields():
-        if field.GetOptions().Extensions[csi_pb2.csi_secret]:
+        if field.GetOptions().Extensions[csi_pb2.csi_secret] or field.name in _SECRET_FIELDS:
             result[field.name] = dict.fromkeys(value, MASK) if isinstance(value, Mapping) else MASK
         elif field.message_type and field.message_type.GetOptions().map_entry:
             result[field.name] = redact(dict(value))

@@ -12,8 +12,8 @@ import pytest
 
 from csi_plugin.protocol import csi_pb2
 from tests.crash.life import DATA, Life
-from tests.crash.test_failpoints import QUICK, wait_until
-from tests.serving import Served
+from tests.crash.test_failpoints import QUICK
+from tests.serving import Served, wait_until
 
 GATED = "tests.crash.drivers.GatedDriver"
 

@@ -3,8 +3,7 @@
 import re
 import signal
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -12,7 +11,7 @@ import pytest
 
 from csi_plugin.protocol import csi_pb2
 from tests.crash.life import STEPS, Life
-from tests.serving import Served, loop_devices, mounts_below
+from tests.serving import Served, loop_devices, mounts_below, wait_until
 
 # The step of a volume's life that comes to the points of that prefix.
 STEP_OF_PREFIX = {
@@ -79,13 +78,6 @@ def records(database: Path) -> list[tuple[str, str]]:
         ]
     finally:
         connection.close()
-
-
-def wait_until(condition: Callable[[], bool], state: Callable[[], object], timeout: float = 30) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"not so after {timeout} s: {state()}"
-        time.sleep(0.05)
 
 
 def test_what_a_try_left_is_held_past_the_undo_window(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.server.serve import EXIT_LEADERSHIP_LOST
 from tests.crash.life import GIB, MOUNT
-from tests.crash.test_failpoints import QUICK, wait_until
-from tests.serving import Served
+from tests.crash.test_failpoints import QUICK
+from tests.serving import Served, wait_until
 
 TAKE_OVER_SECONDS = 20
 

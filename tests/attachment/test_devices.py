@@ -1,0 +1,104 @@
+"""Files as block devices of this host."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from csi_plugin import attachment
+from csi_plugin.attachment import devices, loop_devices
+from csi_plugin.attachment.commands import CommandFailed
+from tests.serving import clean_up
+
+MIB = 1024**2
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "volume"
+    with path.open("wb") as content:
+        content.truncate(64 * MIB)
+    yield path
+    clean_up(tmp_path)
+
+
+def connection(path: Path, **data: Any) -> dict[str, Any]:
+    return {"driver_volume_type": "local", "data": {"device_path": str(path), **data}}
+
+
+def test_attach_and_detach_can_be_repeated(file: Path) -> None:
+    first = devices.attach(connection(file))
+    assert devices.attach(connection(file)) == first
+    assert devices.size_of(first["path"]) == 64 * MIB
+    for _ in range(2):
+        devices.detach(connection(file), first)
+    assert loop_devices.find(str(file)) is None
+    devices.detach(connection(file), None)
+
+
+def test_detach_writes_everything(file: Path) -> None:
+    device = devices.attach(connection(file))
+    with Path(device["path"]).open("r+b") as opened:
+        opened.write(b"data")
+    devices.detach(connection(file), device)
+    assert file.read_bytes()[:4] == b"data"
+
+
+def test_many_at_once(tmp_path: Path, file: Path) -> None:
+    files = [tmp_path / f"volume-{number}" for number in range(8)]
+    for path in files:
+        path.write_bytes(bytes(MIB))
+    with ThreadPoolExecutor(8) as pool:
+        attached = list(pool.map(lambda path: devices.attach(connection(path)), files))
+        assert len({device["path"] for device in attached}) == 8
+        list(pool.map(lambda pair: devices.detach(connection(pair[0]), pair[1]), zip(files, attached, strict=True)))
+    assert all(loop_devices.find(str(path)) is None for path in files)
+
+
+def test_extend(file: Path) -> None:
+    device = devices.attach(connection(file))
+    os.truncate(file, 128 * MIB)
+    assert devices.extend(connection(file), device) == 128 * MIB
+
+
+def test_device_in_use_is_not_detached_silently(file: Path) -> None:
+    device = devices.attach(connection(file))
+    with Path(device["path"]).open("rb"), pytest.raises(CommandFailed, match="in use"):
+        devices.detach(connection(file), device)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: connection(path.with_name("nothing")), "no file"),
+        (lambda path: connection(path, format="qcow2"), "qcow2"),
+        (lambda path: connection(path.parent), "no file"),
+    ],
+)
+def test_what_cannot_be_attached(file: Path, make: Any, words: str) -> None:
+    with pytest.raises(devices.AttachmentError, match=words):
+        devices.attach(make(file))
+
+
+def test_identity_of_this_host() -> None:
+    properties = attachment.connector_properties()
+    assert properties["host"] == os.uname().nodename
+    assert properties["os_type"] == "linux"
+    assert properties["ip"]
+
+
+def test_child_answers_in_json_whatever_happens(tmp_path: Path) -> None:
+    child = subprocess.run(
+        [sys.executable, "-m", "csi_plugin.attachment"],
+        input=b'{"operation": "attach", "key_file": "/nothing", "sealed": "", "context": "", "multipath": false, '
+        b'"root_helper": "sudo", "read_only": false, "secrets": {"passphrase": "hunter2"}, "used_before": false}',
+        capture_output=True,
+        check=True,
+    )
+    assert b'"kind": "FileNotFoundError"' in child.stdout
+    assert b"hunter2" not in child.stdout + child.stderr

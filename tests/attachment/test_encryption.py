@@ -1,0 +1,80 @@
+"""What is done with an encrypted volume's device: opened, formatted once, or left alone. Mapping it needs
+device-mapper, which the storage lab has; the decision before that needs real LUKS headers, which any file can hold."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from csi_plugin.attachment import encryption, signatures
+from csi_plugin.attachment.commands import CommandFailed
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    path = tmp_path / "disk"
+    with path.open("wb") as file:
+        file.truncate(64 * 1024**2)
+    return path
+
+
+def format_luks(path: Path, *options: str) -> None:
+    command = "cryptsetup luksFormat --batch-mode --pbkdf=pbkdf2 --pbkdf-force-iterations=1000 --key-file=-"
+    subprocess.run([*command.split(), *options, str(path)], input=b"key", check=True)
+
+
+@pytest.mark.parametrize("used_before", [True, False])
+@pytest.mark.parametrize("version", ["luks1", "luks2"])
+def test_a_header_is_opened(disk: Path, version: str, used_before: bool) -> None:
+    format_luks(disk, f"--type={version}")
+    assert encryption.must_format(str(disk), used_before=used_before) is False
+
+
+def test_an_empty_device_is_formatted_the_first_time_only(disk: Path) -> None:
+    assert encryption.must_format(str(disk), used_before=False) is True
+    with pytest.raises(encryption.EncryptionError, match="no LUKS header any more"):
+        encryption.must_format(str(disk), used_before=True)
+
+
+@pytest.mark.parametrize("command", ["mkfs.ext4 -q", "mkfs.xfs -q -f", "mkswap"])
+def test_other_content_is_left_alone(disk: Path, command: str) -> None:
+    with disk.open("r+b") as file:
+        file.truncate(512 * 1024**2)
+    subprocess.run([*command.split(), str(disk)], check=True, capture_output=True)
+    before = disk.read_bytes()
+    with pytest.raises(encryption.EncryptionError, match="not LUKS; it is not touched"):
+        encryption.must_format(str(disk), used_before=False)
+    assert disk.read_bytes() == before
+
+
+def test_a_header_that_cannot_be_read_is_an_error(disk: Path) -> None:
+    format_luks(disk)
+    disk.rename(disk.with_name("away"))
+    for used_before in (False, True):
+        with pytest.raises((OSError, CommandFailed)):
+            encryption.must_format(str(disk), used_before=used_before)
+
+
+def test_a_damaged_header_is_not_an_empty_device(disk: Path) -> None:
+    """LUKS 2 keeps a second header; an old tool that wiped the first one has not emptied the device."""
+    format_luks(disk, "--type=luks2")
+    with disk.open("r+b") as file:
+        file.write(bytes(4096))
+    for used_before in (False, True):
+        assert encryption.must_format(str(disk), used_before=used_before) is False
+
+
+def test_the_passphrase_is_named_when_it_is_missing() -> None:
+    assert encryption.passphrase_of({"passphrase": "key"}) == "key"
+    for secrets in ({}, {"passphrase": ""}, {"password": "key"}):
+        with pytest.raises(encryption.EncryptionError, match="under the key passphrase"):
+            encryption.passphrase_of(secrets)
+
+
+def test_several_signatures_are_content(disk: Path) -> None:
+    subprocess.run(["mkfs.ext4", "-q", str(disk)], check=True)
+    magic_of_swap = b"SWAPSPACE2"
+    with disk.open("r+b") as file:
+        file.seek(4096 - len(magic_of_swap))
+        file.write(magic_of_swap)
+    assert not signatures.probe(str(disk)).is_empty

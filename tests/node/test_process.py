@@ -1,0 +1,139 @@
+"""The node as a process of its own: what it loads, what it remembers over restarts, and whom it believes."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.node.conftest import Claim, capability, fails
+from tests.serving import Served, mounts_below, wait_until
+
+Code = grpc.StatusCode
+NEVER_ON_A_NODE = ("cinder", "os_brick", "sqlalchemy", "cryptography", "kubernetes")
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Served, Served]]:
+    """A controller and a node that know each other over the registry's socket."""
+    registry = {"CINDERBOX_REGISTRY_ENDPOINT": f"unix://{tmp_path}/registry.sock"}
+    controller = Served(tmp_path, mode="controller", environment=registry, name="controller")
+    node = Served(tmp_path, mode="node", environment=registry, name="node")
+    try:
+        yield controller.start(), node.start(PYTHONPROFILEIMPORTTIME="1")
+    finally:
+        node.close()
+        controller.close()
+
+
+def claimed(pair: tuple[Served, Served], name: str = "claim", filesystem: str = "ext4") -> Claim:
+    controller, node = pair
+    claim = Claim(controller, controller.folder / name, name=name, filesystem=filesystem)
+    wait_until(lambda: "the node is registered" in node.log.read_text(), node.log_text)
+    claim.publish_controller()
+    claim.served = node
+    return claim
+
+
+def test_node_in_a_process_of_its_own(pair: tuple[Served, Served]) -> None:
+    _, node = pair
+    claim = claimed(pair)
+    (claim.use() / "file").write_text("data")
+    assert node.process is not None
+    resident = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{node.process.pid}/status").read_text())
+    assert resident is not None
+    print(f"resident set of the node: {int(resident[1]) / 1024:.1f} MiB")
+    loaded = re.findall(r"^import time:.*\| +(\S+)$", node.log.read_text(), re.MULTILINE)
+    assert "csi_plugin.node.stage" in loaded
+    assert [name for name in loaded if name.startswith(NEVER_ON_A_NODE)] == []
+    claim.unpublish()
+    claim.unstage()
+
+
+def test_restarted_node_goes_on(pair: tuple[Served, Served]) -> None:
+    _, node = pair
+    claim = claimed(pair)
+    claim.use("first")
+    (claim.folder / "first/file").write_text("data")
+    node.kill()
+    node.start()
+
+    claim.stage()
+    assert (claim.publish("first") / "file").read_text() == "data"
+    claim.unpublish("first")
+    assert (claim.publish("second") / "file").read_text() == "data"
+    claim.unpublish("second")
+    claim.unstage()
+    assert mounts_below(claim.folder) == []
+
+
+def test_node_that_lost_its_key_asks_for_the_connection_again(pair: tuple[Served, Served]) -> None:
+    _, node = pair
+    claim = claimed(pair)
+    claim.stage()
+    node.stop()
+    (node.state / "node/node.key").unlink()
+    node.start()
+    claim.unstage()
+    claim.stage()
+    claim.unstage()
+
+
+def test_controller_that_is_away_does_not_keep_a_node_from_unstaging(pair: tuple[Served, Served]) -> None:
+    controller, _ = pair
+    claim = claimed(pair)
+    claim.use()
+    controller.kill()
+    claim.unpublish()
+    claim.unstage()
+    assert mounts_below(claim.folder) == []
+
+
+def test_connection_of_another_volume_is_of_no_use(pair: tuple[Served, Served]) -> None:
+    controller, node = pair
+    published = claimed(pair, "published")
+    other = Claim(controller, controller.folder / "other", name="other")
+    other.served, other.context = node, published.context
+    with fails(Code.NOT_FOUND, "not published"):
+        other.stage()
+    forged = {"connection": "bm90IHNlYWxlZA==", "sealed": "x25519"}
+    with fails(Code.NOT_FOUND, "not published"):
+        other.stage(publish_context=forged)
+
+
+def test_rebooted_node_stages_anew(pair: tuple[Served, Served]) -> None:
+    """After a reboot there are state files, and neither mounts nor devices."""
+    _, node = pair
+    claim = claimed(pair)
+    (claim.use() / "file").write_text("data")
+    subprocess.run(["sync"], check=True)
+    node.kill()
+    for mount in reversed(mounts_below(claim.folder)):
+        subprocess.run(["umount", mount], check=True)
+    subprocess.run(["losetup", "--detach", claim.device], check=True)
+    node.start()
+
+    assert (claim.use() / "file").read_text() == "data"
+    claim.unpublish()
+    claim.unstage()
+
+
+def test_secrets_stay_out_of_logs_and_state(pair: tuple[Served, Served]) -> None:
+    _, node = pair
+    claim = claimed(pair)
+    claim.stage(secrets={"passphrase": "hunter2-passphrase", "other": "hunter2-other"})
+    claim.publish(secrets={"token": "hunter2-token"})
+    with fails(Code.ALREADY_EXISTS):
+        claim.stage(volume_capability=capability("xfs"), secrets={"passphrase": "hunter2-again"})
+    written = node.log.read_text()
+    states = "".join(path.read_text() for path in (node.state / "node/volumes").iterdir())
+    assert "NodeStageVolume" in written
+    assert "hunter2" not in written + states
+    assert claim.context["connection"] not in written
+    for path in (node.state / "node").rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, f"{path} can be read by others"
+    claim.unpublish()
+    claim.unstage()
+    assert list((node.state / "node/volumes").iterdir()) == []
