@@ -8,7 +8,7 @@ from csi_plugin.controller.core import Call, Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint, normal_capabilities, normal_source, normal_topologies
 from csi_plugin.controller.labels import CLAIM, labels
-from csi_plugin.controller.parameters import VolumeParameters, volume_parameters
+from csi_plugin.controller.parameters import VolumeParameters, lasting, volume_parameters
 from csi_plugin.controller.placement import Place
 from csi_plugin.persistence.records import JSON, Intent, Phase, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
@@ -66,8 +66,8 @@ def _validated(core: Core, request: csi_pb2.CreateVolumeRequest) -> WantedVolume
     placement.check_requirements(request.accessibility_requirements)
     parameters = volume_parameters(request.parameters, request.mutable_parameters)
     normal: JSON = {
-        "parameters": dict(request.parameters),
-        "mutable_parameters": dict(request.mutable_parameters),
+        "parameters": lasting(request.parameters),
+        "mutable_parameters": lasting(request.mutable_parameters),
         "capabilities": normal_capabilities(request.volume_capabilities),
         "source": normal_source(request.volume_content_source),
     }

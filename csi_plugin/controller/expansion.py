@@ -17,7 +17,7 @@ def controller_expand_volume(
     size = core.inflight.run(
         f"volume/{request.volume_id}",
         fingerprint(["expand", capacity.required_bytes, capacity.limit_bytes]),
-        lambda: _expanded(core, request.volume_id, capacity),
+        lambda: _expanded(core, request.volume_id, capacity, request.volume_capability),
         wait_seconds=call.time_remaining(),
     )
     return csi_pb2.ControllerExpandVolumeResponse(capacity_bytes=size * sizes.GIB, node_expansion_required=True)
@@ -36,9 +36,11 @@ def _validate(core: Core, request: csi_pb2.ControllerExpandVolumeRequest) -> Non
         access.check_access([request.volume_capability], core.configuration, field="volume_capability")
 
 
-def _expanded(core: Core, volume_id: str, capacity: csi_pb2.CapacityRange) -> int:
+def _expanded(core: Core, volume_id: str, capacity: csi_pb2.CapacityRange, capability: csi_pb2.VolumeCapability) -> int:
     """The size in GiB after expansion; a volume that is large enough keeps its size."""
     record = state.existing_volume(core.store, volume_id)
+    if access.needs_multiattach([capability]) and not record.multiattach:
+        raise invalid_argument("volume_capability: the volume was not created for several nodes")
     if sizes.fits(record.size, capacity):
         return record.size
     if capacity.required_bytes <= record.size * sizes.GIB:

@@ -12,7 +12,7 @@ from csi_plugin.controller.core import Call, Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint
 from csi_plugin.controller.labels import GROUP_SNAPSHOT, labels
-from csi_plugin.controller.parameters import snapshot_parameters
+from csi_plugin.controller.parameters import lasting, snapshot_parameters
 from csi_plugin.persistence.records import (
     JSON,
     GroupRecord,
@@ -46,7 +46,7 @@ def create_volume_group_snapshot(
     _validate(core, request)
     normal: JSON = {
         "source_volume_ids": sorted(request.source_volume_ids),
-        "parameters": dict(request.parameters),
+        "parameters": lasting(request.parameters),
     }
     record = core.inflight.run(
         f"group-snapshot-name/{request.name}",

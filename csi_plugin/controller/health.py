@@ -26,6 +26,7 @@ def controller_list_volume_health(
 ) -> csi_pb2.ControllerListVolumeHealthResponse:
     """CSI spec, "ControllerListVolumeHealth": volumes with something to report."""
     check_max_entries(request.max_entries)
+    request_rules.check_sizes(request)
     after = page_tokens.read("health", request.starting_token)
     usable = _usable_backends(core)
     shown = (record for record in state.each(core.store, VolumeRecord, after=after) if state.is_shown(record))

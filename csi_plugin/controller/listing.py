@@ -19,6 +19,7 @@ _FEW = 500
 def list_volumes(core: Core, request: csi_pb2.ListVolumesRequest) -> csi_pb2.ListVolumesResponse:
     """CSI spec, "ListVolumes"."""
     check_max_entries(request.max_entries)
+    request_rules.check_sizes(request)
     after = page_tokens.read("volumes", request.starting_token)
     shown = filter(
         state.is_shown,

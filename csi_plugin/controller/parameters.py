@@ -47,14 +47,12 @@ def volume_parameters(parameters: Mapping[str, str], mutable_parameters: Mapping
     plain: dict[str, str] = {}
     extra_specs: dict[str, str] = {}
     qos_specs: dict[str, str] = {}
-    for key, value in parameters.items():
-        if key.startswith(CO_PREFIX):
-            continue
+    for key, value in lasting(parameters).items():
         if key in PLAIN:
             plain[key] = value
         elif not _add_spec(key, value, extra_specs, qos_specs, parameter="parameters"):
             raise _unknown("parameters", key, PLAIN)
-    for key, value in _mutable(mutable_parameters).items():
+    for key, value in lasting(mutable_parameters).items():
         if not _add_spec(key, value, extra_specs, qos_specs, parameter="mutable_parameters"):
             raise _unknown("mutable_parameters", key, ())
     return VolumeParameters(
@@ -73,15 +71,15 @@ def changed_specs(mutable_parameters: Mapping[str, str]) -> tuple[dict[str, str]
     return parsed.extra_specs, parsed.qos_specs
 
 
+def lasting(parameters: Mapping[str, str]) -> dict[str, str]:
+    """The parameters that make an object what it is: those that the sidecars add only say whose it is."""
+    return {key: value for key, value in parameters.items() if not key.startswith(CO_PREFIX)}
+
+
 def snapshot_parameters(parameters: Mapping[str, str]) -> None:
     """Refuse parameters of a snapshot class: there are none but those that the sidecars add."""
-    for key in parameters:
-        if not key.startswith(CO_PREFIX):
-            raise invalid_argument(f"parameters: {key!r} is unknown; snapshots take no parameters")
-
-
-def _mutable(mutable_parameters: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in mutable_parameters.items() if not key.startswith(CO_PREFIX)}
+    for key in lasting(parameters):
+        raise invalid_argument(f"parameters: {key!r} is unknown; snapshots take no parameters")
 
 
 def _add_spec(key: str, value: str, extra_specs: dict[str, str], qos_specs: dict[str, str], *, parameter: str) -> bool:

@@ -151,6 +151,10 @@ def _beside(
         raise invalid_argument(
             f"volume_content_source: the source is on backend {backend_name}, the parameters name {parameters.backend}"
         )
+    if origin is not None and parameters.pool not in ("", origin.pool):
+        raise invalid_argument(
+            f"volume_content_source: the source is in pool {origin.pool}, the parameters name {parameters.pool}"
+        )
     capacity = request.capacity_range
     if 0 < capacity.required_bytes <= (source_size - 1) * sizes.GIB:
         raise out_of_range(f"capacity_range.required_bytes is less than the size of the source, {source_size} GiB")

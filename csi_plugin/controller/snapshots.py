@@ -5,7 +5,7 @@ from csi_plugin.controller.core import Call, Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint
 from csi_plugin.controller.labels import SNAPSHOT, labels
-from csi_plugin.controller.parameters import snapshot_parameters
+from csi_plugin.controller.parameters import lasting, snapshot_parameters
 from csi_plugin.persistence.records import JSON, Intent, Phase, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import (
@@ -21,7 +21,7 @@ from csi_plugin.protocol.errors import (
 def create_snapshot(core: Core, request: csi_pb2.CreateSnapshotRequest, call: Call) -> csi_pb2.CreateSnapshotResponse:
     """CSI spec, "CreateSnapshot". Cinder's drivers answer when the snapshot is usable, so it is always ready."""
     _validate(core, request)
-    normal: JSON = {"source_volume_id": request.source_volume_id, "parameters": dict(request.parameters)}
+    normal: JSON = {"source_volume_id": request.source_volume_id, "parameters": lasting(request.parameters)}
     record = core.inflight.run(
         f"snapshot-name/{request.name}",
         fingerprint(normal),

@@ -2,6 +2,7 @@
 
 from csi_plugin.controller import access, state
 from csi_plugin.controller.core import Core
+from csi_plugin.controller.parameters import changed_specs, lasting
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import RpcError
@@ -36,13 +37,17 @@ def _refusal(core: Core, record: VolumeRecord, request: csi_pb2.ValidateVolumeCa
         return error.message
     if access.needs_multiattach(request.volume_capabilities) and not record.multiattach:
         return "volume_capabilities: the volume was not created for several nodes"
-    if record.intent is None:
+    if record.intent is not None:  # one that was not made for the CO has no context or parameters to compare with
+        for name, given, known in (
+            ("volume_context", dict(request.volume_context), record.intent.context),
+            ("parameters", lasting(request.parameters), record.intent.request.get("parameters", {})),
+        ):
+            if given and given != known:
+                return f"{name}: not what the volume was created with"
+    try:
+        extra_specs, qos_specs = changed_specs(request.mutable_parameters)
+    except RpcError as error:
+        return error.message
+    if extra_specs.items() <= record.extra_specs.items() and qos_specs.items() <= record.qos_specs.items():
         return ""
-    for name, known in (
-        ("volume_context", record.intent.context),
-        ("parameters", record.intent.request.get("parameters", {})),
-    ):
-        given = dict(getattr(request, name))
-        if given and given != known:
-            return f"{name}: not what the volume was created with"
-    return ""
+    return "mutable_parameters: not what the volume has"

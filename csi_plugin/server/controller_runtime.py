@@ -153,7 +153,11 @@ class ControllerRuntime:
     def offers(self) -> frozenset[str]:
         """What GetPluginCapabilities claims beside the services; waits for the start rather than claim too little."""
         service = self.serving()
-        offers = {"expansion"} if "expand" not in self._settings.disabled_features else set()
+        offers = set()
+        if "expand" not in self._settings.disabled_features:
+            offers.add("expansion")
+            if "expand_online" not in self._settings.disabled_features:
+                offers.add("expansion_online")
         if service.offers_group_snapshots():
             offers.add("groups")
         if service.offers_topology():
@@ -167,6 +171,7 @@ def open_store(settings: Settings) -> "RecordStore":
     from csi_plugin.persistence.sealing import load_keys
     from csi_plugin.storage.backend import Backend
 
+    defaults = _cinder_defaults(settings)
     for folder in (settings.state_dir, settings.locks_path):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -179,7 +184,7 @@ def open_store(settings: Settings) -> "RecordStore":
             persistence_config=settings.persistence,
             host=settings.host,
             sealing_keys=load_keys(settings.sealing_keys_file),
-            **{"state_path": str(settings.state_dir), **_cinder_defaults(settings), **settings.cinder_options},
+            **{"state_path": str(settings.state_dir), **defaults, **settings.cinder_options},
         )
     except (InvalidPersistence, PersistenceError, ValueError, OSError) as error:
         raise SettingsError(f"metadata store: {error}") from error

@@ -23,7 +23,10 @@ class IdentityService(csi_pb2_grpc.IdentityServicer):
         offers: Callable[[], frozenset[str]],
         is_ready: Callable[[], bool],
     ) -> None:
-        """``offers``: which of ``groups``, ``topology`` and ``expansion`` hold now; ``is_ready`` may raise RpcError."""
+        """``offers``: which of ``groups``, ``topology``, ``expansion`` and ``expansion_online`` hold now.
+
+        ``is_ready`` may raise RpcError.
+        """
         self._driver_name = driver_name
         self._serves_controller = serves_controller
         self._offers = offers
@@ -47,7 +50,8 @@ class IdentityService(csi_pb2_grpc.IdentityServicer):
             services += [_Service.VOLUME_ACCESSIBILITY_CONSTRAINTS, _Service.SNAPSHOT_ACCESSIBILITY_CONSTRAINTS]
         capabilities = [csi_pb2.PluginCapability(service=_Service(type=service)) for service in services]
         if "expansion" in offers:
-            capabilities.append(csi_pb2.PluginCapability(volume_expansion=_Expansion(type=_Expansion.ONLINE)))
+            way = _Expansion.ONLINE if "expansion_online" in offers else _Expansion.OFFLINE
+            capabilities.append(csi_pb2.PluginCapability(volume_expansion=_Expansion(type=way)))
         return csi_pb2.GetPluginCapabilitiesResponse(capabilities=capabilities)
 
     def Probe(self, request: csi_pb2.ProbeRequest, context: Any) -> csi_pb2.ProbeResponse:

@@ -8,7 +8,7 @@ import pytest
 
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2
-from tests.controller.conftest import Plugin, Serve, create_request, fails, from_volume, in_threads
+from tests.controller.conftest import Plugin, Serve, create_request, fails, from_volume, in_threads, mount
 from tests.controller.drivers import SlowDriver
 
 Code = grpc.StatusCode
@@ -106,6 +106,46 @@ def test_cancelled_call_goes_on_and_leaks_nothing(serve: Serve, gate: threading.
     assert len(plugin.files()) == 1
     plugin.delete(volume.volume_id)
     assert plugin.files() == []
+
+
+def test_expired_deadline_leaks_nothing(serve: Serve, gate: threading.Event) -> None:
+    plugin = serve(driver=SLOW)
+    with fails(Code.DEADLINE_EXCEEDED):
+        plugin.controller.CreateVolume(create_request("gated"), timeout=0.5)
+    assert SlowDriver.started.wait(10)
+    gate.set()
+    assert plugin.service._core.inflight.drain(10)
+
+    (volume_id,) = plugin.list()
+    assert plugin.create("gated").volume_id == volume_id
+    plugin.delete(volume_id)
+    assert plugin.files() == plugin.store.find(VolumeRecord) == plugin.service._core.inflight.running() == []
+
+
+def test_no_read_waits_behind_a_storage_all_of_whose_workers_are_busy(serve: Serve, gate: threading.Event) -> None:
+    plugin = serve(driver=SLOW)
+    there = plugin.create("there").volume_id
+    running = [plugin.controller.CreateVolume.future(create_request(f"gated-{number}")) for number in range(40)]
+    try:
+        assert SlowDriver.started.wait(10)
+        calls = (
+            (plugin.controller.ListVolumes, csi_pb2.ListVolumesRequest()),
+            (plugin.controller.ListSnapshots, csi_pb2.ListSnapshotsRequest()),
+            (plugin.controller.GetCapacity, csi_pb2.GetCapacityRequest()),
+            (plugin.controller.ControllerGetVolume, csi_pb2.ControllerGetVolumeRequest(volume_id=there)),
+            (plugin.controller.ControllerGetVolumeHealth, csi_pb2.ControllerGetVolumeHealthRequest(volume_id=there)),
+            (plugin.controller.ControllerListVolumeHealth, csi_pb2.ControllerListVolumeHealthRequest()),
+            (plugin.controller.ControllerGetCapabilities, csi_pb2.ControllerGetCapabilitiesRequest()),
+            (
+                plugin.controller.ValidateVolumeCapabilities,
+                csi_pb2.ValidateVolumeCapabilitiesRequest(volume_id=there, volume_capabilities=[mount()]),
+            ),
+        )
+        for call, request in calls:
+            call(request, timeout=2)  # type: ignore[operator]
+    finally:
+        gate.set()
+    assert len({call.result(30).volume.volume_id for call in running}) == 40
 
 
 def test_one_source_is_cloned_by_many_at_once_and_cannot_go_meanwhile(plugin: Plugin) -> None:

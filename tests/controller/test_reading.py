@@ -1,6 +1,8 @@
 """What is answered from records and cached stats: lists, single objects, capacity, validation, health, capabilities."""
 
 import base64
+import json
+from typing import Any
 
 import grpc
 import pytest
@@ -41,7 +43,13 @@ def test_page_follows_on_after_its_last_volume_was_deleted(plugin: Plugin) -> No
     assert [entry.volume.volume_id for entry in rest.entries] == volumes[2:]
 
 
-@pytest.mark.parametrize("token", ["invalid-token", "*", "W10=", SNAPSHOT_TOKEN, "é"])
+def token_after(volume_id: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps(["volumes", volume_id]).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "token", ["invalid-token", "*", "W10=", SNAPSHOT_TOKEN, "é", token_after("a\0"), token_after("\ud800")]
+)
 def test_invalid_tokens_are_aborted(plugin: Plugin, token: str) -> None:
     with fails(Code.ABORTED, "starting_token"):
         plugin.controller.ListVolumes(csi_pb2.ListVolumesRequest(starting_token=token))
@@ -50,6 +58,41 @@ def test_invalid_tokens_are_aborted(plugin: Plugin, token: str) -> None:
             plugin.controller.ListSnapshots(csi_pb2.ListSnapshotsRequest(starting_token=token))
     with fails(Code.ABORTED, "starting_token"):
         plugin.controller.ControllerListVolumeHealth(csi_pb2.ControllerListVolumeHealthRequest(starting_token=token))
+
+
+def test_pages_and_creations_read_no_more_records_than_they_need(
+    plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(12):
+        plugin.create(f"pvc-{number}")
+    find = plugin.store.find
+    read: list[int] = []
+
+    def counted(*arguments: Any, **keys: Any) -> Any:
+        found = find(*arguments, **keys)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(plugin.store, "find", counted)
+    first = plugin.controller.ListVolumes(csi_pb2.ListVolumesRequest(max_entries=3))
+    assert max(read) <= 4
+    read.clear()
+    plugin.controller.ListVolumes(csi_pb2.ListVolumesRequest(max_entries=3, starting_token=first.next_token))
+    assert max(read) <= 4
+    read.clear()
+    plugin.create("one-more")
+    assert sum(read) == 0, "nothing else has that name"
+    plugin.create("one-more")
+    assert sum(read) == 1
+
+
+def test_oversized_fields_of_lists_are_invalid(plugin: Plugin) -> None:
+    with fails(Code.INVALID_ARGUMENT, "starting_token", "128"):
+        plugin.controller.ListVolumes(csi_pb2.ListVolumesRequest(starting_token="x" * 129))
+    with fails(Code.INVALID_ARGUMENT, "secrets", "4096"):
+        plugin.controller.ControllerListVolumeHealth(
+            csi_pb2.ControllerListVolumeHealthRequest(secrets={"key": "x" * 4096})
+        )
 
 
 def test_negative_max_entries_is_invalid(plugin: Plugin) -> None:
@@ -139,7 +182,9 @@ def test_validation(plugin: Plugin) -> None:
             csi_pb2.ValidateVolumeCapabilitiesRequest(volume_id=volume_id, **fields)
         )
 
-    good = validate(volume_context=volume.volume_context, parameters={"qos.a": "1"})
+    good = validate(volume_context=volume.volume_context, parameters={"qos.a": "1"}, mutable_parameters={"qos.a": "1"})
+    assert good.confirmed.volume_context == volume.volume_context
+    assert good.confirmed.mutable_parameters == {"qos.a": "1"}
     assert list(good.confirmed.volume_capabilities) == [mount()]
     assert good.confirmed.parameters == {"qos.a": "1"}
     for fields in (
@@ -147,6 +192,9 @@ def test_validation(plugin: Plugin) -> None:
         {"volume_capabilities": [block(Mode.MULTI_NODE_MULTI_WRITER)]},
         {"volume_context": {"a": "b"}},
         {"parameters": {"qos.a": "2"}},
+        {"mutable_parameters": {"qos.a": "2"}},
+        {"mutable_parameters": {"qos.b": "1"}},
+        {"mutable_parameters": {"unknown": "1"}},
     ):
         bad = validate(**fields)
         assert not bad.HasField("confirmed")
@@ -226,6 +274,8 @@ def test_expansion(plugin: Plugin) -> None:
         expand(plugin, volume_id, 0)
     with fails(Code.INVALID_ARGUMENT, "MULTI_NODE_MULTI_WRITER"):
         expand(plugin, volume_id, 4, volume_capability=mount(Mode.MULTI_NODE_MULTI_WRITER))
+    with fails(Code.INVALID_ARGUMENT, "volume_capability"):
+        expand(plugin, volume_id, 4, volume_capability=block(Mode.MULTI_NODE_MULTI_WRITER))
     with fails(Code.NOT_FOUND, "volume_id"):
         expand(plugin, "nothing", 1)
 

@@ -120,6 +120,32 @@ def test_same_name_with_other_arguments_already_exists(plugin: Plugin, second: c
         plugin.controller.CreateVolume(second)
 
 
+def test_what_the_sidecars_add_does_not_tell_volumes_apart(plugin: Plugin) -> None:
+    volume = plugin.create("pvc-1", parameters={"qos.a": "1"})
+
+    assert plugin.create("pvc-1", parameters={"qos.a": "1", "csi.storage.k8s.io/pvc/name": "data"}) == volume
+
+
+def test_mutable_parameters_win_over_parameters(plugin: Plugin) -> None:
+    volume = plugin.create("pvc-1", parameters={"qos.a": "1", "qos.b": "1"}, mutable_parameters={"qos_a": "2"})
+
+    record = plugin.store.get(VolumeRecord, volume.volume_id)
+    assert record is not None
+    assert record.qos_specs == {"a": "2", "b": "1"}
+
+
+def test_same_name_from_another_source_or_for_another_place_already_exists(serve: Serve) -> None:
+    plugin = serve(topology=[{"zone": "a"}])
+    source = plugin.create("source")
+    plugin.create("pvc-1")
+
+    with fails(Code.ALREADY_EXISTS, "source"):
+        plugin.create("pvc-1", volume_content_source=from_volume(source.volume_id))
+    elsewhere = csi_pb2.TopologyRequirement(requisite=[csi_pb2.Topology(segments={"zone": "b"})])
+    with fails(Code.ALREADY_EXISTS, "accessibility_requirements"):
+        plugin.create("pvc-1", accessibility_requirements=elsewhere)
+
+
 def test_same_name_with_a_range_that_the_volume_fits_is_the_same_volume(plugin: Plugin) -> None:
     volume = plugin.create("pvc-1", 2)
 
@@ -268,6 +294,8 @@ def test_copy_errors(plugin: Plugin) -> None:
         plugin.create("a", 1, volume_content_source=from_volume(source.volume_id))
     with fails(Code.INVALID_ARGUMENT, "source", "backend"):
         plugin.create("a", 2, volume_content_source=from_volume(source.volume_id), parameters={"backend": "other"})
+    with fails(Code.INVALID_ARGUMENT, "source", "pool"):
+        plugin.create("a", 2, volume_content_source=from_volume(source.volume_id), parameters={"pool_name": "other"})
     with fails(Code.INVALID_ARGUMENT, "encryption"):
         plugin.create("a", 2, volume_content_source=from_volume(source.volume_id), parameters={"encryption": "luks2"})
 
