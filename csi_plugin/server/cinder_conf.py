@@ -4,12 +4,14 @@ import configparser
 from pathlib import Path
 from typing import Any
 
+from csi_plugin.server.settings import SettingsError
+
 
 def read_backends(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The backends that ``enabled_backends`` names, and the options of [DEFAULT] that Cinder's drivers read.
 
     Each backend is a mapping of its section's options with ``volume_backend_name`` set: the section's own, or the
-    section's name. [backend_defaults] applies to all. Raises ValueError naming the file and what is missing.
+    section's name. [backend_defaults] applies to all. Raises SettingsError naming the file and what is missing.
     """
     parser = configparser.RawConfigParser(
         strict=False, interpolation=None, default_section="cinderbox no defaults", delimiters=("=", ":")
@@ -18,16 +20,16 @@ def read_backends(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         with path.open() as file:
             parser.read_file(file)
     except (OSError, configparser.Error) as error:
-        raise ValueError(f"cinder_conf {path}: {error}") from error
+        raise SettingsError(f"cinder_conf {path}: {error}") from error
     defaults = dict(parser["DEFAULT"]) if parser.has_section("DEFAULT") else {}
     names = [name.strip() for name in defaults.pop("enabled_backends", "").split(",") if name.strip()]
     if not names:
-        raise ValueError(f"cinder_conf {path}: enabled_backends in [DEFAULT] names no backend")
+        raise SettingsError(f"cinder_conf {path}: enabled_backends in [DEFAULT] names no backend")
     shared = dict(parser["backend_defaults"]) if parser.has_section("backend_defaults") else {}
     backends = []
     for name in names:
         if not parser.has_section(name):
-            raise ValueError(f"cinder_conf {path}: enabled_backends names {name}, which has no section")
+            raise SettingsError(f"cinder_conf {path}: enabled_backends names {name}, which has no section")
         backends.append({"volume_backend_name": name, **shared, **dict(parser[name])})
     return backends, {name: value for name, value in defaults.items() if name in _PASSED_DEFAULTS}
 

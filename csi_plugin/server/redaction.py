@@ -28,6 +28,8 @@ _HARMLESS = re.compile(
 _SECRET_FIELDS = frozenset({"publish_context", "sealed_connection"})
 
 _IN_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
+    # Authorization: Basic x, Bearer x; before what would take the first word for the secret
+    (re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9+/=._~-]{8,}"), rf"\1 {MASK}"),
     # {'auth_password': 'x'}, "password": "x", password=x, password: x
     (
         re.compile(
@@ -44,8 +46,6 @@ _IN_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(CHAP\s+[^\s,;()'\"]+\s+)([^\s'\",}]+)"), rf"\1{MASK}"),
     # scheme://user:password@host
     (re.compile(r"(\b[a-z][\w+.-]*://[^\s:/@'\"]*:)([^\s/'\"]+)(?=@)", re.IGNORECASE), rf"\1{MASK}"),
-    # Authorization: Basic x, Bearer x
-    (re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9+/=._~-]{8,}"), rf"\1 {MASK}"),
     # cephx keys have a shape of their own
     (re.compile(r"\bAQ[A-Za-z0-9+/]{36,}={0,2}"), MASK),
     # private keys

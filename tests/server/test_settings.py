@@ -1,0 +1,221 @@
+"""Where settings come from, which source counts, and what is said of wrong ones."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from csi_plugin.server.controller_runtime import backend_configurations
+from csi_plugin.server.settings import Settings, SettingsError, load
+
+BACKEND = '{"name": "loop", "driver": "loop", "loop_volumes_dir": "/var/lib/vols"}'
+
+
+def loaded(environment: dict[str, str] | None = None, **arguments: Any) -> Settings:
+    return load(
+        arguments.pop("flags", None), environment={"X_CSI_BACKEND_CONFIG": BACKEND} | (environment or {}), **arguments
+    )
+
+
+def test_the_first_source_counts(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("node_id: of-the-file\ncluster_name: of-the-file\nlog_level: warning\nproject_id: of-the-file\n")
+    environment = {
+        "X_CSI_NODE_ID": "of-ember",
+        "X_CSI_EMBER_CONFIG": '{"project_id": "of-ember"}',
+        "CINDERBOX_NODE_ID": "of-the-environment",
+        "CINDERBOX_CLUSTER_NAME": "of-the-environment",
+    }
+    settings = loaded(environment, flags={"node_id": "of-a-flag"}, file=file)
+    assert settings.node_id == "of-a-flag"
+    assert settings.cluster_name == "of-the-environment"
+    assert settings.project_id == "of-ember"
+    assert settings.log_level == "warning"
+    assert loaded({"CINDERBOX_SETTINGS": str(file)}).node_id == "of-the-file"
+
+
+def test_the_issue_s_command_line() -> None:
+    settings = load(
+        environment={
+            "CSI_ENDPOINT": "unix:///run/x.sock",
+            "CSI_MODE": "all",
+            "X_CSI_PERSISTENCE_CONFIG": '{"storage":"db","connection":"sqlite:////var/lib/x.db"}',
+            "X_CSI_BACKEND_CONFIG": '{"name":"loop","driver":"csi_plugin.storage.drivers.loop.LoopDriver",'
+            '"loop_volumes_dir":"/var/lib/vols"}',
+        }
+    )
+    assert (settings.endpoint, settings.mode) == ("unix:///run/x.sock", "all")
+    assert settings.persistence == {"storage": "db", "connection": "sqlite:////var/lib/x.db"}
+    assert settings.backends == [
+        {
+            "volume_backend_name": "loop",
+            "volume_driver": "csi_plugin.storage.drivers.loop.LoopDriver",
+            "loop_volumes_dir": "/var/lib/vols",
+        }
+    ]
+
+
+def test_every_variable_of_ember_csi() -> None:
+    ember = {
+        "project_id": "project",
+        "user_id": "user",
+        "plugin_name": "storage",
+        "root_helper": "doas",
+        "request_multipath": True,
+        "file_locks_path": "$state_path/locks",
+        "state_path": "/var/lib/ember",
+        "enable_probe": True,
+        "grpc_workers": 30,
+        "slow_operations": True,
+        "disabled": ["clone", "block_rwx"],
+        "debug": True,
+        "disable_logs": True,
+        "my_ip": "192.0.2.7",
+    }
+    settings = loaded(
+        {
+            "CSI_ENDPOINT": "[::]:50051",
+            "CSI_MODE": "CONTROLLER",
+            "X_CSI_SPEC_VERSION": "1.1",
+            "X_CSI_STORAGE_NW_IP": "192.0.2.8",
+            "X_CSI_NODE_ID": "node-7",
+            "X_CSI_PERSISTENCE_CONFIG": '{"storage": "memory_db"}',
+            "X_CSI_EMBER_CONFIG": json.dumps(ember),
+            "X_CSI_DEFAULT_MOUNT_FS": "xfs",
+            "X_CSI_SYSTEM_FILES": "/files.tar",
+            "X_CSI_DEBUG_MODE": "",
+            "X_CSI_ABORT_DUPLICATES": "true",
+            "X_CSI_TOPOLOGIES": '[{"zone": "a"}]',
+            "X_CSI_NODE_TOPOLOGY": '{"zone": "a"}',
+        }
+    )
+    expected = {
+        "endpoint": "[::]:50051",
+        "mode": "controller",
+        "storage_network_ip": "192.0.2.8",
+        "node_id": "node-7",
+        "persistence": {"storage": "memory_db"},
+        "project_id": "project",
+        "user_id": "user",
+        "driver_name": "storage.ember-csi.io",
+        "root_helper": "doas",
+        "request_multipath": True,
+        "file_locks_path": Path("/var/lib/ember/locks"),
+        "state_dir": Path("/var/lib/ember"),
+        "workers": 30,
+        "disabled_features": ["clone", "block_rwx"],
+        "debug": True,
+        "disable_logs": True,
+        "cinder_options": {"my_ip": "192.0.2.7"},
+        "default_filesystem": "xfs",
+        "system_files": Path("/files.tar"),
+        "topologies": [{"zone": "a"}],
+        "node_topology": {"zone": "a"},
+    }
+    assert {name: getattr(settings, name) for name in expected} == expected
+
+
+def test_short_names_of_backends_and_drivers() -> None:
+    backends = [
+        {"name": "ceph", "driver": "RBD", "multipath": True},
+        {"name": "volumes", "driver": "lvmvolume"},
+        {"name": "files", "driver": "LoopDriver"},
+        {"name": "own", "driver": "some.package.Driver"},
+    ]
+    configurations = backend_configurations(loaded({"X_CSI_BACKEND_CONFIG": json.dumps(backends)}))
+    assert [configuration["volume_driver"] for configuration in configurations] == [
+        "cinder.volume.drivers.rbd.RBDDriver",
+        "cinder.volume.drivers.lvm.LVMVolumeDriver",
+        "csi_plugin.storage.drivers.loop.LoopDriver",
+        "some.package.Driver",
+    ]
+    assert configurations[0]["use_multipath_for_image_xfer"] is True
+
+
+CINDER_CONF = """
+[DEFAULT]
+enabled_backends = ceph, lvm
+my_ip = 192.0.2.7
+transport_url = rabbit://user:password@host
+rootwrap_config = /etc/cinder/rootwrap.conf
+[backend_defaults]
+reserved_percentage = 10
+[ceph]
+volume_driver = cinder.volume.drivers.rbd.RBDDriver
+rbd_pool = volumes
+rbd_secret_uuid = %(not interpolated)s
+[lvm]
+volume_driver = cinder.volume.drivers.lvm.LVMVolumeDriver
+volume_backend_name = LVM_iSCSI
+[unused]
+volume_driver = x
+"""
+
+
+def test_native_cinder_conf(tmp_path: Path) -> None:
+    path = tmp_path / "cinder.conf"
+    path.write_text(CINDER_CONF)
+    settings = load(environment={"CINDERBOX_CINDER_CONF": str(path)})
+    assert backend_configurations(settings) == [
+        {
+            "volume_backend_name": "ceph",
+            "reserved_percentage": "10",
+            "volume_driver": "cinder.volume.drivers.rbd.RBDDriver",
+            "rbd_pool": "volumes",
+            "rbd_secret_uuid": "%(not interpolated)s",
+        },
+        {
+            "volume_backend_name": "LVM_iSCSI",
+            "reserved_percentage": "10",
+            "volume_driver": "cinder.volume.drivers.lvm.LVMVolumeDriver",
+        },
+    ]
+    path.write_text("[DEFAULT]\nenabled_backends = gone\n")
+    with pytest.raises(SettingsError, match="enabled_backends names gone, which has no section"):
+        backend_configurations(settings)
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"CSI_MODE": "agent"}, "mode (from ember-csi's environment variables): Input should be 'controller', 'node'"),
+        ({"X_CSI_BACKEND_CONFIG": "{"}, "X_CSI_BACKEND_CONFIG is not valid JSON"),
+        ({"X_CSI_BACKEND_CONFIG": '"text"'}, "X_CSI_BACKEND_CONFIG must be an object or a list"),
+        ({"X_CSI_BACKEND_CONFIG": '{"name": "x"}'}, "every backend needs driver"),
+        ({"X_CSI_BACKEND_CONFIG": ""}, "need backends"),
+        ({"CINDERBOX_LOG_LEVL": "debug"}, "unknown setting log_levl (from environment); did you mean log_level?"),
+        ({"CINDERBOX_WORKERS": "many"}, "workers (from environment): Input should be a valid integer"),
+        ({"CINDERBOX_WORKERS": "0"}, "greater than or equal to 1"),
+        ({"CINDERBOX_NODE_TOPOLOGY": "{"}, "CINDERBOX_NODE_TOPOLOGY is not valid JSON or YAML"),
+        (
+            {"CSI_ENDPOINT": "http://x"},
+            "endpoint (from ember-csi's environment variables): must be unix:///path or tcp",
+        ),
+        ({"CSI_ENDPOINT": f"unix:///{'x' * 200}"}, "1 to 107 bytes"),
+        ({"CINDERBOX_DRIVER_NAME": "-x"}, "driver_name"),
+        ({"X_CSI_NODE_ID": "x" * 257}, "node_id"),
+        ({"CSI_MODE": "node"}, "mode node needs registry_endpoint"),
+        ({"CINDERBOX_REGISTRY_ENDPOINT": "tcp://host:1"}, "registry_endpoint over TCP needs"),
+        ({"CINDERBOX_REGISTRY_TLS_CA": "/ca"}, "go together"),
+        ({"X_CSI_EMBER_CONFIG": '{"disabled": ["telepathy"]}'}, "disabled_features.0"),
+        ({"CINDERBOX_SETTINGS": "/no/such/file"}, "settings file /no/such/file cannot be read"),
+    ],
+)
+def test_wrong_settings_are_named(environment: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        loaded(environment)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["- a list", "{", "\t"])
+def test_wrong_files_are_named(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(content)
+    with pytest.raises(SettingsError, match=f"settings file {file}"):
+        loaded(file=file)
+
+
+def test_addresses() -> None:
+    for endpoint in ("unix:///run/csi.sock", "unix:/run/csi.sock", "tcp://0.0.0.0:5000", "[::]:50051"):
+        assert loaded({"CINDERBOX_ENDPOINT": endpoint}).endpoint == endpoint
