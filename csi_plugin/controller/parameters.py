@@ -52,14 +52,12 @@ def volume_parameters(parameters: Mapping[str, str], mutable_parameters: Mapping
             plain[key] = value
         elif not _add_spec(key, value, extra_specs, qos_specs, parameter="parameters"):
             raise _unknown("parameters", key, PLAIN)
-    for key, value in lasting(mutable_parameters).items():
-        if not _add_spec(key, value, extra_specs, qos_specs, parameter="mutable_parameters"):
-            raise _unknown("mutable_parameters", key, ())
+    mutable_extra_specs, mutable_qos_specs = changed_specs(mutable_parameters)
     return VolumeParameters(
         backend=plain.get(BACKEND, ""),
         pool=plain.get(POOL, ""),
-        extra_specs=extra_specs,
-        qos_specs=qos_specs,
+        extra_specs=extra_specs | mutable_extra_specs,
+        qos_specs=qos_specs | mutable_qos_specs,
         mkfs_options=plain.get(MKFS_OPTIONS, ""),
         encryption=_encryption(plain),
     )
@@ -67,8 +65,12 @@ def volume_parameters(parameters: Mapping[str, str], mutable_parameters: Mapping
 
 def changed_specs(mutable_parameters: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """(extra specs, QoS specs) that a VolumeAttributesClass sets. Raises INVALID_ARGUMENT as above."""
-    parsed = volume_parameters({}, mutable_parameters)
-    return parsed.extra_specs, parsed.qos_specs
+    extra_specs: dict[str, str] = {}
+    qos_specs: dict[str, str] = {}
+    for key, value in lasting(mutable_parameters).items():
+        if not _add_spec(key, value, extra_specs, qos_specs, parameter="mutable_parameters"):
+            raise _unknown("mutable_parameters", key, ())
+    return extra_specs, qos_specs
 
 
 def lasting(parameters: Mapping[str, str]) -> dict[str, str]:
@@ -92,7 +94,7 @@ def _add_spec(key: str, value: str, extra_specs: dict[str, str], qos_specs: dict
             raise invalid_argument(
                 f"{parameter}[{key!r}]: the {what} of a spec must have 1 to {_VALUE_LIMIT} printable characters"
             )
-    if specs.get(name, value) != value and parameter == "parameters":
+    if specs.get(name, value) != value:
         raise invalid_argument(f"{parameter}[{key!r}]: {name!r} is given twice with different values")
     specs[name] = value
     return True

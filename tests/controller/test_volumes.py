@@ -68,6 +68,7 @@ def test_no_capacity_gives_one_gib(plugin: Plugin) -> None:
         ({"parameters": {"pool_nam": "x"}}, ["'pool_nam'", "did you mean pool_name?", "xtra_<name>"]),
         ({"mutable_parameters": {"backend": "x"}}, ["mutable_parameters", "'backend'"]),
         ({"parameters": {"qos.a": "1", "qos_a": "2"}}, ["given twice"]),
+        ({"mutable_parameters": {"qos.a": "1", "qos_a": "2"}}, ["mutable_parameters", "given twice"]),
         ({"parameters": {"extra_specs.": "1"}}, ["name of a spec"]),
         ({"parameters": {"encryption": "rot13"}}, ["luks, luks2", "rot13"]),
         ({"parameters": {"encryption_cipher": "aes-xts-plain64"}}, ["encryption_cipher needs encryption"]),
