@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from csi_plugin.server.ember_environment import backend_settings, ember_settings
+from csi_plugin.server.topology_rules import check_topologies
 
 PREFIX = "CINDERBOX_"
 SETTINGS_FILE_VARIABLE = "CINDERBOX_SETTINGS"
@@ -156,6 +157,19 @@ class Settings(BaseModel):
             raise ValueError("mode controller and mode all need backends, or a cinder_conf with enabled_backends")
         if self.mode == "node" and not self.registry_endpoint:
             raise ValueError("mode node needs registry_endpoint, to tell the controller who this node is")
+        return self
+
+    @model_validator(mode="after")
+    def _check_topologies(self) -> Self:
+        named = [("topologies", segments) for segments in self.topologies]
+        if self.node_topology:
+            named.append(("node_topology", self.node_topology))
+        for backend in self.backends:
+            of_backend = backend.get("topology") or []
+            if not isinstance(of_backend, list):
+                raise ValueError(f"backends: topology of {backend['volume_backend_name']} must be a list of segments")
+            named += [(f"backends: topology of {backend['volume_backend_name']}", segments) for segments in of_backend]
+        check_topologies(named)
         return self
 
     @property
