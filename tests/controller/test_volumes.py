@@ -275,6 +275,23 @@ def test_copies_go_to_their_source(plugin: Plugin) -> None:
     assert plugin.create("restored", 3, volume_content_source=from_snapshot(snapshot.snapshot_id)) == restored
 
 
+def test_repeat_of_a_copy_answers_after_its_source_is_deleted(plugin: Plugin) -> None:
+    source = plugin.create("source")
+    snapshot = plugin.snapshot("snap", source.volume_id)
+    copies = {
+        "cloned": from_volume(source.volume_id),
+        "restored": from_snapshot(snapshot.snapshot_id),
+    }
+    made = {name: plugin.create(name, volume_content_source=origin) for name, origin in copies.items()}
+    plugin.controller.DeleteSnapshot(csi_pb2.DeleteSnapshotRequest(snapshot_id=snapshot.snapshot_id))
+    plugin.delete(source.volume_id)
+
+    for name, origin in copies.items():
+        assert plugin.create(name, volume_content_source=origin) == made[name]
+    with fails(Code.NOT_FOUND, "volume_content_source"):
+        plugin.create("late", volume_content_source=copies["cloned"])
+
+
 def test_copy_without_capacity_has_the_size_of_its_source(plugin: Plugin) -> None:
     source = plugin.create("source", 2)
 
