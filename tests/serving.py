@@ -79,11 +79,11 @@ class Served:
             self.wait_until_ready()
         return self
 
-    def command(self, *arguments: str, expect: int = 0) -> str:
-        """What ``cinderbox`` prints to its output with this server's settings."""
+    def command(self, *arguments: str, expect: int = 0, **environment: str) -> str:
+        """What ``cinderbox`` prints to its output with this server's settings, and more environment variables."""
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "csi_plugin.cli", *arguments],
-            env=os.environ | self._environment,
+            env=os.environ | self._environment | environment,
             capture_output=True,
             text=True,
             check=False,

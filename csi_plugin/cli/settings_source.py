@@ -18,12 +18,12 @@ SettingsOption = Annotated[Path | None, typer.Option(help="YAML file with settin
 @contextmanager
 def readable_errors() -> Iterator[None]:
     """Settings and metadata that cannot work end the command with one line and exit status 2."""
-    from csi_plugin.persistence.base import PersistenceError
+    from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
     from csi_plugin.server.settings import SettingsError
 
     try:
         yield
-    except (SettingsError, PersistenceError) as error:
+    except (SettingsError, InvalidPersistence, PersistenceError) as error:
         typer.echo(f"cinderbox: {error}", err=True)
         raise typer.Exit(EXIT_SETTINGS) from None
 

@@ -62,9 +62,9 @@ def load_keys(path: str | Path | None = None, *, environment: Mapping[str, str] 
         try:
             key = base64.b64decode(word, validate=True)
         except binascii.Error as error:
-            raise ValueError(f"{source}: key {position} is not base64") from error
+            raise ValueError(f"key {position} of {source} is not base64") from error
         if len(key) != KEY_LENGTH:
-            raise ValueError(f"{source}: key {position} has {len(key)} bytes; it must have {KEY_LENGTH}")
+            raise ValueError(f"key {position} of {source} has {len(key)} bytes; it must have {KEY_LENGTH}")
         keys.append(key)
     return keys
 

@@ -20,10 +20,14 @@ LOG = logging.getLogger(__name__)
 
 EXIT_SETTINGS = 2
 EXIT_LEADERSHIP_LOST = 3
+EXIT_UNFINISHED = 4
 
 
 def serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT. Returns the exit status: 0, or 2 for settings that cannot work."""
+    """Serve until SIGTERM or SIGINT. Returns the exit status: 0, or 2 for settings that cannot work.
+
+    Ends the process with 3 when another controller has taken over, and with 4 when operations did not end in time.
+    """
     logs.configure(log_format=settings.log_format, level="debug" if settings.debug else settings.log_level)
     try:
         return _Process(settings).run()
@@ -62,9 +66,13 @@ class _Process:
         LOG.info("serving on %s", self._settings.endpoint)
         threading.Thread(target=self._start_parts, name="start", daemon=True).start()
         self._stopping.wait()
-        self._stop()
+        drained = self._stop()
         if self._failure is not None:
             raise self._failure
+        if not drained:
+            # Python would wait for their threads without end.
+            logging.shutdown()
+            os._exit(EXIT_UNFINISHED)
         return 0
 
     def _on_signal(self, number: int, frame: object) -> None:
@@ -122,17 +130,21 @@ class _Process:
                 self._node.start(self._controller)
             if self._controller is not None:
                 self._controller.start()
+        except SettingsError as error:
+            self._failure = error
+            self._stopping.set()
         except Exception as error:
             # This thread's only reader is the main one, which ends the process with it.
             LOG.exception("cannot start")
             self._failure = SettingsError(f"cannot start: {error}")
             self._stopping.set()
 
-    def _stop(self) -> None:
-        """Take no new RPCs, let running operations end, and go."""
+    def _stop(self) -> bool:
+        """Take no new RPCs, let running operations end, and go. Returns whether they have ended."""
         LOG.info("stopping; %d operations are running", len(self._inflight.running()))
         stopped = self._server.stop(grace=self._settings.stop_seconds)
-        if not self._inflight.drain(self._settings.stop_seconds):
+        drained = self._inflight.drain(self._settings.stop_seconds)
+        if not drained:
             for operation in self._inflight.running():
                 LOG.warning("%s is still running after %.0f s", operation.key, operation.age_seconds)
         stopped.wait()
@@ -141,6 +153,7 @@ class _Process:
         if self._controller is not None:
             self._controller.stop()
         LOG.info("stopped")
+        return drained
 
 
 def _leave(reason: str) -> None:

@@ -25,6 +25,9 @@ A setting that is unknown or ill-typed ends the command with exit status 2 and a
 it came from, and what is allowed. `cinderbox config` checks settings without serving; with `--connect` it opens the
 metadata and starts every backend's driver once.
 
+`cinderbox serve` ends with 0 after SIGTERM, 2 for settings that cannot work, 3 when another controller has taken over,
+and 4 when operations did not end within `stop_seconds` of SIGTERM.
+
 A complete file:
 
 ```yaml

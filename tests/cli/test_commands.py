@@ -1,0 +1,132 @@
+"""The ``cinderbox`` command, with a server's metadata."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from csi_plugin.protocol import csi_pb2
+from tests.crash.life import Life
+from tests.crash.test_failpoints import QUICK
+from tests.serving import Served, wait_until
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    served = Served(tmp_path, environment=QUICK)
+    try:
+        yield served
+    finally:
+        served.close()
+
+
+def test_volumes(served: Served) -> None:
+    life = Life(served.start())
+    assert served.command("volumes", "list") == ""
+    life.run("create", "publish", "snapshot")
+
+    (row,) = json.loads(served.command("volumes", "list", "--output", "json"))
+    assert row["id"] == life.volume.volume_id
+    assert (row["name"], row["gib"], row["backend"], row["nodes"]) == ("pvc-1", 1, "loop", "test-node")
+    table = served.command("volumes", "list").splitlines()
+    assert table[0].split() == ["ID", "NAME", "STATUS", "GIB", "BACKEND", "POOL", "NODES", "CREATED"]
+    assert life.volume.volume_id in table[1]
+    shown = json.loads(served.command("volumes", "show", life.volume.volume_id))
+    assert shown["id"] == life.volume.volume_id
+    assert [snapshot["id"] for snapshot in shown["snapshots"]] == [life.snapshot_id]
+    assert [connection["node_id"] for connection in shown["connections"]] == ["test-node"]
+    assert "connection_info" not in shown["connections"][0]
+    served.command("volumes", "show", "nothing", expect=1)
+    life.run("unpublish", "delete_snapshot", "delete")
+
+
+def test_leftovers_are_listed_and_forgotten(tmp_path: Path) -> None:
+    served = Served(tmp_path, environment=QUICK | {"CINDERBOX_UNDO_WINDOW_SECONDS": "0"})
+    try:
+        life = Life(served.start(CINDERBOX_FAILPOINT="create.driver_done"))
+        with pytest.raises(grpc.RpcError):
+            life.create()
+        served.wait_for_exit()
+        served.start()
+        life.create()
+        wait_until(lambda: "held: " in served.command("volumes", "leftovers"), served.log_text)
+        (leftover,) = json.loads(served.command("volumes", "leftovers", "-o", "json"))
+        assert leftover["name"] == "pvc-1"
+        served.command("volumes", "forget", life.volume.volume_id, expect=1)  # not a leftover
+        assert leftover["id"] in served.command("volumes", "forget", "--yes", leftover["id"])
+        assert json.loads(served.command("volumes", "leftovers", "-o", "json")) == []
+        assert f"volume-{leftover['id']}" in served.files()
+        listed = served.controller.ListVolumes(csi_pb2.ListVolumesRequest()).entries
+        assert [entry.volume.volume_id for entry in listed] == [life.volume.volume_id]
+    finally:
+        served.close()
+
+
+def test_migration(served: Served, tmp_path: Path) -> None:
+    life = Life(served.start())
+    life.run("create", "snapshot")
+    assert served.stop() == 0
+    target = {"storage": "db", "connection": f"sqlite:///{tmp_path}/other.sqlite"}
+    for _ in range(2):
+        served.command("migrate", json.dumps(target))
+    served.start(X_CSI_PERSISTENCE_CONFIG=json.dumps(target))
+    listed = served.controller.ListVolumes(csi_pb2.ListVolumesRequest()).entries
+    assert [entry.volume.volume_id for entry in listed] == [life.volume.volume_id]
+    created_again = life.volume.volume_id
+    life.create()
+    assert life.volume.volume_id == created_again
+    life.run("delete_snapshot", "delete")
+    assert served.files() == []
+
+
+@pytest.mark.parametrize("target", ["{", "[]", '{"storage": "telepathy"}', '{"storage": "db", "connection": "x"}'])
+def test_migration_to_nowhere(served: Served, target: str) -> None:
+    served.command("migrate", target, expect=2)
+
+
+def test_sealing_keys(served: Served, tmp_path: Path) -> None:
+    old, new = served.command("generate-key").strip(), served.command("generate-key").strip()
+    keys = tmp_path / "keys"
+    keys.write_text(f"{old}\n")
+    keys.chmod(0o600)
+    sealed = {"CINDERBOX_SEALING_KEYS_FILE": str(keys)}
+    life = Life(served.start(**sealed))
+    life.run("create", "publish")
+    assert served.stop() == 0
+    served.command("reseal", expect=2)  # no keys in these settings
+    keys.write_text(f"{new}\n{old}\n")
+    assert served.command("reseal", **sealed).startswith("1 records")
+    keys.write_text(f"{new}\n")
+    served.start(**sealed)
+    life.run("publish", "unpublish", "delete")
+    with sqlite3.connect(served.database) as database:
+        assert database.execute("SELECT count(*) FROM volumes WHERE NOT deleted").fetchone() == (0,)
+
+
+def test_config(served: Served) -> None:
+    printed = served.command("config", "--connect", X_CSI_EMBER_CONFIG='{"san_password": "hunter2"}')
+    assert "loop_volumes_dir" in printed
+    assert "hunter2" not in printed
+    served.command("config", X_CSI_BACKEND_CONFIG="{", expect=2)
+    wrong = '{"name":"loop","driver":"loop","loop_volumes_dir":"relative"}'
+    served.command("config", X_CSI_BACKEND_CONFIG=wrong)
+    served.command("config", "--connect", X_CSI_BACKEND_CONFIG=wrong, expect=2)
+
+
+def test_drivers(served: Served) -> None:
+    drivers = json.loads(served.command("drivers", "-o", "json"))
+    assert len(drivers) == 103
+    options = json.loads(served.command("drivers", "RBD", "-o", "json"))
+    assert {"rbd_pool", "rbd_ceph_conf", "rbd_keyring_conf"} <= {option["option"] for option in options}
+    served.command("drivers", "telepathy", expect=1)
+
+
+def test_metadata_in_a_servers_memory_cannot_be_read(served: Served) -> None:
+    served.command("volumes", "list", X_CSI_PERSISTENCE_CONFIG='{"storage": "memory"}', expect=2)
+
+
+def test_version(served: Served) -> None:
+    assert served.command("version").strip() == "0.1.0"
