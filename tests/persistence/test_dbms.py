@@ -31,6 +31,7 @@ from csi_plugin.persistence.records import (
 )
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.persistence.testing import new_id, samples
+from csi_plugin.storage import cinder_database
 from tests.mariadb import MariaDB
 from tests.postgresql import find_programs
 
@@ -267,6 +268,13 @@ class TestUpgradeFromCinderlib:
         store.close()
 
 
+@pytest.fixture
+def cinder_layer() -> None:
+    """A library that this process used before may have left a store in place of Cinder's layer."""
+    cinder_database.use_cinder_layer()
+
+
+@pytest.mark.usefixtures("cinder_layer")
 class TestCinderLayer:
     def test_drivers_find_volumes_with_their_type(self, sqlite_store: DBPersistence, admin) -> None:
         group, volume, group_snapshot, snapshot, connection, *_ = [sqlite_store.create(r) for r in samples()]
