@@ -152,7 +152,9 @@ def test_keys_from_a_file_or_the_environment(tmp_path: Path) -> None:
     assert load_keys(environment={}) == []
 
 
-@pytest.mark.parametrize(("text", "message"), [("not base64!", "key 1 of .* is not base64"), ("YWJj", "key 1 of .* has 3 bytes")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("not base64!", "key 1 of .* is not base64"), ("YWJj", "key 1 of .* has 3 bytes")]
+)
 def test_malformed_keys_are_refused_without_showing_them(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "keys"
     file.write_text(text)
