@@ -5,6 +5,7 @@ into one Cinder group, which is theirs as long as no other set of volumes is ask
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from csi_plugin.controller import answers, leftovers, library, state
@@ -108,6 +109,19 @@ def remove_if_unused(core: Core, group_id: str) -> None:
         library.group(core, record).delete()
 
 
+def is_left_from_before(core: Core, record: GroupRecord, moment: datetime) -> bool:
+    """Whether a Cinder group may be what a crash before ``moment`` left: one of ours, and not made since."""
+    return (
+        (record.name or "").startswith(_name_prefix(core))
+        and record.created_at is not None
+        and record.created_at < moment
+    )
+
+
+def _name_prefix(core: Core) -> str:
+    return f"{core.configuration.driver_name} "
+
+
 def _validate(core: Core, request: csi_pb2.CreateVolumeGroupSnapshotRequest) -> None:
     if "snapshot" in core.configuration.disabled_features:
         raise unimplemented("snapshots are disabled here (disabled_features: snapshot)")
@@ -202,7 +216,7 @@ def _group_of(core: Core, volumes: Sequence[VolumeRecord]) -> "Group":
         if not groups:
             backend = library.backend(core, volumes[0].backend)
             return backend.create_group(
-                name=f"{core.configuration.driver_name} {volumes[0].id}",
+                name=f"{_name_prefix(core)}{volumes[0].id}",
                 volumes=[library.volume(core, volume) for volume in volumes],
                 group_specs=GROUP_SPECS,
             )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from csi_plugin.controller import library, state, undo
+from csi_plugin.controller import groups, library, state, undo
 from csi_plugin.controller.core import Core
 from csi_plugin.controller.error_table import cause
 from csi_plugin.controller.pending import Item
@@ -22,6 +22,7 @@ from csi_plugin.controller.state import Tried
 from csi_plugin.persistence.base import PersistenceError, RecordStore
 from csi_plugin.persistence.records import (
     ConnectionRecord,
+    GroupRecord,
     GroupSnapshotRecord,
     Phase,
     Record,
@@ -101,6 +102,7 @@ class Recovery:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._began = datetime.now(UTC)
         self._replayed: set[str] = set()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -166,6 +168,9 @@ class Recovery:
                     ours.add(record.id)
                     with self._logged(f"{kind.KIND} {record.id}"):
                         self._begin(record)
+        for group in state.each(store, GroupRecord):
+            if group.backend == backend_name and groups.is_left_from_before(self._core, group, self._began):
+                self._core.pending.add(GroupRecord, group.id)
         for connection in store.find(ConnectionRecord):
             if connection.volume_id in ours and connection.attach_status != "attached":
                 with self._logged(f"connection of volume {connection.volume_id} to {connection.node_id}"):
@@ -213,6 +218,10 @@ class Recovery:
                 )
 
     def _look_at(self, kind: type[Record], record_id: str) -> None:
+        if kind is GroupRecord:
+            groups.remove_if_unused(self._core, record_id)
+            self._core.pending.discard(kind, record_id)
+            return
         record: Any = self._core.store.get(kind, record_id)
         if record is None or record.intent is None:
             self._core.pending.discard(kind, record_id)

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from csi_plugin.protocol import csi_pb2
+from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
 from tests.serving import Served
 
 GIB = 1024**3
@@ -39,13 +39,33 @@ MOUNT = csi_pb2.VolumeCapability(
 )
 
 
+class Client:
+    """A CO's connection, which outlives the server: calls fail while nobody serves, and are repeated."""
+
+    def __init__(self, served: Served) -> None:
+        self.folder = served.folder
+        self.channel = grpc.insecure_channel(
+            f"unix://{served.socket}",
+            options=[("grpc.use_local_subchannel_pool", 1)]
+            + [(f"grpc.{name}_reconnect_backoff_ms", 100) for name in ("initial", "min", "max")],
+        )
+        self.controller = csi_pb2_grpc.ControllerStub(self.channel)
+        self.group_controller = csi_pb2_grpc.GroupControllerStub(self.channel)
+        self.node = csi_pb2_grpc.NodeStub(self.channel)
+
+    def is_running(self) -> bool:
+        """Somebody will start it again."""
+        return True
+
+
 class Life:
     """One volume on one node. Steps are methods named in STEPS; each may be called again."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: "Served | Client", *, name: str = "1") -> None:
         self.served = served
-        self.staging = served.folder / "staging"
-        self.target = served.folder / "pod" / "mount"
+        self.name = name
+        self.staging = served.folder / f"staging-{name}"
+        self.target = served.folder / f"pod-{name}" / "mount"
         self.staging.mkdir()
         self.target.parent.mkdir()
         self.volume = csi_pb2.Volume()
@@ -71,7 +91,7 @@ class Life:
 
     def create(self) -> None:
         request = csi_pb2.CreateVolumeRequest(
-            name="pvc-1",
+            name=f"pvc-{self.name}",
             capacity_range=csi_pb2.CapacityRange(required_bytes=GIB),
             volume_capabilities=[MOUNT],
         )
@@ -91,14 +111,16 @@ class Life:
         self.call(self.served.controller.ControllerUnpublishVolume, request)
 
     def snapshot(self) -> None:
-        request = csi_pb2.CreateSnapshotRequest(name="snapshot-1", source_volume_id=self.volume.volume_id)
+        request = csi_pb2.CreateSnapshotRequest(name=f"snapshot-{self.name}", source_volume_id=self.volume.volume_id)
         self.snapshot_id = self.call(self.served.controller.CreateSnapshot, request).snapshot.snapshot_id
 
     def delete_snapshot(self) -> None:
         self.call(self.served.controller.DeleteSnapshot, csi_pb2.DeleteSnapshotRequest(snapshot_id=self.snapshot_id))
 
     def group_snapshot(self) -> None:
-        request = csi_pb2.CreateVolumeGroupSnapshotRequest(name="group-1", source_volume_ids=[self.volume.volume_id])
+        request = csi_pb2.CreateVolumeGroupSnapshotRequest(
+            name=f"group-{self.name}", source_volume_ids=[self.volume.volume_id]
+        )
         answer = self.call(self.served.group_controller.CreateVolumeGroupSnapshot, request)
         self.group_snapshot_id = answer.group_snapshot.group_snapshot_id
 

@@ -62,7 +62,7 @@ def nothing_is_left(served: Served) -> None:
     assert loop_devices(served.folder) == []
     assert mounts_below(served.folder) == []
     assert list((served.state / "node/volumes").iterdir()) == []
-    assert list((served.folder / "pod").iterdir()) == []
+    assert list((served.folder / "pod-1").iterdir()) == []
     assert served.stop() == 0
 
 
