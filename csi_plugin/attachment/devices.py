@@ -79,6 +79,31 @@ def size_of(path: str) -> int:
         return device.seek(0, os.SEEK_END)
 
 
+def identity_of(path: str) -> str:
+    """What tells a block device's content from another's under the same name, which the kernel gives out again.
+
+    World-wide name, device-mapper UUID, backing file or RBD image; otherwise the number, which is good until the next
+    boot. Raises OSError when there is no such device.
+    """
+    number = Path(path).stat().st_rdev
+    folder = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+    for attribute in ("wwid", "device/wwid", "dm/uuid", "loop/backing_file"):
+        try:
+            text = (folder / attribute).read_text().strip()
+        except OSError:
+            continue
+        if text:
+            return f"{attribute} {text}"
+    name = folder.resolve().name
+    if name.startswith("rbd"):
+        device = Path("/sys/bus/rbd/devices") / name.removeprefix("rbd")
+        return " ".join(
+            ["rbd", *((device / part).read_text().strip() for part in ("pool", "image_id", "current_snap"))]
+        )
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"number {os.major(number)}:{os.minor(number)} of boot {boot}"
+
+
 def connector_properties(
     *, multipath: bool = False, enforce_multipath: bool = False, my_ip: str | None = None, root_helper: str = "sudo"
 ) -> dict[str, Any]:

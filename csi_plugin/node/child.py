@@ -1,6 +1,8 @@
 """Runs csi_plugin.attachment in a child process, which takes os-brick's memory with it when it ends."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -30,20 +32,23 @@ def run(configuration: NodeConfiguration, operation: str, **arguments: Any) -> A
         "root_helper": configuration.root_helper,
         **arguments,
     }
+    # Its standard error may hold anything, so nobody reads it.
+    child = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "csi_plugin.attachment"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "csi_plugin.attachment"],
-            input=json.dumps(request).encode(),
-            capture_output=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-        answer = json.loads(done.stdout)
+        output, _ = child.communicate(json.dumps(request).encode(), timeout=_SECONDS)
+        answer = json.loads(output)
     except subprocess.TimeoutExpired:
+        # With the programs that it has started. One that hangs in the kernel stays, and nobody waits for it.
+        os.killpg(child.pid, signal.SIGKILL)
         raise internal(f"{operation} did not end within {_SECONDS} s") from None
     except ValueError:
-        # Its standard error may hold anything, so it is not passed on.
-        raise internal(f"{operation} ended with status {done.returncode} and no answer") from None
+        raise internal(f"{operation} ended with status {child.returncode} and no answer") from None
     if "error" not in answer:
         return answer["result"]
     if answer["kind"] == "SealedBoxError":

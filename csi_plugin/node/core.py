@@ -1,5 +1,6 @@
 """What every RPC of the node works with."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ class Core:
     def run(self, volume_id: str, what: str, request: Message, context: Any, action: Callable[[], None]) -> None:
         """Run one operation on a volume at a time; a repeat waits and shares the outcome. Faults of programs and
         devices become INTERNAL with their own words."""
-        fingerprint = f"{what} {request.SerializeToString(deterministic=True).hex()}"
+        fingerprint = f"{what} {hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()}"
         self.inflight.run(
             f"node/{volume_id}", fingerprint, lambda: _with_status(action), wait_seconds=context.time_remaining()
         )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from csi_plugin.node import mounts
 from csi_plugin.node.core import Core
-from csi_plugin.node.stage import device_exists
+from csi_plugin.node.stage import is_own_device
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import not_found
@@ -33,7 +33,7 @@ def node_get_storage_health(
     """CSI spec, "NodeGetStorageHealth": whether the storage of staged volumes can be reached from this node."""
     request_rules.check_sizes(request)
     staged = [state for state in core.states.all() if state.staged]
-    gone = [state.volume_id for state in staged if not device_exists(state.path)]
+    gone = [state.volume_id for state in staged if not is_own_device(state)]
     if not gone:
         return csi_pb2.NodeGetStorageHealthResponse()
     everything = len(gone) == len(staged)
@@ -49,7 +49,7 @@ def node_get_storage_health(
 
 
 def _problems(state: VolumeState) -> list[csi_pb2.VolumeHealth.VolumeHealthEntry]:
-    if state.staged and not device_exists(state.path):
+    if state.staged and not is_own_device(state):
         return [
             _Entry(
                 status=csi_pb2.INACCESSIBLE, reason="DeviceGone", message=f"device {state.path} cannot be read any more"

@@ -74,16 +74,20 @@ def mount(source: str, target: str, *, filesystem: str, options: Sequence[str]) 
     run("mount", "-t", filesystem, *arguments, "--", source, target)
 
 
-def bind(source: str, target: str, *, read_only: bool, options: Sequence[str] = ()) -> None:
+def bind(source: str, target: str, *, read_only: bool) -> None:
     """Show a folder or file at another path too. Raises CommandFailed; nothing is mounted then."""
     run("mount", "--bind", "--", source, target)
-    flags = [*(["ro"] if read_only else []), *options]
-    if flags:
+    if read_only:
         try:
-            run("mount", "-o", ",".join(["remount", "bind", *flags]), "--", target)
+            make_read_only(target)
         except Exception:
             unmount(target)
             raise
+
+
+def make_read_only(target: str) -> None:
+    """Forbid writing through a bind mount; others of the filesystem stay as they are. Raises CommandFailed."""
+    run("mount", "-o", "remount,bind,ro", "--", target)
 
 
 def unmount(target: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from csi_plugin.failpoints import failpoint
 from csi_plugin.node import mounts, requests
 from csi_plugin.node.core import Core
+from csi_plugin.node.stage import is_own_device, unmount_stray
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.errors import already_exists, failed_precondition, not_found
@@ -39,6 +40,8 @@ def _publish(core: Core, request: csi_pb2.NodePublishVolumeRequest) -> None:
         raise not_found(f"volume_id: no volume of the id {request.volume_id!r} is staged on this node")
     if not state.staged or state.staging_path != request.staging_target_path:
         raise failed_precondition(f"staging_target_path: volume {state.volume_id} is not staged there; stage it first")
+    if not is_own_device(state):
+        raise failed_precondition(f"volume {state.volume_id} has lost its device {state.path}; stage it again")
     _check_capability(state, request.volume_capability)
     target = request.target_path
     read_only = request.readonly or state.read_only
@@ -46,6 +49,8 @@ def _publish(core: Core, request: csi_pb2.NodePublishVolumeRequest) -> None:
     if mounted is not None and mounts.is_of(mounted, state.path):
         if state.targets.get(target, read_only) != read_only:
             raise already_exists(f"volume {state.volume_id} is published at {target} with another readonly flag")
+        if read_only and state.access_type == "mount" and not mounted.is_read_only:
+            mounts.make_read_only(target)  # what a crash kept the last try from
     elif mounted is not None:
         raise failed_precondition(f"target_path: {mounted.source} is mounted at {target}, not this volume")
     else:
@@ -99,7 +104,7 @@ def _make_file(path: Path) -> None:
 def _unpublish(core: Core, volume_id: str, target: str) -> None:
     state = core.states.load(volume_id)
     if state is None:
-        mounts.unmount(target)
+        unmount_stray(core, target)
     else:
         mounts.unmount_device(target, state.path)
     if mounts.at(target) is not None:

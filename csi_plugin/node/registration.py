@@ -12,7 +12,6 @@ import grpc
 from csi_plugin.node import child
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.protocol import node_registry_pb2, node_registry_pb2_grpc
-from csi_plugin.protocol.errors import RpcError
 
 LOG = logging.getLogger(__name__)
 
@@ -97,8 +96,10 @@ class Registration:
         while not self._stopping.is_set():
             try:
                 self._register()
-            except (RpcError, grpc.RpcError, OSError) as error:
+            except Exception as error:
+                # Whatever it was, a node that stops trying is lost to its cluster.
                 LOG.warning("the node is not registered, next try in %.0f s: %s", pause, _reason(error))
+                LOG.debug("the node is not registered", exc_info=True)
                 self._stopping.wait(pause)
                 pause = min(pause * 2, _LAST_RETRY_SECONDS)
             else:

@@ -3,13 +3,16 @@
 import logging
 from typing import Any
 
+import grpc
+
 from csi_plugin.attachment.commands import run as run_command
+from csi_plugin.attachment.devices import identity_of, size_of
 from csi_plugin.failpoints import failpoint
 from csi_plugin.node import child, filesystems, mounts, requests
 from csi_plugin.node.core import Core
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol import csi_pb2
-from csi_plugin.protocol.errors import already_exists, failed_precondition, internal
+from csi_plugin.protocol.errors import RpcError, already_exists, failed_precondition, internal
 
 LOG = logging.getLogger(__name__)
 
@@ -60,13 +63,14 @@ def _stage(core: Core, wanted: VolumeState, request: csi_pb2.NodeStageVolumeRequ
         wanted.formatted, wanted.encrypted = known.formatted, known.encrypted
     core.states.save(wanted)
     failpoint("stage.planned")
-    attached = _attach(core, wanted, dict(request.secrets))
+    attached = _attach(core, wanted, dict(request.secrets), is_new=known is None)
     if attached["size"] < attached["planned_bytes"]:
         raise internal(
             f"device {attached['path']} has {attached['size']} bytes, the volume {attached['planned_bytes']}: "
             "it is not this volume, or its storage has not caught up with an expansion"
         )
     wanted.device, wanted.path, wanted.encrypted = attached["device"], attached["path"], attached["encrypted"]
+    wanted.identity = identity_of(wanted.path)
     core.states.save(wanted)
     failpoint("stage.connected")
     if wanted.access_type == "mount":
@@ -78,7 +82,7 @@ def _stage(core: Core, wanted: VolumeState, request: csi_pb2.NodeStageVolumeRequ
 
 def _is_in_place(state: VolumeState) -> bool:
     """Whether a staged volume's device and mount are really there, and belong together."""
-    if not device_exists(state.path):
+    if not is_own_device(state):
         return False
     if state.access_type == "block":
         return True
@@ -86,10 +90,13 @@ def _is_in_place(state: VolumeState) -> bool:
     return mounted is not None and mounts.is_of(mounted, state.path)
 
 
+def is_own_device(state: VolumeState) -> bool:
+    """Whether the device of a staged volume is there, and is not another volume's of the same name."""
+    return device_exists(state.path) and identity_of(state.path) == state.identity
+
+
 def device_exists(path: str) -> bool:
     """Whether a block device can be opened: a node may outlive its device."""
-    from csi_plugin.attachment.devices import size_of
-
     try:
         return bool(path) and size_of(path) > 0
     except OSError:
@@ -110,7 +117,7 @@ def _check_same(known: VolumeState, wanted: VolumeState) -> None:
         raise already_exists(f"volume {known.volume_id} is staged at {known.staging_path} with other {names}")
 
 
-def _attach(core: Core, state: VolumeState, secrets: dict[str, str]) -> dict[str, Any]:
+def _attach(core: Core, state: VolumeState, secrets: dict[str, str], *, is_new: bool) -> dict[str, Any]:
     def attach() -> Any:
         return child.run(
             core.configuration,
@@ -119,14 +126,19 @@ def _attach(core: Core, state: VolumeState, secrets: dict[str, str]) -> dict[str
             context=core.seal_context(state.volume_id),
             read_only=state.read_only,
             secrets=secrets,
-            used_before=state.encrypted and state.formatted,
+            used_before=state.encrypted,
         )
 
     try:
         result: dict[str, Any] = attach()
     except child.ConnectionUnreadable:
         # Sealed to a key that this node no longer has: the controller seals it anew.
-        state.sealed = core.fresh_connection(state.volume_id)
+        try:
+            state.sealed = core.fresh_connection(state.volume_id)
+        except RpcError:
+            if is_new:
+                core.states.remove(state.volume_id)  # nothing was attached, and nothing could be detached with this
+            raise
         core.states.save(state)
         result = attach()
     return result
@@ -163,12 +175,11 @@ def _mount(core: Core, state: VolumeState, mkfs_options: str) -> None:
 def _unstage(core: Core, volume_id: str, staging_path: str) -> None:
     state = core.states.load(volume_id)
     if state is None:
-        # Staged by a node whose state is lost, perhaps: the mount at least can be removed.
-        mounts.unmount(staging_path)
+        unmount_stray(core, staging_path)
         return
     for path in {staging_path, state.staging_path}:
         mounts.unmount_device(path, state.path)
-    if device_exists(state.path):
+    if is_own_device(state):
         left = [mount.target for mount in mounts.of_device(state.path)]
         if left:
             raise failed_precondition(f"volume {volume_id} is still in use at {', '.join(left)}; unpublish it first")
@@ -180,6 +191,18 @@ def _unstage(core: Core, volume_id: str, staging_path: str) -> None:
     failpoint("unstage.saved")
 
 
+def unmount_stray(core: Core, target: str) -> None:
+    """Unmount, for a volume that this node knows nothing of (its state was lost, perhaps), what is on a block device
+    and no other volume's."""
+    while (mounted := mounts.at(target)) is not None:
+        if not mounted.source.startswith("/dev/") or any(
+            mounts.is_of(mounted, state.path) for state in core.states.all()
+        ):
+            LOG.info("%s is left mounted at %s: it is no volume's that this call names", mounted.source, target)
+            return
+        run_command("umount", "--", target)
+
+
 def _detach(core: Core, state: VolumeState) -> None:
     arguments = {
         "context": core.seal_context(state.volume_id),
@@ -189,4 +212,11 @@ def _detach(core: Core, state: VolumeState) -> None:
     try:
         child.run(core.configuration, "detach", sealed=state.sealed, **arguments)
     except child.ConnectionUnreadable:
-        child.run(core.configuration, "detach", sealed=core.fresh_connection(state.volume_id), **arguments)
+        try:
+            sealed = core.fresh_connection(state.volume_id)
+        except RpcError as error:
+            if error.code is grpc.StatusCode.NOT_FOUND and state.device is None:
+                LOG.warning("volume %s: its connection is gone, and no device of it is known", state.volume_id)
+                return
+            raise
+        child.run(core.configuration, "detach", sealed=sealed, **arguments)

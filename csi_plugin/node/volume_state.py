@@ -6,11 +6,14 @@ sealed to this node's key.
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -31,6 +34,8 @@ class VolumeState:
     """os-brick's device information; None until connected."""
     path: str = ""
     """The block device to use: the decrypted one of an encrypted volume."""
+    identity: str = ""
+    """Whose device it is: the kernel gives the name to another volume's after a reboot."""
     encrypted: bool = False
     formatted: bool = False
     """Whether the volume was seen with content, or was given a filesystem, by this node."""
@@ -79,6 +84,8 @@ class VolumeStates:
                 yield VolumeState(**json.loads(path.read_text()))
             except FileNotFoundError:
                 continue  # unstaged meanwhile
+            except (ValueError, TypeError) as error:
+                LOG.warning("%s is damaged and left out: %s", path, error)
 
     def _file(self, volume_id: str) -> Path:
         # Ids are the CO's text, which may be no name for a file.

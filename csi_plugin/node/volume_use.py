@@ -8,9 +8,10 @@ from csi_plugin.attachment.devices import size_of
 from csi_plugin.failpoints import failpoint
 from csi_plugin.node import child, filesystems, mounts
 from csi_plugin.node.core import Core
+from csi_plugin.node.stage import is_own_device
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol import csi_pb2, request_rules
-from csi_plugin.protocol.errors import invalid_argument, not_found, out_of_range
+from csi_plugin.protocol.errors import failed_precondition, invalid_argument, not_found, out_of_range
 
 _Usage = csi_pb2.VolumeUsage
 
@@ -63,6 +64,8 @@ def node_expand_volume(
 
 def _expand(core: Core, request: csi_pb2.NodeExpandVolumeRequest) -> int:
     state = used_at(core, request.volume_id, request.volume_path)
+    if not is_own_device(state):
+        raise failed_precondition(f"volume {state.volume_id} has lost its device {state.path}; stage it again")
     size = int(
         child.run(
             core.configuration,

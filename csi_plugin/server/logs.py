@@ -5,7 +5,14 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any, Literal
 
-import structlog
+if "rich" not in sys.modules:
+    # structlog would load it for tracebacks in colour, four MiB that a server has no use for.
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    import structlog
+
+    del sys.modules["rich"]
+else:
+    import structlog
 
 from csi_plugin.server.redaction import redact
 

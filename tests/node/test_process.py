@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from tests.node.conftest import Claim, capability, fails
-from tests.serving import Served, mounts_below, wait_until
+from tests.serving import Served, loop_devices, mounts_below, wait_until
 
 Code = grpc.StatusCode
 NEVER_ON_A_NODE = ("cinder", "os_brick", "sqlalchemy", "cryptography", "kubernetes")
@@ -28,9 +28,9 @@ def pair(tmp_path: Path) -> Iterator[tuple[Served, Served]]:
         controller.close()
 
 
-def claimed(pair: tuple[Served, Served], name: str = "claim", filesystem: str = "ext4") -> Claim:
+def claimed(pair: tuple[Served, Served], name: str = "claim", *, block: bool = False) -> Claim:
     controller, node = pair
-    claim = Claim(controller, controller.folder / name, name=name, filesystem=filesystem)
+    claim = Claim(controller, controller.folder / name, name=name, block=block)
     wait_until(lambda: "the node is registered" in node.log.read_text(), node.log_text)
     claim.publish_controller()
     claim.served = node
@@ -118,6 +118,45 @@ def test_rebooted_node_stages_anew(pair: tuple[Served, Served]) -> None:
     assert (claim.use() / "file").read_text() == "data"
     claim.unpublish()
     claim.unstage()
+
+
+def test_device_name_that_another_volume_has_got(pair: tuple[Served, Served]) -> None:
+    """After a reboot the kernel gives names out anew; raw block has no filesystem that would tell."""
+    controller, node = pair
+    first = claimed(pair, "first", block=True)
+    path = first.use()
+    with path.open("r+b", buffering=0) as device:
+        device.write(b"first".ljust(4096))
+    other = claimed(pair, "other", block=True)
+    node.kill()
+    taken = first.device
+    subprocess.run(["umount", str(path)], check=True)
+    subprocess.run(["losetup", "--detach", taken], check=True)
+    subprocess.run(["losetup", taken, str(other.file)], check=True)
+    node.start()
+
+    with fails(Code.FAILED_PRECONDITION, "lost its device"):
+        first.publish()
+    assert first.health() == ["DeviceGone"]
+    first.stage()
+    assert first.publish().open("rb", buffering=0).read(5) == b"first"
+    other.stage()
+    assert other.publish().open("rb", buffering=0).read(5) == bytes(5)
+    for claim in (first, other):
+        claim.unpublish()
+        claim.unstage()
+    assert loop_devices(controller.folder) == []
+
+
+def test_staging_that_never_had_a_connection_can_be_undone(pair: tuple[Served, Served]) -> None:
+    controller, node = pair
+    claim = Claim(controller, controller.folder / "claim", name="claim")
+    claim.served, claim.context = node, {"connection": "bm90IHNlYWxlZA==", "sealed": "x25519"}
+    wait_until(lambda: "the node is registered" in node.log.read_text(), node.log_text)
+    with fails(Code.NOT_FOUND, "not published"):
+        claim.stage()
+    claim.unstage()
+    assert list((node.state / "node/volumes").iterdir()) == []
 
 
 def test_secrets_stay_out_of_logs_and_state(pair: tuple[Served, Served]) -> None:

@@ -140,6 +140,29 @@ def test_another_mount_in_the_way(claim: MakeClaim) -> None:
     assert (other_pod / "lost+found").exists()
 
 
+def test_a_volume_that_nobody_knows_does_not_take_anothers_mounts(claim: MakeClaim) -> None:
+    volume = claim()
+    pod = volume.use()
+    node = volume.served.node
+    node.NodeUnpublishVolume(csi_pb2.NodeUnpublishVolumeRequest(volume_id="unknown", target_path=str(pod)))
+    node.NodeUnstageVolume(
+        csi_pb2.NodeUnstageVolumeRequest(volume_id="unknown", staging_target_path=str(volume.staging))
+    )
+    assert (pod / "lost+found").exists()
+    assert (volume.staging / "lost+found").exists()
+
+
+def test_a_read_only_publication_that_was_cut_off_is_finished(claim: MakeClaim) -> None:
+    volume = claim()
+    volume.stage()
+    pod = volume.folder / "pod"
+    pod.mkdir()
+    subprocess.run(["mount", "--bind", str(volume.staging), str(pod)], check=True)  # as far as a crash let it come
+    volume.publish(readonly=True)
+    with pytest.raises(OSError, match="Read-only"):
+        (pod / "file").write_text("data")
+
+
 def test_a_path_that_holds_something_is_not_deleted(claim: MakeClaim) -> None:
     volume = claim()
     folder = volume.folder / "pod"
