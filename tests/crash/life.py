@@ -72,7 +72,7 @@ class Life:
         self.snapshot_id = self.group_snapshot_id = ""
         self.context: dict[str, str] = {}
 
-    def call(self, method: Callable[..., Any], request: Any, *, timeout: float = 60) -> Any:
+    def call(self, method: Callable[..., Any], request: Any, *, timeout: float = 240) -> Any:
         """The answer to a request that is repeated while the plugin says that it is busy or not up."""
         deadline = time.monotonic() + timeout
         while True:

@@ -36,7 +36,9 @@ def test_everything_converges(tmp_path: Path) -> None:
         assert kills > KILLS // 2, "the server was too fast for this test"
         assert len({life.volume.volume_id for life in lives}) == LIVES
         wait_until(
-            lambda: not served.files() and not records(served.database), lambda: served.command("volumes", "list")
+            lambda: not served.files() and not records(served.database),
+            lambda: (served.files(), records(served.database)),
+            timeout=90,
         )
         assert served.controller.ListVolumes(csi_pb2.ListVolumesRequest()).entries == []
         assert loop_devices(tmp_path) == []
