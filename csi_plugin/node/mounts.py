@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,12 +61,24 @@ def is_of(mount: Mount, path: str) -> bool:
     return mount.source == path or mount.device == device or _is_node_of(mount, device)
 
 
+def is_of_some_device(mount: Mount) -> bool:
+    """Whether a mount shows the filesystem on a block device, or a device's node, as volumes do."""
+    return mount.source.startswith("/dev/") or _node(mount) is not None
+
+
 def _is_node_of(mount: Mount, device: tuple[int, int]) -> bool:
+    return _node(mount) == device
+
+
+def _node(mount: Mount) -> tuple[int, int] | None:
+    """Major and minor number of the block device whose node is mounted; None for other mounts."""
+    if mount.filesystem not in ("devtmpfs", "tmpfs") or mount.root == "/":
+        return None
     try:
-        status = os.stat(mount.target) if mount.filesystem in ("devtmpfs", "tmpfs") and mount.root != "/" else None  # noqa: PTH116
+        status = Path(mount.target).stat()
     except OSError:
-        return False
-    return status is not None and (os.major(status.st_rdev), os.minor(status.st_rdev)) == device
+        return None
+    return (os.major(status.st_rdev), os.minor(status.st_rdev)) if stat.S_ISBLK(status.st_mode) else None
 
 
 def mount(source: str, target: str, *, filesystem: str, options: Sequence[str]) -> None:

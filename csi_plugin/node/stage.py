@@ -195,9 +195,8 @@ def unmount_stray(core: Core, target: str) -> None:
     """Unmount, for a volume that this node knows nothing of (its state was lost, perhaps), what is on a block device
     and no other volume's."""
     while (mounted := mounts.at(target)) is not None:
-        if not mounted.source.startswith("/dev/") or any(
-            mounts.is_of(mounted, state.path) for state in core.states.all()
-        ):
+        of_others = any(mounts.is_of(mounted, state.path) for state in core.states.all())
+        if of_others or not mounts.is_of_some_device(mounted):
             LOG.info("%s is left mounted at %s: it is no volume's that this call names", mounted.source, target)
             return
         run_command("umount", "--", target)

@@ -148,6 +148,18 @@ def test_device_name_that_another_volume_has_got(pair: tuple[Served, Served]) ->
     assert loop_devices(controller.folder) == []
 
 
+@pytest.mark.parametrize("block", [False, True])
+def test_node_that_lost_its_state_still_unpublishes(pair: tuple[Served, Served], block: bool) -> None:
+    _, node = pair
+    claim = claimed(pair, block=block)
+    claim.use()
+    for path in (node.state / "node/volumes").iterdir():
+        path.unlink()
+    claim.unpublish()
+    claim.unstage()
+    assert mounts_below(claim.folder) == []
+
+
 def test_staging_that_never_had_a_connection_can_be_undone(pair: tuple[Served, Served]) -> None:
     controller, node = pair
     claim = Claim(controller, controller.folder / "claim", name="claim")
