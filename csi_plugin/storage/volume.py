@@ -12,6 +12,7 @@ from oslo_config import cfg
 
 from csi_plugin.exception import NotLocal
 from csi_plugin.failpoints import failpoint
+from csi_plugin.persistence.base import RecordNotFound, RevisionConflict
 from csi_plugin.persistence.records import (
     ConnectionRecord,
     Intent,
@@ -339,7 +340,7 @@ class Volume(NamedResource):
         failpoint("delete.recorded")
         if self._has_dependants():
             # One came between the first look and the record. Who comes now sees the record and refuses by itself.
-            self._take_back(previous)
+            self._give_way(previous)
             raise exception.InvalidVolume(reason=f"volume {self._ovo.id} was snapshotted or connected meanwhile")
         try:
             self._call_driver(lambda driver: driver_lifecycle.delete_volume(driver, self._ovo))
@@ -347,7 +348,8 @@ class Volume(NamedResource):
             if deferred:
                 self._defer(str(error))
                 return
-            self._take_back(previous)
+            self._was_not_deleted(previous)
+            self._save_deletion(exception.VolumeNotFound(volume_id=self._ovo.id))
             raise
         except Exception:
             # Drivers raise anything; a repeat may succeed.
@@ -363,11 +365,18 @@ class Volume(NamedResource):
         kinds = (ConnectionRecord, SnapshotRecord)
         return any(self._store.find(kind, volume_id=self._ovo.id, limit=1) for kind in kinds)
 
-    def _take_back(self, previous_status: str) -> None:
-        """Undo the record of a deletion that cannot be."""
+    def _give_way(self, previous_status: str) -> None:
+        """Undo the record of this deletion, unless another deletion has written its own, or has ended, since."""
+        self._was_not_deleted(previous_status)
+        try:
+            self._note_stored(self._store.update(self.record))
+        except (RecordNotFound, RevisionConflict):
+            return
+        codec.reset_changes(self._ovo)
+
+    def _was_not_deleted(self, previous_status: str) -> None:
         self._ovo.status, self._ovo.terminated_at = previous_status, None
         self._set_phase(Phase.READY)
-        self.save()
 
     def unmanage(self) -> None:
         """Forget the volume and leave it on the backend. Refused with InvalidVolume while it has dependants."""
