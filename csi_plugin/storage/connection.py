@@ -205,15 +205,16 @@ class Connection(Resource):
     @classmethod
     def connect(cls, volume: Volume, connector: dict[str, Any], **kwargs: Any) -> "Connection":
         """Export a volume to the host of ``connector``. The intent is stored first, so a crash can be made good."""
-        connection = cls._intended(volume, connector, kwargs)
-        failpoint("publish.recorded")
-        try:
-            # Looked up after this connection was stored, so that either this or the other side gives way.
-            volume.check_stored_data("connected")
-            volume.check_may_connect(connection.id)
-        except exception.InvalidVolume:
-            connection._store.delete(connection.record)
-            raise
+        with volume.deciding():
+            connection = cls._intended(volume, connector, kwargs)
+            failpoint("publish.recorded")
+            try:
+                # Looked up after this connection was stored, so that either this or the other side gives way.
+                volume.check_stored_data("connected")
+                volume.check_may_connect(connection.id)
+            except exception.InvalidVolume:
+                connection._store.delete(connection.record)
+                raise
         try:
             answer = connection._call_driver(
                 lambda driver: driver_lifecycle.connect(

@@ -121,14 +121,15 @@ class Snapshot(NamedResource):
         if self._ovo.status not in ("creating", "error"):
             raise exception.InvalidSnapshot(reason=f"snapshot {self._ovo.id} is {self._ovo.status}: it exists already")
         self.volume.check_has_data("snapshotted")
-        self.save()
-        failpoint("snapshot.recorded")
-        try:
-            # Looked up after this snapshot was stored, so that either this or a delete of the volume gives way.
-            self.volume.check_stored_data("snapshotted")
-        except exception.InvalidVolume:
-            self._store.delete(self.record)
-            raise
+        with self.volume.deciding():
+            self.save()
+            failpoint("snapshot.recorded")
+            try:
+                # Looked up after this snapshot was stored, so that either this or a delete of the volume gives way.
+                self.volume.check_stored_data("snapshotted")
+            except exception.InvalidVolume:
+                self._store.delete(self.record)
+                raise
         try:
             update = self._call_driver(lambda driver: driver.create_snapshot(self._ovo))
             failpoint("snapshot.driver_done")

@@ -68,6 +68,10 @@ _finishing_lock = threading.Lock()
 _finishing: set[str] = set()
 
 
+_DECISIONS = tuple(threading.Lock() for _ in range(64))
+"""Volumes share them by the hash of their ids: nothing is held but a few statements on the records."""
+
+
 class Volume(NamedResource):
     """A volume of a backend. Sizes are GiB.
 
@@ -326,22 +330,10 @@ class Volume(NamedResource):
         VolumeIsBusy. With ``deferred`` it counts as deleted at once instead, and the backend's volume goes with the
         last dependant. An attached one is always refused.
         """
-        if self._store.find(ConnectionRecord, volume_id=self._ovo.id, limit=1):
-            raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is connected; disconnect it first")
-        if self._store.find(SnapshotRecord, volume_id=self._ovo.id, limit=1):
-            if not deferred:
-                raise exception.InvalidVolume(reason=f"volume {self._ovo.id} has snapshots; delete them first")
-            self._defer("its snapshots need it")
+        with self.deciding():
+            previous = self._begin_deletion(deferred)
+        if previous is None:
             return
-        previous = self._ovo.status
-        self._ovo.status, self._ovo.terminated_at = "deleting", datetime.now(UTC)
-        self._set_phase(Phase.DELETING)
-        self._save_deletion(exception.VolumeNotFound(volume_id=self._ovo.id))
-        failpoint("delete.recorded")
-        if self._has_dependants():
-            # One came between the first look and the record. Who comes now sees the record and refuses by itself.
-            self._give_way(previous)
-            raise exception.InvalidVolume(reason=f"volume {self._ovo.id} was snapshotted or connected meanwhile")
         try:
             self._call_driver(lambda driver: driver_lifecycle.delete_volume(driver, self._ovo))
         except exception.VolumeIsBusy as error:
@@ -360,6 +352,30 @@ class Volume(NamedResource):
         self._forget()
         failpoint("delete.saved")
         self._finish_source()
+
+    def _begin_deletion(self, deferred: bool) -> str | None:
+        """Record the deletion, and return the status before; None when it has to wait for snapshots."""
+        if self._store.find(ConnectionRecord, volume_id=self._ovo.id, limit=1):
+            raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is connected; disconnect it first")
+        if self._store.find(SnapshotRecord, volume_id=self._ovo.id, limit=1):
+            if not deferred:
+                raise exception.InvalidVolume(reason=f"volume {self._ovo.id} has snapshots; delete them first")
+            self._defer("its snapshots need it")
+            return None
+        previous = str(self._ovo.status)
+        self._ovo.status, self._ovo.terminated_at = "deleting", datetime.now(UTC)
+        self._set_phase(Phase.DELETING)
+        self._save_deletion(exception.VolumeNotFound(volume_id=self._ovo.id))
+        failpoint("delete.recorded")
+        if self._has_dependants():
+            # Another process's, between the first look and the record. Who comes now sees the record and refuses.
+            self._give_way(previous)
+            raise exception.InvalidVolume(reason=f"volume {self._ovo.id} was snapshotted or connected meanwhile")
+        return previous
+
+    def deciding(self) -> threading.Lock:
+        """Held while a deletion or a new dependant is recorded: of two threads, the second sees the first's record."""
+        return _DECISIONS[hash(self._ovo.id) % len(_DECISIONS)]
 
     def _has_dependants(self) -> bool:
         kinds = (ConnectionRecord, SnapshotRecord)

@@ -146,8 +146,8 @@ def test_a_delete_and_a_snapshot_at_once(backend: cl.Backend, files: Any) -> Non
         volume = backend.create_volume(1)
 
         def act(number: int, volume: cl.Volume = volume) -> str:
-            mine = cl.Volume.get_by_id(volume.id)
             try:
+                mine = cl.Volume.get_by_id(volume.id)
                 if number % 2:
                     mine.create_snapshot("s")
                     return "snapshot"
