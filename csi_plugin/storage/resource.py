@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,6 +19,8 @@ from csi_plugin.storage.runtime import CONTEXT
 if TYPE_CHECKING:
     from csi_plugin.persistence.base import RecordStore
     from csi_plugin.storage.backend import Backend
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}")  # as long as the id columns of Cinder's schema
 
 
 class Resource:
@@ -176,11 +179,19 @@ class Resource:
 
     @classmethod
     def _checked_id(cls, given: Any) -> str:
-        """A new id, or the given one. Drivers build names of it, so it has to be a UUID unless setup allowed others."""
+        """A new id, or the given one. Drivers build names of files and commands of it, so it has to be a UUID, or what
+        can do no harm in a name if setup allowed others."""
         if not given:
             return cls.new_uuid()
-        if not isinstance(given, str) or not (backend_class().non_uuid_ids or uuidutils.is_uuid_like(given)):
-            raise ValueError(f"id must be a UUID (setup's non_uuid_ids allows any text), not {given!r}")
+        if isinstance(given, str) and uuidutils.is_uuid_like(given):
+            return given
+        if not backend_class().non_uuid_ids:
+            raise ValueError(f"id must be a UUID (setup's non_uuid_ids allows other texts), not {given!r}")
+        if not isinstance(given, str) or not _ID.fullmatch(given):
+            raise ValueError(
+                "id must have 1 to 36 letters, digits, dots, dashes and underscores, and begin with a letter or digit, "
+                f"not {given!r}"
+            )
         return given
 
     # JSON forms

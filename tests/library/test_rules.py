@@ -37,6 +37,14 @@ def test_an_id_is_a_uuid(backend: cl.Backend, value: Any) -> None:
         backend.create_volume(1, id=value)
 
 
+@pytest.mark.parametrize("value", ["../../etc/passwd", "a/b", ".hidden", "-rf", "a b", "x" * 37, "\u00e9", 7])
+def test_other_ids_do_no_harm_in_names(backend: cl.Backend, monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+    monkeypatch.setattr(cl.Backend, "non_uuid_ids", True)
+    with pytest.raises(ValueError, match="id must have 1 to 36"):
+        backend.create_volume(1, id=value)
+    assert cl.Backend.persistence.get_volumes() == []
+
+
 def test_an_id_in_use(backend: cl.Backend) -> None:
     volume = backend.create_volume(1)
     with pytest.raises(Exception, match=volume.id):
