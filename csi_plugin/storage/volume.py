@@ -65,7 +65,8 @@ _INHERITED = (
 )
 
 _finishing_lock = threading.Lock()
-_finishing: set[str] = set()
+_finishing: dict[str, bool] = {}
+"""Deferred volumes that a thread is looking at, each with whether it has to look again before it leaves."""
 
 
 _DECISIONS = tuple(threading.Lock() for _ in range(64))
@@ -333,12 +334,15 @@ class Volume(NamedResource):
         with self.deciding():
             previous = self._begin_deletion(deferred)
         if previous is None:
+            # The snapshots it waits for may have gone just before that was recorded.
+            self.finish_deferred()
             return
         try:
             self._call_driver(lambda driver: driver_lifecycle.delete_volume(driver, self._ovo))
         except exception.VolumeIsBusy as error:
             if deferred:
                 self._defer(str(error))
+                self.finish_deferred()
                 return
             self._was_not_deleted(previous)
             self._save_deletion(exception.VolumeNotFound(volume_id=self._ovo.id))
@@ -410,20 +414,28 @@ class Volume(NamedResource):
         """
         volume_id = self._ovo.id
         with _finishing_lock:
-            if volume_id in _finishing:
-                return False
-            _finishing.add(volume_id)
+            busy = volume_id in _finishing
+            _finishing[volume_id] = True
+        if busy:
+            # The other thread may have looked before our caller's dependant went: it has been told to look again.
+            return False
+        gone = False
         try:
-            record = self._store.get(VolumeRecord, volume_id)
-            if record is None:
-                return True
-            current = Volume.from_record(record)
-            if not is_deferred(record) or self._store.find(SnapshotRecord, volume_id=volume_id, limit=1):
-                return False
-            return current._finish()
-        finally:
+            while _has_to_look(volume_id):
+                gone = self._finish_unless_needed()
+        except BaseException:
             with _finishing_lock:
-                _finishing.discard(volume_id)
+                del _finishing[volume_id]
+            raise
+        return gone
+
+    def _finish_unless_needed(self) -> bool:
+        record = self._store.get(VolumeRecord, self._ovo.id)
+        if record is None:
+            return True
+        if not is_deferred(record) or self._store.find(SnapshotRecord, volume_id=self._ovo.id, limit=1):
+            return False
+        return Volume.from_record(record)._finish()
 
     def _finish(self) -> bool:
         try:
@@ -645,6 +657,15 @@ class Volume(NamedResource):
         if last:
             self._ovo.status, self._ovo.attach_status = "available", "detached"
         self.save()
+
+
+def _has_to_look(volume_id: str) -> bool:
+    """Whether anyone asked for a look since the last one; if not, the thread that looks has left."""
+    with _finishing_lock:
+        asked = _finishing.pop(volume_id)
+        if asked:
+            _finishing[volume_id] = False
+        return asked
 
 
 def is_deferred(record: VolumeRecord) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 import csi_plugin as cl
 from csi_plugin.persistence.base import RecordExists
+from csi_plugin.persistence.records import SnapshotRecord
 
 THREADS = 32
 CONNECTOR = {"host": "far", "initiator": "iqn.2026-11.org.example:far", "multipath": False}
@@ -80,6 +81,54 @@ def test_the_last_of_many_snapshots_ends_a_deferred_delete(backend: cl.Backend, 
     snapshots = [volume.create_snapshot(str(number)) for number in range(16)]
     volume.delete(deferred=True)
     side_by_side(lambda number: cl.Snapshot.get_by_id(snapshots[number].id).delete(), count=16)
+    assert files() == set()
+    with pytest.raises(cl.exception.VolumeNotFound):
+        volume.refresh()
+
+
+def test_a_snapshot_that_goes_while_another_thread_looks_is_not_missed(
+    backend: cl.Backend, files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first deletion's look still sees the second snapshot; the second's thread finds the first one looking."""
+    volume = backend.create_volume(1)
+    first, second = (volume.create_snapshot(name) for name in ("first", "second"))
+    volume.delete(deferred=True)
+    store = cl.Backend.store
+    looked, may_answer, slow_thread = threading.Event(), threading.Event(), threading.Thread(target=first.delete)
+
+    def find(kind: Any, **arguments: Any) -> Any:
+        found = original(kind, **arguments)
+        if kind is SnapshotRecord and threading.current_thread() is slow_thread:
+            looked.set()
+            assert may_answer.wait(60)
+        return found
+
+    original = store.find
+    monkeypatch.setattr(store, "find", find)
+    slow_thread.start()
+    assert looked.wait(60)
+    second.delete()
+    assert files() != set(), "nothing shows that the second deletion found the first one looking"
+    may_answer.set()
+    slow_thread.join()
+    assert files() == set()
+
+
+def test_a_delete_deferred_as_its_last_snapshot_goes(
+    backend: cl.Backend, files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The snapshot goes after the deletion saw it, before the deletion is recorded as waiting for it."""
+    volume = backend.create_volume(1)
+    snapshot = volume.create_snapshot("last")
+    original = cl.Volume._defer
+
+    def defer(self: cl.Volume, condition: str) -> None:
+        if snapshot.status != "deleted":
+            snapshot.delete()
+        original(self, condition)
+
+    monkeypatch.setattr(cl.Volume, "_defer", defer)
+    volume.delete(deferred=True)
     assert files() == set()
     with pytest.raises(cl.exception.VolumeNotFound):
         volume.refresh()
