@@ -1,4 +1,4 @@
-.PHONY: setup quickstart test lint bench proto docs clean
+.PHONY: setup quickstart test lint bench proto crds docs clean
 
 # Everything that the other targets need. Safe to repeat; the first time needs root, for Debian packages.
 setup:
@@ -21,6 +21,10 @@ bench:
 # Python modules and type stubs of the wire protocol.
 proto:
 	.venv/bin/python scripts/generate_protocol.py
+
+# Definitions of the custom resources, from the record types.
+crds:
+	.venv/bin/python scripts/generate_custom_resources.py
 
 # Generated reference pages.
 docs:

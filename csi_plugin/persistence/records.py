@@ -44,6 +44,7 @@ class Intent:
     fingerprint: str = ""
     """SHA-256 over the normalised request without its secrets; equal fingerprints mean the same request."""
     phase: Phase = Phase.CREATING
+    """Where it stands in its life as CSI sees it."""
     request: JSON = field(default_factory=dict)
     """The normalised request without secrets: parameters, capabilities, source, capacity range..."""
     context: dict[str, str] = field(default_factory=dict)
@@ -65,9 +66,13 @@ class Record:
     SECRET: ClassVar[tuple[str, ...]] = ()
 
     id: str
+    """Cinder's id of the object (of a key-value, its key; of a node, its CSI node_id)."""
     revision: int = 0
+    """Counts the writes of the record."""
     created_at: datetime | None = None
+    """When the record was first stored."""
     updated_at: datetime | None = None
+    """When the record was last written."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -86,45 +91,85 @@ class VolumeRecord(Record):
     host: str = ""
     """host@backend#pool, as Cinder writes it; ``backend`` and ``pool`` are read from it."""
     size: int = 1
+    """Size in GiB."""
     status: str = "creating"
+    """Cinder's word for the volume's state: creating, available, in-use, error..."""
     attach_status: str = "detached"
+    """Cinder's word for whether it is exported to a host: detached or attached."""
     display_name: str | None = None
+    """Name for people."""
     display_description: str | None = None
+    """Description for people."""
     user_id: str | None = None
+    """OpenStack user that the volume counts as, where the storage wants one."""
     project_id: str | None = None
+    """OpenStack project that the volume counts as, where the storage wants one."""
     name_id: str | None = None
+    """Id by which the storage knows the volume, where a migration made it differ from its own."""
     ec2_id: str | None = None
+    """Id in the EC2 interface of OpenStack; kept, not used."""
     use_quota: bool = True
+    """Whether OpenStack would count it against a quota; temporary volumes are not."""
     snapshot_id: str | None = None
+    """Id of the snapshot it was made from."""
     source_volid: str | None = None
+    """Id of the volume it was cloned from."""
     group_id: str | None = None
+    """Id of the group it belongs to."""
     consistencygroup_id: str | None = None
+    """Id of its group in Cinder's older way; kept, not used."""
     cluster_name: str | None = None
+    """Cinder's cluster of services; kept, not used."""
     availability_zone: str | None = None
+    """Availability zone, where the storage has them."""
     migration_status: str | None = None
+    """How far a migration between backends is."""
     previous_status: str | None = None
+    """Cinder status before a migration or a retype began."""
     replication_status: str | None = None
+    """Driver's word for the volume's replication."""
     replication_extended_status: str | None = None
+    """More of the driver's words about replication."""
     replication_driver_data: str | None = None
+    """What the driver remembers for replication."""
     provider_id: str | None = None
+    """The storage's own id of the volume."""
     provider_location: str | None = None
+    """Where the storage has it, as the driver wrote it."""
     provider_auth: str | None = None
+    """Credentials of the export, sealed."""
     provider_geometry: str | None = None
+    """Block sizes, as the driver wrote them."""
     encryption_key_id: str | None = None
+    """Key manager's id of the encryption key, where Cinder encrypts."""
     bootable: bool = False
+    """Whether a machine can start from it; kept, not used."""
     multiattach: bool = False
+    """Whether several hosts may have it at the same time."""
     service_uuid: str | None = None
+    """Cinder service that serves it; kept, not used."""
     shared_targets: bool | None = None
+    """Whether its export shares a target with others, which hosts must not log out of then."""
     scheduled_at: datetime | None = None
+    """When a backend and a pool were chosen for it."""
     launched_at: datetime | None = None
+    """When the driver had made it."""
     terminated_at: datetime | None = None
+    """When its deletion began."""
     volume_type_id: str | None = None
+    """Id of Cinder's volume type."""
     extra_specs: dict[str, str] = field(default_factory=dict)
+    """Extra specs of its volume type, which drivers read."""
     qos_specs: dict[str, str] = field(default_factory=dict)
+    """QoS specs of its volume type, which drivers and hosts enforce."""
     metadata: dict[str, str] = field(default_factory=dict)
+    """Key-values for people and drivers; whose it is, among them."""
     admin_metadata: dict[str, str] = field(default_factory=dict)
+    """Key-values that drivers keep about attachments."""
     glance_metadata: dict[str, str] = field(default_factory=dict)
+    """Properties of the image it was made from."""
     intent: Intent | None = None
+    """What the CSI request asked for; absent on volumes of programs that use the library."""
 
     @property
     def backend(self) -> str:
@@ -148,24 +193,41 @@ class SnapshotRecord(Record):
     SECRET: ClassVar[tuple[str, ...]] = ("provider_auth",)
 
     volume_id: str
+    """Id of the volume it shows."""
     backend: str = ""
     """Name of the backend (cinderlib kept it in the versioned object's ``progress``)."""
     volume_size: int = 1
+    """Size of that volume in GiB when it was taken."""
     status: str = "creating"
+    """Cinder's word for the snapshot's state: creating, available, deleting, error..."""
     display_name: str | None = None
+    """Name for people."""
     display_description: str | None = None
+    """Description for people."""
     user_id: str | None = None
+    """OpenStack user that it counts as, where the storage wants one."""
     project_id: str | None = None
+    """OpenStack project that it counts as, where the storage wants one."""
     use_quota: bool = True
+    """Whether OpenStack would count it against a quota; temporary snapshots are not."""
     cgsnapshot_id: str | None = None
+    """Id of its group snapshot in Cinder's older way; kept, not used."""
     group_snapshot_id: str | None = None
+    """Id of the group snapshot it is part of."""
     encryption_key_id: str | None = None
+    """Key manager's id of the encryption key, where Cinder encrypts."""
     volume_type_id: str | None = None
+    """Id of Cinder's volume type."""
     provider_id: str | None = None
+    """The storage's own id of the snapshot."""
     provider_location: str | None = None
+    """Where the storage has it, as the driver wrote it."""
     provider_auth: str | None = None
+    """Credentials, sealed."""
     metadata: dict[str, str] = field(default_factory=dict)
+    """Key-values for people and drivers; whose it is, among them."""
     intent: Intent | None = None
+    """What the CSI request asked for; absent on snapshots of programs that use the library."""
 
     @property
     def csi_name(self) -> str | None:
@@ -179,20 +241,28 @@ class ConnectionRecord(Record):
     SECRET: ClassVar[tuple[str, ...]] = ("connection_info",)
 
     volume_id: str
+    """Id of the volume that is exported."""
     node_id: str | None = None
     """CSI node the volume is published to; None for connections that the library made."""
     instance_uuid: str | None = None
+    """Virtual machine that uses it; kept, not used."""
     attached_host: str | None = None
+    """Host that it was exported to, where no CSI node is."""
     mountpoint: str | None = None
+    """Device's path on that host, as programs recorded it."""
     attach_time: datetime | None = None
+    """When the export was made."""
     detach_time: datetime | None = None
+    """When the export was taken back."""
     attach_status: str = "attaching"
     """attaching: intent only, the driver may have been called; attached; error_detaching: a disconnect was begun and
     not finished (the word that Cinder's field allows)."""
     attach_mode: str | None = None
+    """rw or ro."""
     connection_info: JSON | str | None = None
     """cinderlib's: {'conn': driver's answer, 'connector': properties, 'device': ...}; a str once sealed."""
     connector: JSON | None = None
+    """Who it was exported to: os-brick's connector properties, and how CSI published it."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -201,6 +271,7 @@ class KeyValueRecord(Record):
 
     KIND: ClassVar[str] = "key_value"
     value: str | None = None
+    """The value."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -209,19 +280,33 @@ class GroupRecord(Record):
     KEYS: ClassVar[tuple[str, ...]] = ("name",)
 
     host: str = ""
+    """host@backend#pool, as Cinder writes it."""
     name: str | None = None
+    """Name for people."""
     description: str | None = None
+    """Description for people."""
     user_id: str | None = None
+    """OpenStack user that it counts as, where the storage wants one."""
     project_id: str | None = None
+    """OpenStack project that it counts as, where the storage wants one."""
     cluster_name: str | None = None
+    """Cinder's cluster of services; kept, not used."""
     availability_zone: str | None = None
+    """Availability zone, where the storage has them."""
     group_type_id: str | None = None
+    """Id of Cinder's group type."""
     group_specs: dict[str, str] = field(default_factory=dict)
+    """Specs of its group type, which drivers read."""
     volume_type_ids: list[str] = field(default_factory=list)
+    """Volume types that its volumes may have."""
     status: str = "creating"
+    """Cinder's word for the group's state."""
     group_snapshot_id: str | None = None
+    """Id of the group snapshot it was made from."""
     source_group_id: str | None = None
+    """Id of the group it was cloned from."""
     replication_status: str | None = None
+    """Driver's word for the group's replication."""
 
     @property
     def backend(self) -> str:
@@ -234,14 +319,23 @@ class GroupSnapshotRecord(Record):
     KEYS: ClassVar[tuple[str, ...]] = ("name", "group_id", "csi_name")
 
     group_id: str
+    """Id of the group it shows."""
     backend: str = ""
+    """Name of the backend."""
     name: str | None = None
+    """Name for people."""
     description: str | None = None
+    """Description for people."""
     user_id: str | None = None
+    """OpenStack user that it counts as, where the storage wants one."""
     project_id: str | None = None
+    """OpenStack project that it counts as, where the storage wants one."""
     group_type_id: str | None = None
+    """Id of Cinder's group type."""
     status: str = "creating"
+    """Cinder's word for the group snapshot's state."""
     intent: Intent | None = None
+    """What the CSI request asked for; absent on those of programs that use the library."""
 
     @property
     def csi_name(self) -> str | None:
@@ -258,6 +352,7 @@ class NodeRecord(Record):
     public_key: str = ""
     """Base64 of the node's raw X25519 public key; connections are sealed to it."""
     topology: dict[str, str] = field(default_factory=dict)
+    """Topology segments of the node, as its kubelet is told."""
     max_volumes: int = 0
     """Volumes that can be published to it at the same time; 0: no limit."""
 

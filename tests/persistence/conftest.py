@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from csi_plugin.persistence.crd import CRDPersistence
 from csi_plugin.persistence.dbms import DBPersistence
 from csi_plugin.persistence.records import (
     ConnectionRecord,
@@ -16,6 +17,7 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
+from tests.kubernetes_api import KubernetesAPI
 from tests.mariadb import MariaDB
 from tests.postgresql import PostgreSQL
 
@@ -94,3 +96,17 @@ def emptied(url: str) -> Callable[[], DBPersistence]:
             plugin.delete(record)
     plugin.close()
     return lambda: DBPersistence(url)
+
+
+@pytest.fixture(scope="session")
+def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesAPI]:
+    server = KubernetesAPI(tmp_path_factory.mktemp("kubernetes"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def make_crd(kubernetes: KubernetesAPI) -> Callable[[], CRDPersistence]:
+    """What opens a new namespace."""
+    namespace = kubernetes.new_namespace()
+    return lambda: CRDPersistence(namespace=namespace, kubeconfig=str(kubernetes.kubeconfig))

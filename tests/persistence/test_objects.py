@@ -27,6 +27,12 @@ class TestSQLite(ObjectContract):
         return make_sqlite
 
 
+class TestCRD(ObjectContract):
+    @pytest.fixture
+    def make_plugin(self, make_crd: Callable[[], Plugin]) -> Callable[[], Plugin]:
+        return make_crd
+
+
 class TestMariaDB(ObjectContract):
     @pytest.fixture
     def make_plugin(self, make_mariadb: Callable[[], Plugin]) -> Callable[[], Plugin]:

@@ -71,6 +71,22 @@ class TestMariaDBSealed(RecordContract):
         return sealed(make_mariadb)
 
 
+class TestCRD(RecordContract):
+    persistent = True
+
+    @pytest.fixture
+    def make_plugin(self, make_crd: Callable[[], Plugin]) -> Callable[[], Plugin]:
+        return make_crd
+
+
+class TestCRDSealed(RecordContract):
+    persistent = True
+
+    @pytest.fixture
+    def make_plugin(self, make_crd: Callable[[], Plugin]) -> Callable[[], Plugin]:
+        return sealed(make_crd)
+
+
 if find_programs():  # the setup of the tests does not install it: MariaDB shows what a server needs
 
     class TestPostgreSQL(RecordContract):

@@ -1,0 +1,245 @@
+"""Custom resources at the API server: calls that are repeated when that can help, and errors in our own terms."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import tenacity
+import urllib3
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+
+from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
+from csi_plugin.persistence.records import JSON
+
+LOG = logging.getLogger(__name__)
+
+PAGE = 500
+RETRY_SECONDS = 10.0
+"""How long a call is repeated while the API server is away or overloaded; callers have deadlines of their own."""
+CALL_TIMEOUT = (5.0, 30.0)
+"""Seconds to connect, and to wait for an answer."""
+WATCH_SECONDS = 300
+SILENCE_SECONDS = 90.0
+"""A watch that brought nothing, not even a bookmark (one a minute), for this long is taken for dead."""
+
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_TRANSIENT = frozenset({429, 500, 502, 503, 504})
+
+
+class Missing(PersistenceError):
+    """404: no such resource."""
+
+
+class Conflict(PersistenceError):
+    """409: the resource exists, or has been written since it was read."""
+
+
+class Expired(PersistenceError):
+    """410: the API server has forgotten that resourceVersion; list anew."""
+
+
+class ResourceAPI:
+    """Calls on namespaced resources of one group and version. Thread-safe.
+
+    Every method raises PersistenceError (of a subclass above where one fits). Calls are repeated with back-off after
+    429, 5xx and broken connections, never after an answer that decides.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        version: str,
+        *,
+        namespace: str | None = None,
+        kubeconfig: str | None = None,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        """``namespace`` and ``kubeconfig`` (a path) are those of the pod when not given.
+
+        Raises InvalidPersistence when there is no configuration.
+        """
+        configuration = client.Configuration()
+        found = _configure(configuration, kubeconfig)
+        configuration.connection_pool_maxsize = 64
+        configuration.retries = False  # repeated here, where one knows what may be repeated
+        self.namespace = namespace or found
+        self.client = client.ApiClient(configuration)
+        self._resources = client.CustomObjectsApi(self.client)
+        self._at = {"group": group, "version": version, "namespace": self.namespace}
+        self._retry_seconds = retry_seconds
+
+    def create(self, plural: str, body: JSON) -> JSON:
+        return self._call(self._resources.create_namespaced_custom_object, plural=plural, body=body)
+
+    def replace(self, plural: str, body: JSON) -> JSON:
+        """Raises Conflict unless the body's resourceVersion is the present one."""
+        name = body["metadata"]["name"]
+        return self._call(self._resources.replace_namespaced_custom_object, plural=plural, name=name, body=body)
+
+    def get(self, plural: str, name: str) -> JSON | None:
+        try:
+            return self._call(self._resources.get_namespaced_custom_object, plural=plural, name=name)
+        except Missing:
+            return None
+
+    def merge(self, plural: str, name: str, patch: JSON) -> JSON:
+        """Apply a JSON merge patch (RFC 7396)."""
+        return self._merge(self._resources.patch_namespaced_custom_object, plural, name, patch)
+
+    def merge_status(self, plural: str, name: str, status: JSON) -> JSON:
+        """Apply a JSON merge patch to the status."""
+        patch = self._resources.patch_namespaced_custom_object_status
+        return self._merge(patch, plural, name, {"status": status})
+
+    def delete(self, plural: str, name: str) -> JSON:
+        """The resource if it stays because of its finalizers, else a Status. Raises Missing."""
+        return self._call(self._resources.delete_namespaced_custom_object, plural=plural, name=name)
+
+    def list_all(self, plural: str) -> tuple[list[JSON], int]:
+        """All of a kind, as one snapshot, and its resourceVersion. Raises Missing when the kind is not installed."""
+        while True:
+            try:
+                return self._list(plural)
+            except Expired:
+                LOG.info("the list of %s changed too much while it was read; again", plural)
+
+    def list_in_cluster(self, group: str, version: str, plural: str) -> Iterator[JSON]:
+        """Resources of another kind in the whole cluster. Raises Missing when the kind is not installed."""
+        page: JSON = {"metadata": {"continue": ""}}
+        path = f"/apis/{group}/{version}/{plural}" if group else f"/api/{version}/{plural}"
+        while (token := page["metadata"].get("continue")) is not None:
+            page = self._call(self._get_path, path=path, query={"limit": PAGE, "continue": token})
+            yield from page["items"]
+            if not page["metadata"].get("continue"):
+                return
+
+    def watch(self, plural: str, version: int) -> "Watch":
+        """Changes after a resourceVersion. Raises Expired."""
+        response = _answer(
+            self._resources.list_namespaced_custom_object,
+            **self._at,
+            plural=plural,
+            watch=True,
+            resource_version=str(version),
+            allow_watch_bookmarks=True,
+            timeout_seconds=WATCH_SECONDS,
+            _preload_content=False,
+            _request_timeout=(CALL_TIMEOUT[0], SILENCE_SECONDS),
+        )
+        return Watch(cast(urllib3.HTTPResponse, response))
+
+    def close(self) -> None:
+        self.client.rest_client.pool_manager.clear()
+
+    def _merge(self, function: Any, plural: str, name: str, patch: JSON) -> JSON:
+        return self._call(function, plural=plural, name=name, body=patch, _content_type="application/merge-patch+json")
+
+    def _list(self, plural: str) -> tuple[list[JSON], int]:
+        items: list[JSON] = []
+        token: str | None = None
+        while True:
+            page = self._call(self._resources.list_namespaced_custom_object, plural=plural, limit=PAGE, _continue=token)
+            items += page["items"]
+            token = page["metadata"].get("continue")
+            if not token:
+                return items, int(page["metadata"]["resourceVersion"])
+
+    def _get_path(self, *, path: str, query: JSON, **_: Any) -> JSON:
+        request = self.client.param_serialize(
+            "GET", path, query_params=list(query.items()), auth_settings=["BearerToken"]
+        )
+        response = self.client.call_api(*request, _request_timeout=CALL_TIMEOUT)
+        response.read()
+        return cast(JSON, self.client.response_deserialize(response, {"200": "object"}).data)
+
+    def _call(self, function: Any, **arguments: Any) -> JSON:
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_may_help),
+            stop=tenacity.stop_after_delay(self._retry_seconds),
+            wait=tenacity.wait_exponential_jitter(initial=0.1, max=2.0, jitter=0.2),
+            reraise=True,
+        )
+        return cast(JSON, attempts(_answer, function, **self._at, **arguments, **self._timeout()))
+
+    def _timeout(self) -> JSON:
+        return {"_request_timeout": CALL_TIMEOUT}
+
+
+class Watch:
+    """The events of one watch request; iterate in one thread, close() from any."""
+
+    def __init__(self, response: urllib3.HTTPResponse) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[JSON]:
+        """{"type": ADDED, MODIFIED, DELETED or BOOKMARK, "object": the resource}; ends when the server ends it."""
+        try:
+            rest = b""
+            for piece in self._response.stream(65536, decode_content=True):
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in filter(None, lines):
+                    yield self._event(line)
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise PersistenceError(f"the watch broke: {error}") from error
+        finally:
+            self._response.close()
+
+    def close(self) -> None:
+        """End the iteration at once, also while it waits for an event."""
+        try:
+            self._response.shutdown()
+        except (OSError, ValueError, RuntimeError):
+            self._response.close()
+
+    @staticmethod
+    def _event(line: bytes) -> JSON:
+        event: JSON = json.loads(line)
+        if event["type"] == "ERROR":
+            status = event["object"]
+            kind = Expired if status.get("code") == 410 else PersistenceError
+            raise kind(f"the API server ended the watch: {status.get('message')}")
+        return event
+
+
+class _TransientError(PersistenceError):
+    """The API server is away or overloaded."""
+
+
+def _may_help(error: BaseException) -> bool:
+    return isinstance(error, _TransientError)
+
+
+def _answer(function: Any, **arguments: Any) -> Any:
+    try:
+        return function(**arguments)
+    except ApiException as error:
+        raise _decided(error) from error
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise _TransientError(f"the Kubernetes API server cannot be reached: {error}") from error
+
+
+def _decided(error: ApiException) -> PersistenceError:
+    try:
+        message = json.loads(error.body or "")["message"]
+    except (ValueError, KeyError, TypeError):
+        message = error.reason
+    if error.status in _TRANSIENT:
+        return _TransientError(f"the Kubernetes API server says {error.status}: {message}")
+    kind = {404: Missing, 409: Conflict, 410: Expired}.get(cast(int, error.status), PersistenceError)
+    return kind(f"the Kubernetes API server refuses ({error.status}): {message}")
+
+
+def _configure(configuration: client.Configuration, kubeconfig: str | None) -> str:
+    """Fill in where the API server is and who we are; returns the namespace we live in."""
+    try:
+        if kubeconfig is None and _NAMESPACE_FILE.exists():
+            config.load_incluster_config(client_configuration=configuration)
+            return _NAMESPACE_FILE.read_text().strip()
+        config.load_kube_config(config_file=kubeconfig, client_configuration=configuration, persist_config=False)
+        _, active = config.list_kube_config_contexts(config_file=kubeconfig)
+    except (config.ConfigException, OSError) as error:
+        raise InvalidPersistence(f"kubeconfig: no way to the Kubernetes API server: {error}") from error
+    return str(active["context"].get("namespace") or "default")

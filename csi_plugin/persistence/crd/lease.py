@@ -1,0 +1,107 @@
+"""A Kubernetes Lease (coordination.k8s.io/v1) for the one active controller."""
+
+import hashlib
+import re
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import ceil
+
+from csi_plugin.persistence.crd.api import Conflict, ResourceAPI
+from csi_plugin.persistence.records import JSON
+
+_PLURAL = "leases"
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
+
+
+@dataclass
+class _Observed:
+    version: str
+    since: float
+
+
+class KubernetesLease:
+    """Leases named ``cinderbox-<name>`` in the namespace. Thread-safe.
+
+    Clocks of different machines are not compared: a holder is over when its lease has not changed, before our own
+    eyes, for as long as it lasts.
+    """
+
+    def __init__(self, *, namespace: str | None = None, kubeconfig: str | None = None) -> None:
+        # Who holds the lease repeats by itself, and has to know soon that a call failed.
+        self._api = ResourceAPI(
+            "coordination.k8s.io", "v1", namespace=namespace, kubeconfig=kubeconfig, retry_seconds=0.0
+        )
+        self._lock = threading.Lock()
+        self._observed: dict[str, _Observed] = {}
+        self._mine: dict[str, JSON] = {}
+        """Leases as this process wrote them: renewing one costs a single call."""
+
+    def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool:
+        """Take or renew a lease; False when another holder has it. ``seconds`` up to 0 give it back at once.
+
+        Raises PersistenceError.
+        """
+        with self._lock:
+            return self._acquire(_lease_name(name), holder, seconds)
+
+    def release_lease(self, name: str, *, holder: str) -> None:
+        """Give it back, if it is held by ``holder``. Raises PersistenceError."""
+        with self._lock:
+            lease = self._api.get(_PLURAL, _lease_name(name))
+            if lease is not None and lease["spec"].get("holderIdentity") == holder:
+                self._write(_lease_name(name), lease, "", 1.0)
+
+    def close(self) -> None:
+        self._api.close()
+
+    def _acquire(self, name: str, holder: str, seconds: float) -> bool:
+        owner = holder if seconds > 0 else ""
+        mine = self._mine.get(name)
+        if mine is not None and mine["spec"].get("holderIdentity") == holder:
+            if self._write(name, mine, owner, seconds):
+                return True
+            del self._mine[name]
+        lease = self._api.get(_PLURAL, name)
+        if lease is not None and not self._is_free(name, lease, holder):
+            return False
+        return self._write(name, lease, owner, seconds)
+
+    def _is_free(self, name: str, lease: JSON, holder: str) -> bool:
+        spec = lease["spec"]
+        if spec.get("holderIdentity", "") in ("", holder):
+            return True
+        observed = self._observed.get(name)
+        if observed is None or observed.version != lease["metadata"]["resourceVersion"]:
+            self._observed[name] = _Observed(lease["metadata"]["resourceVersion"], time.monotonic())
+            return False
+        return time.monotonic() - observed.since > float(spec.get("leaseDurationSeconds", 0))
+
+    def _write(self, name: str, lease: JSON | None, owner: str, seconds: float) -> bool:
+        """Write it over the version that was read; False when another was faster."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        old = lease["spec"] if lease else {}
+        changes_hands = owner != old.get("holderIdentity", "")
+        spec = {
+            "holderIdentity": owner,
+            "leaseDurationSeconds": max(1, ceil(seconds)),
+            "renewTime": now,
+            "acquireTime": now if changes_hands else old.get("acquireTime", now),
+            "leaseTransitions": old.get("leaseTransitions", 0) + (1 if changes_hands and owner else 0),
+        }
+        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": spec}
+        try:
+            if lease is None:
+                self._mine[name] = self._api.create(_PLURAL, body | {"metadata": {"name": name}})
+            else:
+                self._mine[name] = self._api.replace(_PLURAL, body | {"metadata": lease["metadata"]})
+        except Conflict:
+            return False
+        return True
+
+
+def _lease_name(name: str) -> str:
+    if _NAME.fullmatch(name):
+        return f"cinderbox-{name}"
+    return f"cinderbox-{hashlib.sha256(name.encode()).hexdigest()[:40]}"

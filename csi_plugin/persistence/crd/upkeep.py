@@ -1,0 +1,177 @@
+"""Work on resources that nobody waits for: their statuses, and deletions that people ask for."""
+
+import contextlib
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from csi_plugin.persistence.base import PersistenceError
+from csi_plugin.persistence.crd.api import Missing, ResourceAPI
+from csi_plugin.persistence.crd.deletion import reason_to_stay
+from csi_plugin.persistence.crd.kinds import FINALIZER, RESOURCES, resource_name
+from csi_plugin.persistence.crd.resource import Stored
+from csi_plugin.persistence.crd.status import conditions, deletion_held, status
+from csi_plugin.persistence.crd.watch_cache import WatchCache
+from csi_plugin.persistence.records import (
+    JSON,
+    ConnectionRecord,
+    GroupRecord,
+    GroupSnapshotRecord,
+    KeyValueRecord,
+    NodeRecord,
+    Record,
+    SnapshotRecord,
+    VolumeRecord,
+)
+
+LOG = logging.getLogger(__name__)
+
+_QUIET_SECONDS = 0.5
+"""A status is written when its record has not changed for this long: writes in a row make one status."""
+_RETRY_SECONDS = 10.0
+
+Item = tuple[type[Record], str]
+
+_OWNERS: dict[type[Record], tuple[tuple[str, type[Record]], ...]] = {
+    ConnectionRecord: (("volume_id", VolumeRecord), ("node_id", NodeRecord)),
+    SnapshotRecord: (("volume_id", VolumeRecord), ("group_snapshot_id", GroupSnapshotRecord)),
+    VolumeRecord: (("snapshot_id", SnapshotRecord), ("group_id", GroupRecord)),
+}
+"""Fields by which a record is named or counted in the status of another."""
+
+
+class Upkeep:
+    """One thread, from start() to stop(). Changes announced before start() are done then."""
+
+    def __init__(self, api: ResourceAPI, cache: Callable[[type[Record]], WatchCache]) -> None:
+        self._api = api
+        self._cache = cache
+        self._due: dict[Item, float] = {}
+        self._queue: list[tuple[float, int, Item]] = []
+        """A heap of all that was ever due; what _due has another time for, or none, is skipped."""
+        self._count = itertools.count()
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._is_stopping = False
+        self._owners: dict[Item, set[Item]] = {}
+        """What was last known to be named or counted by which other records' statuses."""
+
+    def start(self) -> None:
+        """Begin, if it has not begun."""
+        if self._thread is None:
+            with self._wake:
+                if self._thread is None and not self._is_stopping:
+                    self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+                    self._thread.start()
+
+    def stop(self) -> None:
+        with self._wake:
+            self._is_stopping = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def changed(self, kind: type[Record], record_id: str) -> None:
+        """A record came, changed or went: its status is due, and those that speak of it."""
+        with self._wake:
+            self._plan((kind, record_id), _QUIET_SECONDS)
+            self._wake.notify()
+
+    def _plan(self, item: Item, pause: float) -> None:
+        self._due[item] = due = time.monotonic() + pause
+        heapq.heappush(self._queue, (due, next(self._count), item))
+
+    def _run(self) -> None:
+        self._watch_all()
+        while (item := self._next()) is not None:
+            try:
+                self._do(*item)
+            except PersistenceError as error:
+                if self._is_stopping:
+                    return
+                LOG.debug("the status of %s %s is not written yet: %s", item[0].KIND, item[1], error)
+                self._again(item)
+            except Exception:
+                # A defect in a status must not end all others.
+                LOG.exception("the status of %s %s cannot be written", item[0].KIND, item[1])
+
+    def _watch_all(self) -> None:
+        """Statuses need all kinds, whichever this process reads."""
+        for kind in RESOURCES:
+            while not self._is_stopping:
+                try:
+                    self._cache(kind)
+                    break
+                except PersistenceError as error:
+                    LOG.warning("statuses are not written: %s", error)
+                    with self._wake:
+                        self._wake.wait_for(lambda: self._is_stopping, timeout=_RETRY_SECONDS)
+
+    def _again(self, item: Item) -> None:
+        with self._wake:
+            if item not in self._due:
+                self._plan(item, _RETRY_SECONDS)
+
+    def _next(self) -> Item | None:
+        """Wait for the next item to be due; None when stopping."""
+        with self._wake:
+            while not self._is_stopping:
+                if not self._queue:
+                    self._wake.wait()
+                    continue
+                due, _, item = self._queue[0]
+                pause = due - time.monotonic()
+                if self._due.get(item) != due:
+                    heapq.heappop(self._queue)
+                elif pause > 0:
+                    self._wake.wait(pause)
+                else:
+                    heapq.heappop(self._queue)
+                    del self._due[item]
+                    return item
+        return None
+
+    def _do(self, kind: type[Record], record_id: str) -> None:
+        one = self._cache(kind).get(record_id)
+        if one is not None and one.is_deletion_wanted and one.is_held:
+            self._delete(kind, one)
+        elif one is not None and kind is not KeyValueRecord:
+            self._write(kind, one, status(one, self._find))
+        self._touch_related(kind, record_id, one.record if one else None)
+
+    def _delete(self, kind: type[Record], one: Stored) -> None:
+        reason = reason_to_stay(one, self._find, self._api)
+        names, name = RESOURCES[kind], one.metadata["name"]
+        if reason:
+            self._write(kind, one, status(one, self._find) | {"conditions": conditions(one, deletion_held(reason))})
+            self._again((kind, one.record.id))
+            return
+        LOG.warning("%s %s was deleted by a person; what it describes stays on the storage", names.kind, name)
+        others = [finalizer for finalizer in one.finalizers if finalizer != FINALIZER]
+        with contextlib.suppress(Missing):
+            self._api.merge(names.plural, name, {"metadata": {"finalizers": others or None}})
+
+    def _write(self, kind: type[Record], one: Stored, wanted: JSON) -> None:
+        patch = {name: value for name, value in wanted.items() if one.status.get(name) != value}
+        patch |= {name: None for name in one.status if name not in wanted}
+        if not patch:
+            return
+        plural, name = RESOURCES[kind].plural, resource_name(one.record.id)
+        with contextlib.suppress(Missing):
+            self._cache(kind).put(self._api.merge_status(plural, name, patch))
+
+    def _touch_related(self, kind: type[Record], record_id: str, record: Any) -> None:
+        """Other records' statuses name or count this one: when it comes or goes, they are due too."""
+        now = {(other, value) for name, other in _OWNERS.get(kind, ()) if record and (value := getattr(record, name))}
+        before = self._owners.pop((kind, record_id), set())
+        if now:
+            self._owners[kind, record_id] = now
+        for owner in now ^ before:
+            self.changed(*owner)
+
+    def _find(self, kind: type[Record], **keys: str) -> list[Any]:
+        return self._cache(kind).find(keys, after=None, limit=None)

@@ -1,0 +1,178 @@
+"""What the API server has of one kind of record, kept up to date by a watch, so that reads cost no call."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from csi_plugin.persistence.crd.api import Expired, ResourceAPI, Watch
+from csi_plugin.persistence.crd.kinds import RESOURCES
+from csi_plugin.persistence.crd.resource import Stored, stored
+from csi_plugin.persistence.records import JSON, Record
+from csi_plugin.persistence.table import RecordTable
+
+LOG = logging.getLogger(__name__)
+
+_FIRST_PAUSE, _LAST_PAUSE = 0.2, 5.0
+
+
+class WatchCache:
+    """Thread-safe. Own writes are put in as their answers come, so that readers of this process see them at once."""
+
+    def __init__(self, api: ResourceAPI, kind: type[Record], *, on_change: Callable[[type[Record], str], None]) -> None:
+        """List the kind, and follow it from there in a thread of its own. ``on_change(kind, record id)`` is called,
+        from any thread, after a record came, changed or went.
+
+        Raises PersistenceError when the kind cannot be listed.
+        """
+        self._api = api
+        self._kind = kind
+        self._plural = RESOURCES[kind].plural
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._stored: dict[str, Stored] = {}
+        self._table = RecordTable(kind)
+        self._deleted: set[str] = set()
+        """UIDs of resources that are known to be gone while events of theirs may still be under way."""
+        self._version = 0
+        self._watch: Watch | None = None
+        self._stopping = threading.Event()
+        self._unreachable_since: float | None = None
+        self._relist()
+        threading.Thread(target=self._follow, name=f"watch {self._plural}", daemon=True).start()
+
+    def get(self, record_id: str) -> Stored | None:
+        with self._lock:
+            return self._stored.get(record_id)
+
+    def find(self, wanted: dict[str, str], *, after: str | None, limit: int | None) -> list[Any]:
+        with self._lock:
+            return self._table.find(wanted, after=after, limit=limit)
+
+    def put(self, resource: JSON) -> Stored:
+        """Take in what the API server answered or announced, unless something newer is there; what it holds."""
+        found = stored(self._kind, resource)
+        with self._lock:
+            present = self._stored.get(found.record.id)
+            is_news = found.uid not in self._deleted and (present is None or present.version < found.version)
+            if is_news:
+                self._set(found)
+        if is_news:
+            self._on_change(self._kind, found.record.id)
+        return found
+
+    def remove(self, record_id: str, uid: str) -> None:
+        """A resource is gone, as the API server answered or announced."""
+        with self._lock:
+            self._deleted.add(uid)
+            present = self._stored.get(record_id)
+            if present is not None and present.uid == uid:
+                self._unset(record_id)
+        self._on_change(self._kind, record_id)
+
+    def silent_seconds(self) -> float:
+        """How long the API server has not been reached; 0 when all is well."""
+        since = self._unreachable_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def close(self) -> None:
+        self._stopping.set()
+        with self._lock:
+            watch = self._watch
+        if watch is not None:
+            watch.close()
+
+    def _set(self, found: Stored) -> None:
+        self._stored[found.record.id] = found
+        self._table.put(found.record)
+
+    def _unset(self, record_id: str) -> None:
+        self._stored.pop(record_id, None)
+        self._table.remove(record_id)
+
+    def _follow(self) -> None:
+        pause = _FIRST_PAUSE
+        while not self._stopping.is_set():
+            try:
+                self._watch_once()
+                pause = _FIRST_PAUSE
+            except Expired:
+                self._version = 0
+            except Exception as error:  # noqa: BLE001
+                # Whatever it was: a cache that stopped following would answer with the past for ever.
+                if self._stopping.is_set():
+                    return
+                self._unreachable_since = self._unreachable_since or time.monotonic()
+                LOG.info("the watch of %s is begun again in %.1f s: %s", self._plural, pause, error)
+                self._stopping.wait(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, _LAST_PAUSE)
+
+    def _watch_once(self) -> None:
+        if not self._version:
+            self._relist()
+        watch = self._api.watch(self._plural, self._version)
+        with self._lock:
+            self._watch = watch
+        if self._stopping.is_set():
+            watch.close()
+        self._unreachable_since = None
+        for event in watch:
+            resource = event["object"]
+            if event["type"] == "DELETED":
+                self._remove_announced(resource)
+            elif event["type"] != "BOOKMARK":
+                self._put_announced(resource)
+            self._version = int(resource["metadata"]["resourceVersion"])
+
+    def _put_announced(self, resource: JSON) -> None:
+        try:
+            self.put(resource)
+        except (ValueError, TypeError, KeyError) as error:
+            LOG.error("%s %s holds no record: %s", self._plural, resource["metadata"]["name"], error)
+
+    def _remove_announced(self, resource: JSON) -> None:
+        record_id = (resource.get("spec") or {}).get("id")
+        if record_id:
+            self.remove(record_id, resource["metadata"]["uid"])
+        # The last that is ever heard of it.
+        with self._lock:
+            self._deleted.discard(resource["metadata"]["uid"])
+
+    def _relist(self) -> None:
+        resources, version = self._api.list_all(self._plural)
+        found = {}
+        for resource in resources:
+            try:
+                one = stored(self._kind, resource)
+            except (ValueError, TypeError, KeyError) as error:
+                LOG.error("%s %s holds no record: %s", self._plural, resource["metadata"]["name"], error)
+                continue
+            found[one.record.id] = one
+        with self._lock:
+            changed = self._take(found, version)
+        self._version = version
+        self._unreachable_since = None
+        for record_id in changed:
+            self._on_change(self._kind, record_id)
+
+    def _take(self, found: dict[str, Stored], version: int) -> list[str]:
+        """Make the list the truth, but for what was written after it; the ids of what changed."""
+        # After etcd was restored from a backup, time begins again earlier: then nothing here is newer than the list.
+        latest = max((one.version for one in self._stored.values()), default=0)
+        was_restored = self._version > version and latest > version
+        if was_restored:
+            self._deleted.clear()
+        changed = []
+        for record_id, present in list(self._stored.items()):
+            if record_id not in found and (was_restored or present.version <= version):
+                self._unset(record_id)
+                changed.append(record_id)
+        for record_id, one in found.items():
+            known = self._stored.get(record_id)
+            if one.uid not in self._deleted and (was_restored or known is None or known.version < one.version):
+                self._set(one)
+                changed.append(record_id)
+        self._deleted.intersection_update({one.uid for one in found.values()})
+        return changed

@@ -1,0 +1,60 @@
+"""Records of one kind in memory, found by id, by key and page by page without a scan."""
+
+from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict
+
+from csi_plugin.persistence.records import Record
+
+
+class RecordTable:
+    """Records by id, their ids in order, and for each value of a key the ids that have it, in order.
+
+    Not thread-safe: whoever holds one locks it. Records are handed out as they are, not copied.
+    """
+
+    def __init__(self, kind: type[Record]) -> None:
+        self._kind = kind
+        self.clear()
+
+    def clear(self) -> None:
+        self.records: dict[str, Record] = {}
+        self._ids: list[str] = []
+        self._index: dict[str, defaultdict[str, list[str]]] = {name: defaultdict(list) for name in self._kind.KEYS}
+
+    def put(self, record: Record) -> None:
+        """Add a record, or replace the one of its id."""
+        self.remove(record.id)
+        self.records[record.id] = record
+        insort(self._ids, record.id)
+        for name, index in self._index.items():
+            value = getattr(record, name)
+            if value is not None:
+                insort(index[value], record.id)
+
+    def remove(self, record_id: str) -> None:
+        """Remove the record of that id; an absent one is no error."""
+        record = self.records.pop(record_id, None)
+        if record is None:
+            return
+        del self._ids[bisect_left(self._ids, record_id)]
+        for name, index in self._index.items():
+            value = getattr(record, name)
+            if value is not None:
+                ids = index[value]
+                del ids[bisect_left(ids, record_id)]
+                if not ids:
+                    del index[value]
+
+    def find(self, wanted: dict[str, str], *, after: str | None, limit: int | None) -> list[Record]:
+        """What RecordStore.find() returns."""
+        candidates = min(
+            (self._index[name].get(value, []) for name, value in wanted.items()), key=len, default=self._ids
+        )
+        found: list[Record] = []
+        for position in range(bisect_right(candidates, after) if after is not None else 0, len(candidates)):
+            if limit is not None and len(found) >= limit:
+                break
+            record = self.records[candidates[position]]
+            if all(getattr(record, name) == value for name, value in wanted.items()):
+                found.append(record)
+        return found

@@ -1,0 +1,152 @@
+"""A real Kubernetes API server for tests, on an etcd of its own, with the definitions of our custom resources."""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+PROJECT = Path(__file__).parent.parent
+BINARIES = PROJECT / ".tools" / "kubernetes" / "bin"
+DEFINITIONS = PROJECT / "deploy" / "helm" / "cinderbox" / "crds"
+
+START_SECONDS = 120
+
+
+class KubernetesAPI:
+    """etcd and kube-apiserver on free ports of the loopback; about 2 s to start."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._etcd_port, self._peer_port, self.port = _free_ports(3)
+        self._token = secrets.token_hex(16)
+        self.kubeconfig = self.write_kubeconfig(self._token)
+        self._prepare_keys()
+        self._etcd: subprocess.Popen[bytes] | None = None
+        self._server: subprocess.Popen[bytes] | None = None
+        try:
+            self.start()
+            self.kubectl("apply", "--server-side", "-f", str(DEFINITIONS))
+            self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        except BaseException:
+            self.stop()
+            raise
+
+    def start(self) -> None:
+        """Start what does not run."""
+        if self._etcd is None:
+            client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._peer_port}"
+            self._etcd = self._run(
+                *("etcd", "--data-dir=etcd", "--unsafe-no-fsync", f"--listen-client-urls={client}"),
+                *(f"--advertise-client-urls={client}", f"--listen-peer-urls={peer}"),
+                *(f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=default={peer}"),
+            )
+        if self._server is None:
+            self._server = self._run(
+                *("kube-apiserver", f"--etcd-servers=http://127.0.0.1:{self._etcd_port}", "--cert-dir=pki"),
+                *("--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", f"--secure-port={self.port}"),
+                *("--service-cluster-ip-range=10.96.0.0/16", "--endpoint-reconciler-type=none"),
+                "--service-account-issuer=https://kubernetes.default.svc",
+                *("--service-account-key-file=sa.key", "--service-account-signing-key-file=sa.key"),
+                *("--token-auth-file=tokens.csv", "--authorization-mode=Node,RBAC", "--allow-privileged=true"),
+            )
+        self._wait_until_ready()
+
+    def stop_server(self) -> None:
+        """Take the API server away; etcd stays."""
+        _end(self._server)
+        self._server = None
+
+    def stop(self) -> None:
+        self.stop_server()
+        _end(self._etcd)
+        self._etcd = None
+
+    def kubectl(self, *arguments: str, input_text: str | None = None, check: bool = True) -> str:
+        """What kubectl prints; its error, when it fails and ``check`` is off."""
+        done = subprocess.run(
+            [BINARIES / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments],
+            input=input_text,
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+        )
+        if done.returncode and check:
+            raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr}")
+        return done.stdout if not done.returncode else done.stderr
+
+    def get(self, *arguments: str) -> Any:
+        """What ``kubectl get`` finds, as JSON."""
+        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+
+    def new_namespace(self) -> str:
+        name = f"test-{uuid4().hex[:12]}"
+        self.kubectl("create", "namespace", name)
+        return name
+
+    def service_account(self, namespace: str, name: str, *extra: str) -> Path:
+        """A kubeconfig of a service account, which is made if need be; ``extra`` arguments of kubectl create token."""
+        self.kubectl("create", "serviceaccount", name, "-n", namespace, check=False)
+        token = self.kubectl("create", "token", name, "-n", namespace, *extra).strip()
+        return self.write_kubeconfig(token, name=f"{namespace}-{name}-{uuid4().hex[:6]}")
+
+    def write_kubeconfig(self, token: str, name: str = "admin") -> Path:
+        path = self.directory / f"{name}.kubeconfig"
+        server = {"server": f"https://127.0.0.1:{self.port}", "insecure-skip-tls-verify": True}
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "test", "cluster": server}],
+            "users": [{"name": "user", "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "user"}}],
+            "current-context": "test",
+        }
+        path.write_text(json.dumps(content))
+        return path
+
+    def _prepare_keys(self) -> None:
+        (self.directory / "tokens.csv").write_text(f"{self._token},admin,admin,system:masters\n")
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        (self.directory / "sa.key").write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+
+    def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        with (self.directory / f"{program}.log").open("ab") as log:
+            return subprocess.Popen(
+                [BINARIES / program, *arguments], cwd=self.directory, stdout=log, stderr=log, env={**os.environ}
+            )
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while self.kubectl("get", "--raw", "/readyz", check=False).strip() != "ok":
+            if time.monotonic() > deadline or self._server is None or self._server.poll() is not None:
+                log = (self.directory / "kube-apiserver.log").read_text()
+                raise RuntimeError(f"kube-apiserver did not start: {log[-4000:]}")
+            time.sleep(0.1)
+
+
+def _end(process: subprocess.Popen[bytes] | None) -> None:
+    if process is not None:
+        process.kill()
+        process.wait(30)
+
+
+def _free_ports(count: int) -> Sequence[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
