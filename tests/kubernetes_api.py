@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
+import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +23,7 @@ BINARIES = PROJECT / ".tools" / "kubernetes" / "bin"
 DEFINITIONS = PROJECT / "deploy" / "helm" / "cinderbox" / "crds"
 
 START_SECONDS = 120
+_TLS_APPLICATION_DATA = 23
 
 
 class KubernetesAPI:
@@ -28,7 +33,7 @@ class KubernetesAPI:
         self.directory = directory
         self._etcd_port, self._peer_port, self.port = _free_ports(3)
         self._token = secrets.token_hex(16)
-        self.kubeconfig = self.write_kubeconfig(self._token)
+        self.kubeconfig = self.write_kubeconfig()
         self._prepare_keys()
         self._etcd: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
@@ -87,6 +92,18 @@ class KubernetesAPI:
         """What ``kubectl get`` finds, as JSON."""
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))
 
+    def writes(self) -> Counter[str]:
+        """How often each verb changed each kind of our resources so far, "verb kind", statuses left out; the server
+        counts them together for all namespaces, so tests of one server run one after the other.
+        """
+        counted: Counter[str] = Counter()
+        for line in self.kubectl("get", "--raw", "/metrics").splitlines():
+            if line.startswith("apiserver_request_total{") and 'group="cinderbox.io"' in line:
+                labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+                if labels["verb"] in ("POST", "PUT", "PATCH", "APPLY", "DELETE") and not labels["subresource"]:
+                    counted[f"{labels['verb']} {labels['resource']}"] += int(float(line.rpartition(" ")[2]))
+        return counted
+
     def new_namespace(self) -> str:
         name = f"test-{uuid4().hex[:12]}"
         self.kubectl("create", "namespace", name)
@@ -98,14 +115,18 @@ class KubernetesAPI:
         token = self.kubectl("create", "token", name, "-n", namespace, *extra).strip()
         return self.write_kubeconfig(token, name=f"{namespace}-{name}-{uuid4().hex[:6]}")
 
-    def write_kubeconfig(self, token: str, name: str = "admin") -> Path:
+    def write_kubeconfig(self, token: str = "", name: str = "admin", port: int | None = None) -> Path:
+        """A kubeconfig of a token (by default, the admin's), for the server's port or one that leads there."""
         path = self.directory / f"{name}.kubeconfig"
-        server = {"server": f"https://127.0.0.1:{self.port}", "insecure-skip-tls-verify": True}
+        server = {
+            "server": f"https://127.0.0.1:{port or self.port}",
+            "certificate-authority": str(self.directory / "pki" / "apiserver.crt"),
+        }
         content = {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "test", "cluster": server}],
-            "users": [{"name": "user", "user": {"token": token}}],
+            "users": [{"name": "user", "user": {"token": token or self._token}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "user"}}],
             "current-context": "test",
         }
@@ -134,6 +155,64 @@ class KubernetesAPI:
                 log = (self.directory / "kube-apiserver.log").read_text()
                 raise RuntimeError(f"kube-apiserver did not start: {log[-4000:]}")
             time.sleep(0.1)
+
+
+class Cable:
+    """Forwards a port of the loopback to another, until it is cut: a network that one process loses."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._open: list[socket.socket] = []
+        self._is_cut = False
+        self._loses_answers = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """What is said on either side is not heard on the other any more."""
+        self._is_cut = True
+
+    def mend(self) -> None:
+        """What was connected has broken; new connections work."""
+        self._is_cut = self._loses_answers = False
+        self._break()
+
+    def lose_answers(self) -> None:
+        """Requests arrive, answers do not: their connections break instead."""
+        self._loses_answers = True
+
+    def close(self) -> None:
+        self._is_cut = True
+        self._listener.close()
+        self._break()
+
+    def _break(self) -> None:
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                return
+            self._open += [near, far]
+            threading.Thread(target=self._pump, args=(near, far), daemon=True).start()
+            threading.Thread(target=self._pump, args=(far, near), kwargs={"answers": True}, daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket, *, answers: bool = False) -> None:
+        with source, suppress(OSError):
+            while data := source.recv(65536):
+                if answers and self._loses_answers and data[0] == _TLS_APPLICATION_DATA:
+                    target.shutdown(socket.SHUT_RDWR)
+                    return
+                if not self._is_cut:
+                    target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
 
 
 def _end(process: subprocess.Popen[bytes] | None) -> None:

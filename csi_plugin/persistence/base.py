@@ -101,6 +101,9 @@ class RecordStore(ABC):
     def use_sealer(self, sealer: Any) -> None:  # noqa: B027 - most stores need not know that they are sealed
         """Told by SealingStore what seals the records, for stores with other ways in than these methods."""
 
+    def start_upkeep(self) -> None:  # noqa: B027 - most stores have none
+        """Told by the active controller, for stores with work to do in the background from its start on."""
+
     def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool:
         """Take or renew a lease that expires by itself; False when another holder has it.
 

@@ -191,6 +191,9 @@ class SealingStore(RecordStore):
         values = [getattr(record, name) for name in record.SECRET]
         return all(value is None or (Sealer.is_sealed(value) and self.sealer.is_current(value)) for value in values)
 
+    def start_upkeep(self) -> None:
+        self.inner.start_upkeep()
+
     def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool:
         return self.inner.acquire_lease(name, holder=holder, seconds=seconds)
 

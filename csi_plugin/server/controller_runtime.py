@@ -71,6 +71,14 @@ class ControllerRuntime:
                     return DatabaseLease(arguments["connection"])
                 except InvalidPersistence as error:
                     raise SettingsError(f"persistence: {error}") from error
+            case "crd":
+                from csi_plugin.persistence.crd.lease import KubernetesLease
+
+                where = {name: value for name, value in arguments.items() if name in ("namespace", "kubeconfig")}
+                try:
+                    return KubernetesLease(**where)
+                except InvalidPersistence as error:
+                    raise SettingsError(f"persistence: {error}") from error
         self.open()
         return self.store if self.store is not None and self.store.ATOMIC_ACROSS_PROCESSES else None
 
@@ -104,6 +112,7 @@ class ControllerRuntime:
             disabled_features=frozenset(settings.disabled_features),
         )
         service = ControllerService(configuration, self._backends, self.store, self._inflight)
+        self.store.start_upkeep()
         self._backends.start()
         service.recovery.start()
         self.service = service
@@ -168,7 +177,6 @@ class ControllerRuntime:
 def open_store(settings: Settings) -> "RecordStore":
     """Set up the library with its metadata. Raises SettingsError for settings that cannot work."""
     from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
-    from csi_plugin.persistence.sealing import load_keys
     from csi_plugin.storage.backend import Backend
 
     defaults = _cinder_defaults(settings)
@@ -183,12 +191,24 @@ def open_store(settings: Settings) -> "RecordStore":
             user_id=settings.user_id,
             persistence_config=settings.persistence,
             host=settings.host,
-            sealing_keys=load_keys(settings.sealing_keys_file),
+            sealing_keys=_sealing_keys(settings),
             **{"state_path": str(settings.state_dir), **defaults, **settings.cinder_options},
         )
     except (InvalidPersistence, PersistenceError, ValueError, OSError) as error:
         raise SettingsError(f"metadata store: {error}") from error
     return Backend.store
+
+
+def _sealing_keys(settings: Settings) -> list[bytes]:
+    from csi_plugin.persistence.sealing import load_keys
+
+    keys = load_keys(settings.sealing_keys_file)
+    if settings.persistence.get("storage") == "crd" and not keys:
+        raise ValueError(
+            "custom resources are read by more people than may know the storage's passwords, so metadata in them needs "
+            "a key: sealing_keys_file, from a Secret for example (`cinderbox generate-key` makes one)"
+        )
+    return keys
 
 
 def backend_configurations(settings: Settings) -> list[dict[str, Any]]:

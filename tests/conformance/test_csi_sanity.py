@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from csi_plugin.persistence.sealing import generate_key
+from tests.kubernetes_api import KubernetesAPI
 from tests.serving import loop_devices, mounts_below, serving
 
 SANITY = Path(__file__).parents[2] / ".tools/bin/csi-sanity"
@@ -33,6 +35,18 @@ def test_csi_sanity_passes(persistence: str, tmp_path: Path) -> None:
 
     assert names(results, "skipped") == [OF_SNAPSHOT_TOPOLOGY]
     assert len(names(results, "passed")) > 100
+
+
+@pytest.mark.timeout(600)
+def test_csi_sanity_passes_with_custom_resources(kubernetes: KubernetesAPI, tmp_path: Path) -> None:
+    namespace = kubernetes.new_namespace()
+    persistence = {"storage": "crd", "namespace": namespace, "kubeconfig": str(kubernetes.kubeconfig)}
+    results = run_sanity(tmp_path, persistence, {"CINDERBOX_SEALING_KEYS": generate_key()})
+
+    assert names(results, "skipped") == [OF_SNAPSHOT_TOPOLOGY]
+    assert len(names(results, "passed")) > 100
+    for kind in ("cvol", "csnap", "cconn", "cgrp", "cgsnap"):
+        assert kubernetes.get(kind, "-n", namespace)["items"] == [], kind
 
 
 @pytest.mark.timeout(600)

@@ -98,13 +98,6 @@ def emptied(url: str) -> Callable[[], DBPersistence]:
     return lambda: DBPersistence(url)
 
 
-@pytest.fixture(scope="session")
-def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesAPI]:
-    server = KubernetesAPI(tmp_path_factory.mktemp("kubernetes"))
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def make_crd(kubernetes: KubernetesAPI) -> Callable[[], CRDPersistence]:
     """What opens a new namespace."""

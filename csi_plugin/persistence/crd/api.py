@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -55,9 +56,10 @@ class ResourceAPI:
         *,
         namespace: str | None = None,
         kubeconfig: str | None = None,
-        retry_seconds: float = RETRY_SECONDS,
+        retry_seconds: float | None = None,
     ) -> None:
-        """``namespace`` and ``kubeconfig`` (a path) are those of the pod when not given.
+        """``namespace`` and ``kubeconfig`` (a path) are those of the pod when not given, ``retry_seconds``
+        RETRY_SECONDS.
 
         Raises InvalidPersistence when there is no configuration.
         """
@@ -69,7 +71,8 @@ class ResourceAPI:
         self.client = client.ApiClient(configuration)
         self._resources = client.CustomObjectsApi(self.client)
         self._at = {"group": group, "version": version, "namespace": self.namespace}
-        self._retry_seconds = retry_seconds
+        self._retry_seconds = RETRY_SECONDS if retry_seconds is None else retry_seconds
+        self._closing = threading.Event()
 
     def create(self, plural: str, body: JSON) -> JSON:
         return self._call(self._resources.create_namespaced_custom_object, plural=plural, body=body)
@@ -132,6 +135,8 @@ class ResourceAPI:
         return Watch(cast(urllib3.HTTPResponse, response))
 
     def close(self) -> None:
+        """Calls that wait to be repeated end with their errors."""
+        self._closing.set()
         self.client.rest_client.pool_manager.clear()
 
     def _merge(self, function: Any, plural: str, name: str, patch: JSON) -> JSON:
@@ -158,7 +163,10 @@ class ResourceAPI:
     def _call(self, function: Any, **arguments: Any) -> JSON:
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_may_help),
-            stop=tenacity.stop_after_delay(self._retry_seconds),
+            stop=tenacity.stop_any(
+                tenacity.stop_after_delay(self._retry_seconds), tenacity.stop_when_event_set(self._closing)
+            ),
+            sleep=tenacity.sleep_using_event(self._closing),
             wait=tenacity.wait_exponential_jitter(initial=0.1, max=2.0, jitter=0.2),
             reraise=True,
         )

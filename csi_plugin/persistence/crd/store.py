@@ -124,10 +124,10 @@ class CRDPersistence(RecordPersistence):
         with self._lock:
             self._closed = True
             caches = list(self._caches.values())
-        self._upkeep.stop()
         for cache in caches:
             cache.close()
         self._api.close()
+        self._upkeep.stop()
         self._lease.close()
 
     def start_upkeep(self) -> None:
