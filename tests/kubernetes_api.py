@@ -1,5 +1,6 @@
 """A real Kubernetes API server for tests, on an etcd of its own, with the definitions of our custom resources."""
 
+import http.server
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import urllib3
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -23,7 +25,6 @@ BINARIES = PROJECT / ".tools" / "kubernetes" / "bin"
 DEFINITIONS = PROJECT / "deploy" / "helm" / "cinderbox" / "crds"
 
 START_SECONDS = 120
-_TLS_APPLICATION_DATA = 23
 
 
 class KubernetesAPI:
@@ -115,13 +116,12 @@ class KubernetesAPI:
         token = self.kubectl("create", "token", name, "-n", namespace, *extra).strip()
         return self.write_kubeconfig(token, name=f"{namespace}-{name}-{uuid4().hex[:6]}")
 
-    def write_kubeconfig(self, token: str = "", name: str = "admin", port: int | None = None) -> Path:
-        """A kubeconfig of a token (by default, the admin's), for the server's port or one that leads there."""
+    def write_kubeconfig(self, token: str = "", name: str = "admin", url: str = "") -> Path:
+        """A kubeconfig of a token (by default, the admin's), for the server or a URL that leads there."""
         path = self.directory / f"{name}.kubeconfig"
-        server = {
-            "server": f"https://127.0.0.1:{port or self.port}",
-            "certificate-authority": str(self.directory / "pki" / "apiserver.crt"),
-        }
+        server: dict[str, str] = {"server": url or f"https://127.0.0.1:{self.port}"}
+        if server["server"].startswith("https:"):
+            server["certificate-authority"] = str(self.directory / "pki" / "apiserver.crt")
         content = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -163,10 +163,9 @@ class Cable:
     def __init__(self, target: int) -> None:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
         self._open: list[socket.socket] = []
         self._is_cut = False
-        self._loses_answers = False
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
@@ -175,12 +174,8 @@ class Cable:
 
     def mend(self) -> None:
         """What was connected has broken; new connections work."""
-        self._is_cut = self._loses_answers = False
+        self._is_cut = False
         self._break()
-
-    def lose_answers(self) -> None:
-        """Requests arrive, answers do not: their connections break instead."""
-        self._loses_answers = True
 
     def close(self) -> None:
         self._is_cut = True
@@ -201,18 +196,72 @@ class Cable:
             except OSError:
                 return
             self._open += [near, far]
-            threading.Thread(target=self._pump, args=(near, far), daemon=True).start()
-            threading.Thread(target=self._pump, args=(far, near), kwargs={"answers": True}, daemon=True).start()
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=pair, daemon=True).start()
 
-    def _pump(self, source: socket.socket, target: socket.socket, *, answers: bool = False) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
         with source, suppress(OSError):
             while data := source.recv(65536):
-                if answers and self._loses_answers and data[0] == _TLS_APPLICATION_DATA:
-                    target.shutdown(socket.SHUT_RDWR)
-                    return
                 if not self._is_cut:
                     target.sendall(data)
             target.shutdown(socket.SHUT_WR)
+
+
+class LosingProxy:
+    """Stands before the API server, without TLS; the answers to some requests can be lost on the way back."""
+
+    def __init__(self, kubernetes: KubernetesAPI) -> None:
+        self.lost: list[str] = []
+        """"METHOD plural" of each answer that did not arrive."""
+        self._to_lose: list[str] = []
+        authority = kubernetes.directory / "pki" / "apiserver.crt"
+        pool = urllib3.PoolManager(maxsize=32, ca_certs=str(authority), retries=False)
+        proxy, server = self, f"https://127.0.0.1:{kubernetes.port}"
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def forward(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                kept = {name: value for name, value in self.headers.items() if name.lower() not in _BETWEEN_TWO}
+                answer = pool.request(self.command, server + self.path, body=body, headers=kept, preload_content=False)
+                if proxy._loses(self.command, self.path):
+                    self.close_connection = True
+                    return
+                self.send_response(answer.status)
+                self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
+                self.end_headers()
+                for piece in answer.stream(65536):
+                    self.wfile.write(piece)
+                    self.wfile.flush()
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def lose(self, *requests: str) -> None:
+        """Lose the next answer to each of these, given as "METHOD plural"."""
+        self._to_lose += requests
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _loses(self, method: str, path: str) -> bool:
+        for wanted in self._to_lose:
+            verb, plural = wanted.split()
+            if verb == method and plural in path and not path.endswith("/status"):
+                self._to_lose.remove(wanted)
+                self.lost.append(wanted)
+                return True
+        return False
+
+
+_BETWEEN_TWO = ("host", "connection", "content-length", "accept-encoding")
 
 
 def _end(process: subprocess.Popen[bytes] | None) -> None:

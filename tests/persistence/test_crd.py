@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from csi_plugin.persistence.records import (
 )
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.persistence.testing import new_id, samples
-from tests.kubernetes_api import DEFINITIONS, PROJECT, Cable, KubernetesAPI
+from tests.kubernetes_api import DEFINITIONS, PROJECT, Cable, KubernetesAPI, LosingProxy
 from tests.serving import wait_until
 
 SHORT_NAMES = ("cvol", "csnap", "cconn", "ckv", "cgrp", "cgsnap", "cnode")
@@ -43,11 +42,11 @@ def namespace(kubernetes: KubernetesAPI) -> str:
 
 @pytest.fixture
 def open_store(kubernetes: KubernetesAPI, namespace: str) -> Iterator[Callable[..., CRDPersistence]]:
-    """Opens the namespace, through a port that leads to the API server if one is given."""
+    """Opens the namespace, through a URL that leads to the API server if one is given."""
     opened = []
 
-    def make(port: int | None = None) -> CRDPersistence:
-        kubeconfig = kubernetes.write_kubeconfig(name=f"{namespace}-{len(opened)}", port=port)
+    def make(url: str = "") -> CRDPersistence:
+        kubeconfig = kubernetes.write_kubeconfig(name=f"{namespace}-{len(opened)}", url=url)
         opened.append(CRDPersistence(namespace=namespace, kubeconfig=str(kubeconfig)))
         return opened[-1]
 
@@ -339,7 +338,7 @@ class TestTroubles:
     def test_the_version_that_was_watched_has_expired(
         self, kubernetes: KubernetesAPI, open_store: Callable[..., CRDPersistence], cable: Cable
     ) -> None:
-        far, near = open_store(cable.port), open_store()
+        far, near = open_store(cable.url), open_store()
         kept, deleted = near.create(a_volume()), near.create(a_volume())
         wait_until(lambda: len(far.find(VolumeRecord)) == 2, lambda: "the watch brought nothing")
         cable.cut()
@@ -352,33 +351,22 @@ class TestTroubles:
         cable.mend()
         wait_until(lambda: far.find(VolumeRecord) == sorted((kept, new), key=_id), lambda: str(far.find(VolumeRecord)))
 
-    def test_answers_that_are_lost(
-        self, kubernetes: KubernetesAPI, namespace: str, open_store: Callable[..., CRDPersistence], cable: Cable
-    ) -> None:
+    def test_answers_that_are_lost(self, kubernetes: KubernetesAPI, open_store: Callable[..., CRDPersistence]) -> None:
         """The write was done; its repetition must not take that for another writer's."""
-        far = open_store(cable.port)
-        assert far.find(VolumeRecord) == []
-        volume = a_volume()
-
-        def version() -> str:
-            found = kubernetes.kubectl("get", "cvol", volume.id, "-n", namespace, "-o", "json", check=False)
-            return "" if "NotFound" in found else str(json.loads(found)["spec"]["revision"])
-
-        with ThreadPoolExecutor(1) as pool:
-            cable.lose_answers()
-            created = pool.submit(far.create, volume)
-            wait_until(lambda: version() == "1", version)
-            cable.mend()
-            volume = created.result()
-            cable.lose_answers()
-            updated = pool.submit(far.update, replace(volume, size=8))
-            wait_until(lambda: version() == "2", version)
-            cable.mend()
-            assert updated.result().revision == 2
-        assert far.find(VolumeRecord) == [updated.result()]
+        proxy = LosingProxy(kubernetes)
+        store = open_store(proxy.url)
+        proxy.lose("POST cindervolumes", "PUT cindervolumes", "DELETE cindervolumes")
+        volume = store.create(a_volume())
+        changed = store.update(replace(volume, size=8))
+        assert (changed.revision, store.find(VolumeRecord)) == (2, [changed])
+        store.delete(changed)
+        assert store.find(VolumeRecord) == []
+        assert proxy.lost == ["POST cindervolumes", "PUT cindervolumes", "DELETE cindervolumes"]
+        store.close()
+        proxy.close()
 
     def test_another_writer_is_noticed(self, open_store: Callable[..., CRDPersistence], cable: Cable) -> None:
-        far, near = open_store(cable.port), open_store()
+        far, near = open_store(cable.url), open_store()
         volume = far.create(a_volume())
         wait_until(lambda: near.get(VolumeRecord, volume.id) == volume, lambda: "the watch brought nothing")
         changed = near.update(replace(volume, size=8))

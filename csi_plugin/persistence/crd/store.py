@@ -35,7 +35,7 @@ class CRDPersistence(RecordPersistence):
         super().__init__()
         self._api = ResourceAPI(GROUP, VERSION, namespace=namespace, kubeconfig=kubeconfig)
         self._lease = KubernetesLease(namespace=namespace, kubeconfig=kubeconfig)
-        self._lock = threading.Lock()
+        self._opening = {kind: threading.Lock() for kind in RESOURCES}
         self._caches: dict[type[Record], WatchCache] = {}
         self._upkeep = Upkeep(self._api, self._cache)
         self._closed = False
@@ -115,19 +115,19 @@ class CRDPersistence(RecordPersistence):
     def health(self) -> None:
         if self._closed:
             raise PersistenceError("the store was closed")
-        with self._lock:
-            silence = max((cache.silent_seconds() for cache in self._caches.values()), default=0.0)
+        silence = max((cache.silent_seconds() for cache in list(self._caches.values())), default=0.0)
         if silence > _SILENCE_LIMIT:
             raise PersistenceError(f"the Kubernetes API server has not answered for {silence:.0f} s")
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            caches = list(self._caches.values())
-        for cache in caches:
-            cache.close()
+        self._closed = True
         self._api.close()
         self._upkeep.stop()
+        for opening in self._opening.values():
+            with opening:
+                pass  # a cache that is being opened is there, or has failed
+        for cache in self._caches.values():
+            cache.close()
         self._lease.close()
 
     def start_upkeep(self) -> None:
@@ -146,7 +146,7 @@ class CRDPersistence(RecordPersistence):
             raise PersistenceError("the store was closed")
         cache = self._caches.get(kind)
         if cache is None:
-            with self._lock:
+            with self._opening[kind]:
                 cache = self._caches.get(kind)
                 if cache is None:
                     cache = self._caches[kind] = WatchCache(self._api, kind, on_change=self._upkeep.changed)
