@@ -78,7 +78,7 @@ def records(api_server: ApiServer) -> Iterator[Records]:
     if not definitions:
         api_server.apply([definition(kind) for kind in KINDS])
     api_server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-    api_server.apply(render(RESTRICTED))
+    api_server.apply(render(RESTRICTED, "--skip-tests"))
     made = Records(api_server)
     resource = made.make("KeyValue", "first")
     # Policies are in force a moment after they are written.

@@ -43,7 +43,7 @@ def main() -> int:
         return 1
     finally:
         remove(core)
-    print("the claim and its volume are gone")
+    print("the claim is gone")
     return 0
 
 
