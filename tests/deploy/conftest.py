@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.deploy.api_server import ApiServer, running_api_server
+from tests.deploy.api_server import ApiServer
 
 
 @pytest.fixture(scope="session")
 def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with running_api_server(tmp_path_factory.mktemp("kubernetes")) as server:
-        yield server
+    server = ApiServer(tmp_path_factory.mktemp("kubernetes"))
+    yield server
+    server.stop()

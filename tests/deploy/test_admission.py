@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.deploy.api_server import ApiServer
-from tests.deploy.chart import CHART, RESTRICTED, render
+from tests.deploy.chart import RESTRICTED, render
 
 NAMESPACE = "storage"
 CONTROLLER = f"--as=system:serviceaccount:{NAMESPACE}:box-cinderbox-controller"
@@ -63,7 +63,7 @@ class Records:
         self.server = server
 
     def make(self, kind: str, name: str, status: dict[str, Any] | None = None) -> str:
-        self.server.kubectl("create", "-f", "-", CONTROLLER, stdin=json.dumps(record(kind, name)))
+        self.server.create(record(kind, name), CONTROLLER)
         if status:
             self.patch(kind, name, {"status": status}, CONTROLLER, "--subresource=status")
         return f"cinder{kind.lower()}s/{name}"
@@ -83,8 +83,6 @@ class Records:
 def records(api_server: ApiServer) -> Iterator[Records]:
     names = (NAMESPACE, "elsewhere")
     api_server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names])
-    for file in sorted(CHART.glob("crds/*.yaml")):
-        api_server.apply(file.read_text())
     api_server.apply([definition(kind) for kind in KINDS_TO_COME])
     api_server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
     api_server.apply(render(RESTRICTED, "--skip-tests"))
@@ -208,7 +206,7 @@ def test_labels_and_annotations_are_for_everybody(records: Records) -> None:
 
 
 def test_a_backup_creates_records(records: Records) -> None:
-    records.server.kubectl("create", "-f", "-", stdin=json.dumps(record("Volume", "restored")))
+    records.server.create(record("Volume", "restored"))
 
 
 def test_backends_are_written_by_people(records: Records) -> None:
@@ -222,7 +220,7 @@ def test_backends_are_written_by_people(records: Records) -> None:
 
 def test_other_namespaces_are_not_the_releases_business(records: Records) -> None:
     resource = record("Volume", "foreign", namespace="elsewhere") | {"metadata": {"name": "foreign"}}
-    records.server.kubectl("create", "-n", "elsewhere", "-f", "-", stdin=json.dumps(resource))
+    records.server.create(resource, "-n", "elsewhere")
     records.server.kubectl("delete", "cindervolumes/foreign", "-n", "elsewhere")
 
 
@@ -256,7 +254,7 @@ def node_token(records: Records) -> str:
 
 def test_a_node_writes_its_own_record(records: Records, node_token: str) -> None:
     token = f"--token={node_token}"
-    records.server.kubectl("create", "-f", "-", token, stdin=json.dumps(record("Node", "node-1")))
+    records.server.create(record("Node", "node-1"), token)
     records.patch("Node", "node-1", {"spec": {"publicKey": "new"}}, token)
 
 
