@@ -1,14 +1,12 @@
 """The chart's admission policies on a real API server: who may write and delete records."""
 
 import json
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.deploy.api_server import ApiServer
-from tests.deploy.chart import RESTRICTED, render
+from tests.deploy.chart import RESTRICTED
 
 NAMESPACE = "storage"
 CONTROLLER = f"--as=system:serviceaccount:{NAMESPACE}:box-cinderbox-controller"
@@ -80,20 +78,11 @@ class Records:
 
 
 @pytest.fixture(scope="module")
-def records(api_server: ApiServer) -> Iterator[Records]:
-    names = (NAMESPACE, "elsewhere")
-    api_server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names])
+def records(api_server: ApiServer) -> Records:
     api_server.apply([definition(kind) for kind in KINDS_TO_COME])
-    api_server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-    api_server.apply(render(RESTRICTED, "--skip-tests"))
-    made = Records(api_server)
-    resource = made.make("KeyValue", "first")
-    # Policies are in force a moment after they are written.
-    deadline = time.monotonic() + 30
-    while api_server.try_kubectl("delete", resource, "-n", NAMESPACE, "--dry-run=server").returncode == 0:
-        assert time.monotonic() < deadline, "the policies do not come into force"
-        time.sleep(0.1)
-    yield made
+    api_server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}}])
+    api_server.install(RESTRICTED, namespace=NAMESPACE)
+    return Records(api_server)
 
 
 @pytest.mark.parametrize(
@@ -231,6 +220,15 @@ def test_definitions_stay_unless_annotated(records: Records) -> None:
     records.server.kubectl("annotate", "crd", name, ALLOW)
     records.server.kubectl("delete", "crd", name, "--dry-run=server")
     records.server.kubectl("annotate", "crd", name, ALLOW.split("=")[0] + "-")
+
+
+def test_the_sealing_keys_stay_unless_annotated(records: Records) -> None:
+    secret = ("secret", "box-cinderbox-sealing", "-n", NAMESPACE)
+    message = records.server.refusal("delete", *secret, "--dry-run=server")
+    assert "the keys that open the secrets in the records of this namespace" in message
+    records.server.kubectl("annotate", *secret, ALLOW)
+    records.server.kubectl("delete", *secret, "--dry-run=server")
+    records.server.kubectl("delete", "secret", "box-cinderbox-settings", "-n", NAMESPACE, "--dry-run=server")
 
 
 @pytest.fixture(scope="module")

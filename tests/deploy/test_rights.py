@@ -8,7 +8,7 @@ import pytest
 from csi_plugin.persistence.crd import CRDPersistence
 from csi_plugin.persistence.records import RECORD_TYPES, VolumeRecord
 from tests.deploy.api_server import ApiServer
-from tests.deploy.chart import RESTRICTED, render
+from tests.deploy.chart import RESTRICTED
 
 NAMESPACE = "rights"
 SPECS = {"snapshot": {"volume_id": "v"}, "connection": {"volume_id": "v"}, "group_snapshot": {"group_id": "g"}}
@@ -16,9 +16,7 @@ SPECS = {"snapshot": {"volume_id": "v"}, "connection": {"volume_id": "v"}, "grou
 
 @pytest.fixture(scope="module")
 def server(api_server: ApiServer) -> ApiServer:
-    api_server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}])
-    values = RESTRICTED | {"driverName": "rights.example"}
-    api_server.apply(render(values, "--skip-tests", namespace=NAMESPACE))
+    api_server.install(RESTRICTED | {"driverName": "rights.example"}, namespace=NAMESPACE)
     return api_server
 
 
