@@ -1,4 +1,4 @@
-.PHONY: setup quickstart test lint bench proto crds docs clean
+.PHONY: setup quickstart test lint bench proto crds docs manifests clean
 
 # Everything that the other targets need. Safe to repeat; the first time needs root, for Debian packages.
 setup:
@@ -29,6 +29,11 @@ crds:
 # Generated reference pages.
 docs:
 	scripts/docs
+
+# Plain manifests, from the chart.
+manifests:
+	scripts/kubernetes
+	.venv/bin/python scripts/manifests.py
 
 clean:
 	rm -rf .venv .tools build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \

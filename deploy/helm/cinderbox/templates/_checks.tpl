@@ -1,0 +1,61 @@
+{{/* Class names, in lower case and without "Driver", of drivers whose storage the host itself serves or mounts. */}}
+{{- define "cinderbox.hostDrivers" -}}
+loop lvmvolume nfs netappcmodenfs nexentanfs quobyte vzstorage vmstorenfs veritascnfs powerstorenfs gpfs gpfsnfs
+{{- end }}
+
+{{/* Of those, the ones whose volumes are on one host alone. */}}
+{{- define "cinderbox.localDrivers" -}}
+loop lvmvolume
+{{- end }}
+
+{{/* What the schema can't say. Every sentence names the value and what to do. */}}
+{{- define "cinderbox.check" -}}
+{{- with .Capabilities.KubeVersion -}}
+  {{- /* Not kubeVersion of Chart.yaml: a cluster that was built without version says none, which that refuses. */ -}}
+  {{- if and (eq .Major "1") (lt (int (regexFind "^[0-9]+" .Minor)) 34) -}}
+  {{- fail (printf "Kubernetes %s is too old: 1.34 or later is needed" .Version) -}}
+  {{- end -}}
+{{- end -}}
+{{- if and .Values.backends .Values.existingSettingsSecret -}}
+{{- fail "backends and existingSettingsSecret exclude each other: put the backends into the Secret, or leave existingSettingsSecret empty" -}}
+{{- end -}}
+{{- if not (or .Values.backends .Values.existingSettingsSecret) -}}
+{{- fail "backends: name at least one, or give a Secret of your own in existingSettingsSecret" -}}
+{{- end -}}
+{{- if and .Values.settings .Values.existingSettingsSecret -}}
+{{- fail "settings and existingSettingsSecret exclude each other: put the settings into the Secret" -}}
+{{- end -}}
+{{- $restricted := eq .Values.controller.profile "restricted" -}}
+{{- $names := list -}}
+{{- range $backend := .Values.backends -}}
+  {{- if has $backend.name $names -}}
+  {{- fail (printf "backends: two are named %s" $backend.name) -}}
+  {{- end -}}
+  {{- $names = append $names $backend.name -}}
+  {{- $driver := $backend.driver | splitList "." | last | lower | trimSuffix "driver" -}}
+  {{- if and $restricted (has $driver (include "cinderbox.hostDrivers" $ | splitList " ")) -}}
+  {{- fail (printf "backend %s: %s works with storage that the host serves or mounts, which needs root, devices and mounts; the restricted profile has none of these. Set controller.profile=host" $backend.name $backend.driver) -}}
+  {{- end -}}
+  {{- if and (has $driver (include "cinderbox.localDrivers" $ | splitList " ")) (not $.Values.controller.nodeSelector) (not $.Values.controller.affinity) -}}
+  {{- fail (printf "backend %s: the volumes of %s are on one host, so the controller has to run there. Name it in controller.nodeSelector, such as kubernetes.io/hostname: storage-1" $backend.name $backend.driver) -}}
+  {{- end -}}
+  {{- if eq $driver "loop" -}}
+    {{- $directory := printf "%s/" (clean (default "" $backend.loop_volumes_dir)) -}}
+    {{- $inside := false -}}
+    {{- range $.Values.hostPaths -}}
+      {{- $inside = or $inside (hasPrefix (printf "%s/" .) $directory) -}}
+    {{- end -}}
+    {{- if not $inside -}}
+    {{- fail (printf "backend %s: loop_volumes_dir has to be in a directory of hostPaths; elsewhere its volumes would go with the pod" $backend.name) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- if and $restricted .Values.hostPaths (not .Values.existingSettingsSecret) -}}
+{{- fail "hostPaths: the restricted profile mounts no directory of the host. Set controller.profile=host, or leave hostPaths empty" -}}
+{{- end -}}
+{{- range (lookup "apps/v1" "Deployment" .Release.Namespace "").items -}}
+  {{- if and (eq (dig "metadata" "labels" "app.kubernetes.io/name" "" .) (include "cinderbox.name" $)) (eq (dig "metadata" "labels" "app.kubernetes.io/component" "" .) "controller") (ne (dig "metadata" "labels" "app.kubernetes.io/instance" "" .) $.Release.Name) -}}
+  {{- fail (printf "namespace %s already has release %s of cinderbox: records and leadership are a namespace's, so every release needs one of its own" $.Release.Namespace (dig "metadata" "labels" "app.kubernetes.io/instance" "" .)) -}}
+  {{- end -}}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,84 @@
+{{/* Pod anti-affinity of the controller's replicas, or the affinity that was given. */}}
+{{- define "cinderbox.controllerAffinity" -}}
+{{- if .Values.controller.affinity -}}
+affinity: {{- toYaml .Values.controller.affinity | nindent 2 }}
+{{- else if eq .Values.controller.antiAffinity "required" -}}
+affinity:
+  podAntiAffinity:
+    requiredDuringSchedulingIgnoredDuringExecution:
+      - topologyKey: kubernetes.io/hostname
+        labelSelector:
+          matchLabels: {{- include "cinderbox.selector" (list . "controller") | nindent 12 }}
+{{- else if eq .Values.controller.antiAffinity "preferred" -}}
+affinity:
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        podAffinityTerm:
+          topologyKey: kubernetes.io/hostname
+          labelSelector:
+            matchLabels: {{- include "cinderbox.selector" (list . "controller") | nindent 14 }}
+{{- end -}}
+{{- end }}
+
+{{/* What Pod Security's level "restricted" asks of a container, and a root filesystem that can't be written. */}}
+{{- define "cinderbox.unprivileged" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/* Probes of a process that serves HTTP, given the path that says whether it is ready. */}}
+{{- define "cinderbox.probes" -}}
+livenessProbe:
+  httpGet: {path: /healthz, port: http}
+  initialDelaySeconds: 10
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: {{ . }}, port: http}
+  periodSeconds: 5
+  timeoutSeconds: 5
+{{- end }}
+
+{{/* Environment that controller and node have in common: list of the root and the component's values. */}}
+{{- define "cinderbox.environment" -}}
+{{- $root := index . 0 -}}
+{{- $part := index . 1 -}}
+- {name: CINDERBOX_SETTINGS, value: /etc/cinderbox/settings/settings.yaml}
+- {name: CINDERBOX_ENDPOINT, value: "unix:///csi/csi.sock"}
+- {name: CINDERBOX_DRIVER_NAME, value: {{ $root.Values.driverName | quote }}}
+- {name: CINDERBOX_PERSISTENCE, value: '{"storage": "crd"}'}
+- {name: CINDERBOX_HTTP_ADDRESS, value: "{{ $part.http.address }}:{{ $part.http.port }}"}
+- {name: CINDERBOX_LOG_LEVEL, value: {{ $part.logLevel }}}
+- {name: CINDERBOX_LOG_FORMAT, value: {{ $part.logFormat }}}
+- {name: CINDERBOX_STOP_SECONDS, value: {{ $part.stopSeconds | quote }}}
+{{- end }}
+
+{{/* One sidecar: dict of root, name, args and values. It shares the controller's socket and user. */}}
+{{- define "cinderbox.sidecar" -}}
+- name: {{ .name }}
+  image: {{ include "cinderbox.image" (list .root .name) }}
+  imagePullPolicy: {{ .root.Values.global.imagePullPolicy }}
+  args:
+    - --csi-address=/csi/csi.sock
+    - --leader-election
+    - --leader-election-namespace=$(NAMESPACE)
+    - --timeout={{ .root.Values.sidecars.timeout }}
+    - --v={{ .root.Values.sidecars.verbosity }}
+    {{- range concat .args .values.extraArgs }}
+    - {{ . }}
+    {{- end }}
+  env:
+    - name: NAMESPACE
+      valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+    - name: POD_NAME
+      valueFrom: {fieldRef: {fieldPath: metadata.name}}
+  # No probes: in the pod of a standby it waits for the socket, which is served by the active controller alone.
+  securityContext: {{- include "cinderbox.unprivileged" . | nindent 4 }}
+  resources: {{- toYaml .root.Values.sidecars.resources | nindent 4 }}
+  volumeMounts:
+    - {name: socket, mountPath: /csi}
+{{- end }}

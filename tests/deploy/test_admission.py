@@ -1,0 +1,285 @@
+"""The chart's admission policies on a real API server: who may write and delete records."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.deploy.api_server import ApiServer
+from tests.deploy.chart import RESTRICTED
+
+NAMESPACE = "storage"
+CONTROLLER = f"--as=system:serviceaccount:{NAMESPACE}:box-cinderbox-controller"
+NODE_ACCOUNT = "box-cinderbox-node"
+ALLOW = "cinderbox.io/allow-delete=true"
+
+SPECS: dict[str, dict[str, Any]] = {
+    "Volume": {"size": 1},
+    "Snapshot": {"volumeId": "some-volume"},
+    "Connection": {"volumeId": "some-volume"},
+    "GroupSnapshot": {"groupId": "some-group"},
+}
+"""What a record needs beside its id."""
+NEWER = {"updatedAt": "2026-01-02T03:04:05Z"}
+
+
+# Kinds that the policies know and the chart does not have a definition of yet.
+KINDS_TO_COME = ["Backend"]
+
+
+def definition(kind: str) -> dict[str, Any]:
+    free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"type": "object", "properties": {"spec": free, "status": free}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"kind": f"Cinder{kind}", "plural": f"cinder{kind.lower()}s"}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{names['plural']}.cinderbox.io"},
+        "spec": {
+            "group": "cinderbox.io",
+            "scope": "Namespaced",
+            "names": names,
+            "versions": [version | {"subresources": {"status": {}}}],
+        },
+    }
+
+
+def record(kind: str, name: str, *, namespace: str = NAMESPACE) -> dict[str, Any]:
+    return {
+        "apiVersion": "cinderbox.io/v1",
+        "kind": f"Cinder{kind}",
+        "metadata": {"name": name, "namespace": namespace, "finalizers": ["cinderbox.io/record"]},
+        "spec": {"id": name} | SPECS.get(kind, {}),
+    }
+
+
+class Records:
+    """Records in the release's namespace, made as the controller makes them."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self.server = server
+
+    def make(self, kind: str, name: str, status: dict[str, Any] | None = None) -> str:
+        self.server.create(record(kind, name), CONTROLLER)
+        if status:
+            self.patch(kind, name, {"status": status}, CONTROLLER, "--subresource=status")
+        return f"cinder{kind.lower()}s/{name}"
+
+    def patch(self, kind: str, name: str, change: dict[str, Any], *arguments: str) -> str:
+        return self.server.kubectl(*self.patching(kind, name, change, *arguments))
+
+    def patching(self, kind: str, name: str, change: dict[str, Any], *arguments: str) -> list[str]:
+        resource = f"cinder{kind.lower()}s/{name}"
+        return ["patch", resource, "-n", NAMESPACE, "--type=merge", "-p", json.dumps(change), *arguments]
+
+    def exists(self, resource: str) -> bool:
+        return self.server.try_kubectl("get", resource, "-n", NAMESPACE).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def records(api_server: ApiServer) -> Records:
+    api_server.apply([definition(kind) for kind in KINDS_TO_COME])
+    api_server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}}])
+    api_server.install(RESTRICTED, namespace=NAMESPACE)
+    return Records(api_server)
+
+
+@pytest.mark.parametrize(
+    ("kind", "instead"),
+    [
+        ("Volume", "delete its PersistentVolumeClaim"),
+        ("Snapshot", "delete its VolumeSnapshot"),
+        ("Connection", "delete the pods that use the volume on that node"),
+        ("Group", "delete its VolumeGroupSnapshot"),
+        ("GroupSnapshot", "delete its VolumeGroupSnapshot"),
+        ("KeyValue", "the driver deletes it"),
+        ("Node", "delete the Node"),
+    ],
+)
+def test_nobody_but_the_controller_deletes_records(records: Records, kind: str, instead: str) -> None:
+    resource = records.make(kind, f"kept-{kind.lower()}")
+    message = records.server.refusal("delete", resource, "-n", NAMESPACE)
+    assert "a record of what is on the storage" in message
+    assert instead in message
+    assert "cinderbox.io/allow-delete=true" in message
+    records.patch(kind, f"kept-{kind.lower()}", {"metadata": {"finalizers": []}}, CONTROLLER)
+    records.server.kubectl("delete", resource, "-n", NAMESPACE, CONTROLLER)
+    assert not records.exists(resource)
+
+
+@pytest.mark.parametrize("who", ["namespace-controller", "generic-garbage-collector"])
+def test_controllers_of_the_cluster_delete_no_records(records: Records, who: str) -> None:
+    resource = records.make("Volume", f"outlives-{who}")
+    user = f"--as=system:serviceaccount:kube-system:{who}"
+    groups = ["--as-group=system:masters"]  # whatever their roles say
+    message = records.server.refusal("delete", resource, "-n", NAMESPACE, user, *groups)
+    assert "delete its PersistentVolumeClaim" in message
+    path = f"/apis/cinderbox.io/v1/namespaces/{NAMESPACE}/cindervolumes"
+    message = records.server.refusal("delete", "--raw", path, user, *groups)
+    assert "delete its PersistentVolumeClaim" in message
+    assert records.exists(resource)
+
+
+def test_a_person_deletes_an_annotated_record(records: Records) -> None:
+    resource = records.make("Volume", "given-up", {"state": "available", "nodes": []})
+    records.server.kubectl("annotate", resource, "-n", NAMESPACE, ALLOW)
+    removal = records.patching("Volume", "given-up", {"metadata": {"finalizers": []}})
+    assert "removed by the driver alone" in records.server.refusal(*removal)
+    records.server.kubectl("delete", resource, "-n", NAMESPACE, "--wait=false")
+    assert records.exists(resource), "the driver's finalizer holds it"
+    records.server.kubectl(*removal)
+    assert not records.exists(resource)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "use"),
+    [
+        ("Volume", {"nodes": ["n1", "n2"]}, "it is attached to n1, n2"),
+        ("Volume", {"persistentVolume": "pvc-1"}, "PersistentVolume pvc-1 is its"),
+        ("Volume", {"snapshots": 2}, "2 snapshots are its"),
+        ("Snapshot", {"clones": 1}, "1 volumes need it"),
+    ],
+)
+def test_a_record_in_use_stays_in_spite_of_the_annotation(
+    records: Records, kind: str, status: dict[str, Any], use: str
+) -> None:
+    resource = records.make(kind, f"used-{next(iter(status)).lower()}", status)
+    records.server.kubectl("annotate", resource, "-n", NAMESPACE, ALLOW)
+    message = records.server.refusal("delete", resource, "-n", NAMESPACE)
+    assert f"in use, so its record stays in spite of cinderbox.io/allow-delete: {use}" in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "instead"),
+    [
+        ("Volume", "set in its PersistentVolumeClaim"),
+        ("Snapshot", "made and deleted as VolumeSnapshots"),
+        ("Connection", "attached and detached as pods"),
+        ("GroupSnapshot", "made and deleted as VolumeGroupSnapshots"),
+        ("KeyValue", "only labels and annotations"),
+        ("Node", "every node writes its own"),
+    ],
+)
+def test_nobody_but_the_controller_writes_records(records: Records, kind: str, instead: str) -> None:
+    name = f"written-{kind.lower()}"
+    records.make(kind, name)
+    message = records.server.refusal(*records.patching(kind, name, {"spec": NEWER}))
+    assert f"spec of a Cinder{kind} is written by the driver alone" in message
+    assert instead in message
+    removal = records.patching(kind, name, {"metadata": {"finalizers": None}})
+    assert "finalizer cinderbox.io/record" in records.server.refusal(*removal)
+    records.patch(kind, name, {"spec": NEWER}, CONTROLLER)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("Volume", {"nodes": []}),
+        ("Snapshot", {"clones": 0}),
+        ("Connection", {"state": "gone"}),
+        ("Node", {"volumes": 0}),
+    ],
+)
+def test_nobody_but_the_controller_writes_a_status(records: Records, kind: str, change: dict[str, Any]) -> None:
+    name = f"reported-{kind.lower()}"
+    records.make(kind, name)
+    message = records.server.refusal(*records.patching(kind, name, {"status": change}, "--subresource=status"))
+    assert f"status of a Cinder{kind} is written by the driver alone" in message
+
+
+def test_labels_and_annotations_are_for_everybody(records: Records) -> None:
+    resource = records.make("Volume", "labelled")
+    records.server.kubectl("label", resource, "-n", NAMESPACE, "team=shop")
+    records.server.kubectl("annotate", resource, "-n", NAMESPACE, "note=keep")
+
+
+def test_a_backup_creates_records(records: Records) -> None:
+    records.server.create(record("Volume", "restored"))
+
+
+def test_backends_are_written_by_people(records: Records) -> None:
+    resource = records.make("Backend", "fast")
+    records.patch("Backend", "fast", {"spec": {"driver": "other"}})
+    status = records.patching("Backend", "fast", {"status": {"ready": True}}, "--subresource=status")
+    assert "status of a CinderBackend" in records.server.refusal(*status)
+    records.server.kubectl("delete", resource, "-n", NAMESPACE, "--wait=false")
+    assert records.exists(resource), "its finalizer waits for its volumes"
+
+
+def test_other_namespaces_are_not_the_releases_business(records: Records) -> None:
+    resource = record("Volume", "foreign", namespace="elsewhere") | {"metadata": {"name": "foreign"}}
+    records.server.create(resource, "-n", "elsewhere")
+    records.server.kubectl("delete", "cindervolumes/foreign", "-n", "elsewhere")
+
+
+def test_definitions_stay_unless_annotated(records: Records) -> None:
+    name = "cindergroups.cinderbox.io"
+    message = records.server.refusal("delete", "crd", name, "--dry-run=server")
+    assert "all records of its kind would go, in all namespaces" in message
+    records.server.kubectl("annotate", "crd", name, ALLOW)
+    records.server.kubectl("delete", "crd", name, "--dry-run=server")
+    records.server.kubectl("annotate", "crd", name, ALLOW.split("=")[0] + "-")
+
+
+def test_the_sealing_keys_stay_unless_annotated(records: Records) -> None:
+    secret = ("secret", "box-cinderbox-sealing", "-n", NAMESPACE)
+    message = records.server.refusal("delete", *secret, "--dry-run=server")
+    assert "the keys that open the secrets in the records of this namespace" in message
+    records.server.kubectl("annotate", *secret, ALLOW)
+    records.server.kubectl("delete", *secret, "--dry-run=server")
+    records.server.kubectl("delete", "secret", "box-cinderbox-settings", "-n", NAMESPACE, "--dry-run=server")
+
+
+@pytest.fixture(scope="module")
+def node_token(records: Records) -> str:
+    """The token that kubelet gives to a pod of the DaemonSet on node-1."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "node-pod", "namespace": NAMESPACE},
+        "spec": {
+            "nodeName": "node-1",
+            "serviceAccountName": NODE_ACCOUNT,
+            "containers": [{"name": "cinderbox", "image": "localhost/cinderbox"}],
+        },
+    }
+    records.server.apply([{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}, pod])
+    uid = records.server.get("pod", "node-pod", "-n", NAMESPACE)["metadata"]["uid"]
+    bound = ["--bound-object-kind=Pod", "--bound-object-name=node-pod", f"--bound-object-uid={uid}"]
+    return records.server.kubectl("create", "token", NODE_ACCOUNT, "-n", NAMESPACE, *bound).strip()
+
+
+def test_a_node_writes_its_own_record(records: Records, node_token: str) -> None:
+    token = f"--token={node_token}"
+    records.server.create(record("Node", "node-1"), token)
+    records.patch("Node", "node-1", {"spec": {"publicKey": "new"}}, token)
+
+
+def test_a_node_writes_no_other_nodes_record(records: Records, node_token: str) -> None:
+    token = f"--token={node_token}"
+    records.make("Node", "node-2")
+    message = records.server.refusal(*records.patching("Node", "node-2", {"spec": {"publicKey": "mine"}}, token))
+    assert "node node-1 may write its own CinderNode only, not node-2" in message
+    message = records.server.refusal("create", "-f", "-", token, stdin=json.dumps(record("Node", "node-3")))
+    assert "node node-1 may write its own CinderNode only, not node-3" in message
+
+
+def test_a_token_of_no_node_writes_no_nodes_record(records: Records) -> None:
+    token = records.server.kubectl("create", "token", NODE_ACCOUNT, "-n", NAMESPACE).strip()
+    resource = json.dumps(record("Node", "node-4"))
+    message = records.server.refusal("create", "-f", "-", f"--token={token}", stdin=resource)
+    assert "not bound to a pod on a node" in message
+
+
+def test_a_node_may_do_nothing_else(records: Records, node_token: str) -> None:
+    token = f"--token={node_token}"
+    for arguments in (
+        ("get", "cindervolumes"),
+        ("list", "cindernodes"),
+        ("delete", "cindernodes"),
+        ("get", "secrets"),
+        ("get", "pods"),
+    ):
+        denied = records.server.try_kubectl("auth", "can-i", *arguments, "-n", NAMESPACE, token)
+        assert denied.stdout.strip() == "no", arguments

@@ -1,0 +1,334 @@
+"""The chart: what it renders, what a real API server says to it, and what it refuses."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from csi_plugin.server.settings import Settings
+from csi_plugin.server.settings import load as load_settings
+from tests.deploy.api_server import ApiServer
+from tests.deploy.chart import (
+    ARRAY,
+    CHART,
+    HELM,
+    HOST,
+    LOOP,
+    LVM,
+    RESTRICTED,
+    ROOT,
+    Object,
+    one,
+    refusal,
+    render,
+    try_render,
+)
+
+ON = {"enabled": True}
+EVERYTHING: Object = RESTRICTED | {
+    "clusterName": "prod",
+    "global": {"imageRegistry": "mirror.example", "imagePullSecrets": ["pull"]},
+    "settings": {"disabled_features": ["clone"]},
+    "rbac": {"storageClassSecrets": True},
+    "networkPolicy": {
+        "enabled": True,
+        "metricsFrom": [{"namespaceSelector": {}}],
+        "egress": [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}],
+    },
+    "metrics": {"serviceMonitor": ON, "prometheusRule": ON, "dashboard": ON},
+    "controller": {"antiAffinity": "required", "replicas": 3},
+    "node": {"topology": {"topology.cinderbox.io/node": "$(NODE_NAME)"}, "hostPID": True, "settings": {"workers": 8}},
+    "storageClasses": [{"name": "fast", "default": True, "parameters": {"backend": "array"}}],
+    "volumeSnapshotClasses": [{"name": "fast", "deletionPolicy": "Retain"}],
+}
+MINIMAL: Object = {
+    "existingSettingsSecret": "mine",
+    "sealing": {"existingSecret": "mine-too"},
+    "sidecars": {"snapshotter": {"enabled": False}},
+    "admission": {"enabled": False},
+    "node": {"preStop": {"enabled": False}, "hostMounts": []},
+    "csiDriver": {"nodeAllocatableUpdatePeriodSeconds": None},
+}
+VALUES = {"restricted": RESTRICTED, "host": HOST, "everything": EVERYTHING, "minimal": MINIMAL}
+
+
+# What the API server says
+
+
+def custom_kind(group: str, kind: str) -> Object:
+    """A stand-in for the CRD of somebody else's kind, so that the server takes objects of it."""
+    plural = f"{kind.lower()}s"
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def cluster(api_server: ApiServer) -> ApiServer:
+    """With the kinds that the chart and the examples use."""
+    for file in sorted((ROOT / ".tools/kubernetes/crds").glob("*.storage.k8s.io_*.yaml")):
+        api_server.apply(file.read_text())
+    api_server.apply([custom_kind("monitoring.coreos.com", kind) for kind in ("ServiceMonitor", "PrometheusRule")])
+    for name in ("storage", "second", "cinderbox"):
+        api_server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}])
+    default = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "default"}}
+    api_server.apply([default])
+    api_server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    return api_server
+
+
+def dry_run(cluster: ApiServer, manifests: list[Object]) -> None:
+    """Let the server check them all. The service accounts it has to have: it takes no pod without."""
+    cluster.apply([manifest for manifest in manifests if manifest["kind"] == "ServiceAccount"])
+    cluster.apply(manifests, "--dry-run=server", "--validate=strict")
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=list(VALUES))
+def test_the_server_takes_what_is_rendered(cluster: ApiServer, values: Object) -> None:
+    dry_run(cluster, render(values))
+
+
+def test_two_releases_share_no_object(cluster: ApiServer) -> None:
+    first = render(RESTRICTED, namespace="storage")
+    second = render(RESTRICTED | {"driverName": "second.example"}, namespace="second")
+    dry_run(cluster, second)
+
+    def names(manifests: list[Object]) -> set[tuple[str, str, str]]:
+        return {(m["kind"], m["metadata"].get("namespace", ""), m["metadata"]["name"]) for m in manifests}
+
+    assert names(first) & names(second) == set()
+    settings = [one(manifests, "DaemonSet")["spec"]["template"] for manifests in (first, second)]
+    directories = [
+        {v["hostPath"]["path"] for v in s["spec"]["volumes"] if v["name"] in ("socket", "state")} for s in settings
+    ]
+    assert directories[0] & directories[1] == set()
+
+
+def test_pods_meet_their_pod_security_level(cluster: ApiServer) -> None:
+    """The restricted profile's pods in a namespace that enforces "restricted"; the node's are refused there."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "strict", "labels": labels}}])
+    manifests = render(EVERYTHING, namespace="strict")
+    accounts = [m for m in manifests if m["kind"] == "ServiceAccount"]
+    cluster.apply(accounts)
+    assert "forbidden" not in dry_run_pod(cluster, one(manifests, "Deployment"))
+    assert "violates PodSecurity" in dry_run_pod(cluster, one(manifests, "DaemonSet"))
+    test = one(manifests, "Pod")
+    cluster.apply([test], "--dry-run=server")
+
+
+def dry_run_pod(cluster: ApiServer, workload: Object) -> str:
+    template = workload["spec"]["template"]
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "pod", "namespace": "strict"},
+        "spec": template["spec"],
+    }
+    return cluster.try_kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod)).stderr
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "deploy/examples").glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_server_takes_the_example(cluster: ApiServer, file: Path) -> None:
+    cluster.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", str(file))
+
+
+def test_the_server_takes_the_plain_manifests(cluster: ApiServer) -> None:
+    directory = str(ROOT / "deploy/kubernetes")
+    cluster.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", directory)
+
+
+def test_an_upgrade_keeps_the_sealing_keys(cluster: ApiServer, tmp_path: Path) -> None:
+    values = tmp_path / "values.json"
+    values.write_text(json.dumps(RESTRICTED | {"driverName": "kept.example", "admission": {"keep": False}}))
+    keys = []
+    for _ in range(2):
+        helm(cluster, "upgrade", "--install", "kept", str(CHART), "-n", "cinderbox", "-f", str(values))
+        secret = cluster.get("secret", "kept-cinderbox-sealing", "-n", "cinderbox")
+        keys.append(base64.b64decode(secret["data"]["keys"]))
+    assert keys[0] == keys[1]
+    assert len(base64.b64decode(keys[0], validate=True)) == 32
+    second = helm(cluster, "install", "rival", str(CHART), "-n", "cinderbox", "-f", str(values), check=False)
+    assert "namespace cinderbox already has release kept" in second
+    helm(cluster, "uninstall", "kept", "-n", "cinderbox")
+    assert cluster.get("secret", "kept-cinderbox-sealing", "-n", "cinderbox")["data"]
+
+
+def helm(cluster: ApiServer, *arguments: str, check: bool = True) -> str:
+    done = subprocess.run(
+        [HELM, "--kubeconfig", cluster.kubeconfig, *arguments], capture_output=True, text=True, check=False
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+# What is rendered
+
+
+def test_helm_lint_finds_nothing() -> None:
+    done = subprocess.run([HELM, "lint", "--strict", CHART], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_plain_manifests_are_fresh(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "scripts/manifests.py", tmp_path], check=True)
+    made = {file.relative_to(tmp_path): file.read_text() for file in tmp_path.rglob("*") if file.is_file()}
+    assert made
+    stale = [str(name) for name, text in made.items() if (ROOT / "deploy" / name).read_text() != text]
+    assert stale == [], "run `make manifests`"
+    applied = yaml.safe_load((ROOT / "deploy/kubernetes/kustomization.yaml").read_text())["resources"]
+    assert sorted(applied) == sorted(["namespace.yaml", *(n.name for n in made if n.parent.name == "kubernetes")])
+
+
+def test_the_chart_has_the_projects_version() -> None:
+    project = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert project is not None
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == project[1]
+
+
+def test_every_value_has_a_schema_and_a_default() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    def compare(part: Any, value: Any, path: str) -> list[str]:
+        if "$ref" in part:
+            part = schema["$defs"][part["$ref"].rpartition("/")[2]]
+        if not isinstance(part.get("properties"), dict) or not isinstance(value, dict):
+            return []
+        allowed = {name for name, allows in part["properties"].items() if allows is not False}
+        differ = [f"{path}{name}" for name in allowed ^ set(value)]
+        for name in allowed & set(value):
+            differ += compare(part["properties"][name], value[name], f"{path}{name}.")
+        return differ
+
+    assert compare(schema, values, "") == []
+
+
+def container(workload: Object) -> Object:
+    return next(c for c in workload["spec"]["template"]["spec"]["containers"] if c["name"] == "cinderbox")
+
+
+def settings_of(workload: Object, file: Path, content: str) -> Settings:
+    """What `cinderbox serve` makes of the container's environment."""
+    file.write_text(content)
+    environment = {entry["name"]: str(entry.get("value", "node-1")) for entry in container(workload)["env"]}
+    environment = {name: value.replace("$(NODE_NAME)", "node-1") for name, value in environment.items()}
+    return load_settings(environment=environment | {"CINDERBOX_SETTINGS": str(file)})
+
+
+@pytest.mark.parametrize("values", [RESTRICTED, HOST, EVERYTHING], ids=["restricted", "host", "everything"])
+def test_cinderbox_takes_the_settings(values: Object, tmp_path: Path) -> None:
+    manifests = render(values)
+    content = one(manifests, "Secret", "-settings")["stringData"]["settings.yaml"]
+    controller = settings_of(one(manifests, "Deployment"), tmp_path / "settings.yaml", content)
+    assert controller.mode == "controller"
+    assert [b["volume_backend_name"] for b in controller.backends] == [b["name"] for b in values["backends"]]
+    content = one(manifests, "ConfigMap", "-node")["data"]["settings.yaml"]
+    node = settings_of(one(manifests, "DaemonSet"), tmp_path / "node.yaml", content)
+    assert (node.mode, node.node_id) == ("node", "node-1")
+    assert node.node_topology == ({"topology.cinderbox.io/node": "node-1"} if values is EVERYTHING else {})
+
+
+def test_all_images_come_from_the_registry_that_is_named() -> None:
+    manifests = render(EVERYTHING | {"images": {"attacher": {"digest": f"sha256:{'0' * 64}"}}})
+    workloads = [one(manifests, kind)["spec"]["template"]["spec"] for kind in ("Deployment", "DaemonSet")]
+    pods = [*workloads, one(manifests, "Pod")["spec"]]
+    images = {c["image"] for pod in pods for c in pod["containers"]}
+    assert {image.split("/")[0] for image in images} == {"mirror.example"}
+    assert f"mirror.example/sig-storage/csi-attacher@sha256:{'0' * 64}" in images
+    assert all(pod["imagePullSecrets"] == [{"name": "pull"}] for pod in pods)
+
+
+def test_no_probe_depends_on_leading() -> None:
+    pod = one(render(RESTRICTED), "Deployment")["spec"]["template"]["spec"]
+    for each in pod["containers"]:
+        paths = {each[probe]["httpGet"]["path"] for probe in each if probe.endswith("Probe")}
+        assert paths == ({"/healthz"} if each["name"] == "cinderbox" else set())
+
+
+def test_replicas_follow_the_profile() -> None:
+    restricted, host = render(RESTRICTED), render(HOST)
+    assert one(restricted, "Deployment")["spec"]["replicas"] == 2
+    assert one(restricted, "PodDisruptionBudget")
+    assert one(host, "Deployment")["spec"]["replicas"] == 1
+    assert [m for m in host if m["kind"] == "PodDisruptionBudget"] == []
+
+
+def test_every_driver_on_storage_of_the_host_is_known() -> None:
+    """Cinder's drivers that mount shares or drive LVM, in a process of its own: it loads all of Cinder."""
+    code = """
+import importlib
+import csi_plugin
+from csi_plugin.storage.drivers_catalogue import supported_drivers
+csi_plugin.setup(persistence_config={"storage": "memory"})
+from cinder.volume.drivers import lvm, remotefs
+for name, driver in supported_drivers(2).items():
+    module, _, name = driver["class_fqn"].rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ImportError:
+        continue  # needs a vendor's package
+    if issubclass(found, (lvm.LVMVolumeDriver, remotefs.RemoteFSDriver)):
+        print(found.__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    drivers = done.stdout.split()
+    assert "LVMVolumeDriver" in drivers and "NfsDriver" in drivers
+    for driver in drivers:
+        assert driver in refusal({"backends": [{"name": "b", "driver": f"some.module.{driver}"}]})
+
+
+# What is refused
+
+
+def test_old_clusters_are_refused() -> None:
+    done = try_render(RESTRICTED, "--kube-version", "1.33.2")
+    assert "Kubernetes v1.33.2 is too old: 1.34 or later is needed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({}, "backends: name at least one"),
+        ({"backends": [ARRAY, ARRAY]}, "backends: two are named array"),
+        ({"backends": [ARRAY], "existingSettingsSecret": "s"}, "exclude each other"),
+        (
+            {"backends": [LOOP]},
+            "backend loop: csi_plugin.storage.drivers.loop.LoopDriver works with storage that the host",
+        ),
+        (
+            {"backends": [LVM | {"driver": "lvmvolume"}]},
+            "the restricted profile has none of these. Set controller.profile",
+        ),
+        ({"backends": [LVM], "controller": {"profile": "host"}}, "Name it in controller.nodeSelector"),
+        (HOST | {"hostPaths": []}, "loop_volumes_dir has to be in a directory of hostPaths"),
+        (HOST | {"hostPaths": ["/srv/vol"]}, "loop_volumes_dir has to be in a directory of hostPaths"),
+        (RESTRICTED | {"hostPaths": ["/srv"]}, "the restricted profile mounts no directory of the host"),
+        (RESTRICTED | {"controler": {}}, "additional properties 'controler' not allowed"),
+        (RESTRICTED | {"controller": {"profile": "root"}}, "at '/controller/profile': value must be one of"),
+        (RESTRICTED | {"node": {"http": {"port": 99999}}}, "at '/node/http/port'"),
+        (RESTRICTED | {"driverName": "No Domain"}, "at '/driverName'"),
+        (RESTRICTED | {"backends": [{"name": "b"}]}, "missing property 'driver'"),
+        (RESTRICTED | {"settings": {"mode": "all"}}, "at '/settings/mode': false schema"),
+        (RESTRICTED | {"images": {"attacher": {"digest": "sha256:1"}}}, "at '/images/attacher/digest'"),
+        (RESTRICTED | {"storageClasses": [{"parameters": {}}]}, "at '/storageClasses/0': missing property 'name'"),
+        (RESTRICTED | {"node": {"hostMounts": [{"name": "x", "path": "relative"}]}}, "at '/node/hostMounts/0/path'"),
+    ],
+)
+def test_wrong_values_are_refused_with_the_reason(values: Object, reason: str) -> None:
+    assert reason in refusal(values)

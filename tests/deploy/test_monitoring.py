@@ -1,0 +1,44 @@
+"""Alert rules and the dashboard."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deploy.chart import ROOT
+
+PROMTOOL = ROOT / ".tools/bin/promtool"
+RULES = ROOT / "deploy/monitoring/alerts.yaml"
+DASHBOARD = json.loads((ROOT / "deploy/monitoring/dashboard.json").read_text())
+
+
+def promtool(*arguments: str | Path) -> str:
+    done = subprocess.run([PROMTOOL, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def expressions() -> Iterator[Any]:
+    for panel in DASHBOARD["panels"]:
+        for target in panel.get("targets", ()):
+            yield pytest.param(target["expr"], id=panel["title"])
+
+
+def test_the_rules_are_valid() -> None:
+    promtool("check", "rules", "--lint=all", "--lint-fatal", RULES)
+
+
+def test_each_alert_fires_when_it_has_to(tmp_path: Path) -> None:
+    shutil.copyfile(RULES, tmp_path / "alerts.yaml")
+    shutil.copyfile(Path(__file__).parent / "alerts_test.yaml", tmp_path / "alerts_test.yaml")
+    promtool("test", "rules", tmp_path / "alerts_test.yaml")
+
+
+@pytest.mark.parametrize("expression", list(expressions()))
+def test_the_dashboard_asks_what_prometheus_understands(expression: str) -> None:
+    filled = expression.replace("$namespace", "box").replace("$__rate_interval", "5m")
+    promtool("--experimental", "promql", "format", filled)
