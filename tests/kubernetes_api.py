@@ -32,7 +32,7 @@ class KubernetesAPI:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._etcd_port, self._peer_port, self.port = _free_ports(3)
+        self._etcd_port, self._peer_port, self.port = free_ports(3)
         self._token = secrets.token_hex(16)
         self.kubeconfig = self.write_kubeconfig()
         self._prepare_keys()
@@ -270,7 +270,8 @@ def _end(process: subprocess.Popen[bytes] | None) -> None:
         process.wait(30)
 
 
-def _free_ports(count: int) -> Sequence[int]:
+def free_ports(count: int) -> Sequence[int]:
+    """TCP ports of the loopback that nobody listens on now."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))

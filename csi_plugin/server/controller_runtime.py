@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from csi_plugin.controller.service import ControllerService
     from csi_plugin.persistence.base import RecordStore
     from csi_plugin.server.leadership import Leadership, Lease
-    from csi_plugin.storage.backends import BackendSet
+    from csi_plugin.storage.backends import BackendSet, BackendStatus
 
 LOG = logging.getLogger(__name__)
 
@@ -146,6 +146,17 @@ class ControllerRuntime:
         """The service, once it has started."""
         self._started.wait()
         return self.serving()
+
+    def is_leading(self) -> bool:
+        """Whether this is the active controller."""
+        return self._leadership is not None
+
+    def backends(self) -> "list[tuple[BackendStatus, dict[str, Any]]]":
+        """Every configured backend with the last stats of its driver, which nobody waits for; none while starting."""
+        if self._backends is None:
+            return []
+        stats = {backend.id: backend.recent_stats() for backend in self._backends.ready()}
+        return [(status, stats.get(status.name, {})) for status in self._backends.status()]
 
     def is_ready(self) -> bool:
         """For Probe: whether a backend is up. Raises FAILED_PRECONDITION when the metadata store fails."""

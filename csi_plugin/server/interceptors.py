@@ -47,10 +47,19 @@ _IDENTIFYING = ("name", "volume_id", "source_volume_id", "snapshot_id", "group_s
 
 
 class Around(grpc.ServerInterceptor):
-    """Wraps every unary RPC. ``quiet``: names of RPCs that are logged at debug level when they succeed."""
+    """Wraps every unary RPC. ``quiet``: names of RPCs that are logged at debug level when they succeed; ``observe`` is
+    told the method, the name of the status and the seconds of every call.
+    """
 
-    def __init__(self, reads: ThreadPoolExecutor, *, quiet: Collection[str] = ("Probe", "Check")) -> None:
+    def __init__(
+        self,
+        reads: ThreadPoolExecutor,
+        *,
+        quiet: Collection[str] = ("Probe", "Check"),
+        observe: Callable[[str, str, float], None] = lambda method, code, seconds: None,
+    ) -> None:
         self._reads = reads
+        self._observe = observe
         self._quiet = frozenset(quiet)
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
@@ -86,7 +95,9 @@ class Around(grpc.ServerInterceptor):
             LOG.exception("unexpected error", method=method)
             code, message = grpc.StatusCode.INTERNAL, f"unexpected {type(error).__name__}; the driver's log has more"
         finally:
-            self._log(method, request, code, message, time.monotonic() - began)
+            seconds = time.monotonic() - began
+            self._log(method, request, code, message, seconds)
+            self._observe(method, code.name, seconds)
             structlog.contextvars.clear_contextvars()
         if code is not grpc.StatusCode.OK:
             context.abort(code, message)

@@ -11,9 +11,12 @@ from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.server import logs, service_info, sockets, system_files
 from csi_plugin.server.controller_runtime import ControllerRuntime, deferred
 from csi_plugin.server.identity import IdentityService, own_version
-from csi_plugin.server.settings import Settings, SettingsError
+from csi_plugin.server.settings import Settings, SettingsError, grpc_address
 
 if TYPE_CHECKING:
+    from csi_plugin.server.http_endpoint import HTTPEndpoint
+    from csi_plugin.server.kubelet_registration import KubeletRegistration
+    from csi_plugin.server.metrics import Metrics
     from csi_plugin.server.node_runtime import NodeRuntime
 
 LOG = logging.getLogger(__name__)
@@ -46,7 +49,10 @@ class _Process:
         self._failure: Exception | None = None
         self._controller: ControllerRuntime | None = None
         self._node: NodeRuntime | None = None
-        self._server = sockets.new_server(workers=settings.workers)
+        self._metrics: Metrics | None = None
+        self._http: HTTPEndpoint | None = None
+        self._kubelet: KubeletRegistration | None = None
+        self._server = sockets.new_server(workers=settings.workers, observe=self._observe)
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -55,6 +61,7 @@ class _Process:
         if self._settings.system_files:
             system_files.unpack(self._settings.system_files)
         self._make_parts()
+        self._start_http()
         # A standby opens its socket only when it leads: sidecars beside it wait at their first Probe.
         if self._controller is not None and not self._controller.lead():
             return 0
@@ -64,6 +71,7 @@ class _Process:
             sockets.listen_registry(self._server, self._settings)
         self._server.start()
         LOG.info("serving on %s", self._settings.endpoint)
+        self._register_with_kubelet()
         threading.Thread(target=self._start_parts, name="start", daemon=True).start()
         self._stopping.wait()
         drained = self._stop()
@@ -87,6 +95,34 @@ class _Process:
             from csi_plugin.server.node_runtime import NodeRuntime
 
             self._node = NodeRuntime(self._settings, self._inflight)
+
+    def _observe(self, method: str, code: str, seconds: float) -> None:
+        if self._metrics is not None:
+            self._metrics.observe(method, code, seconds)
+
+    def _start_http(self) -> None:
+        """Before this process leads: a standby is alive, too."""
+        if self._settings.http_address:
+            from csi_plugin.server.http_endpoint import HTTPEndpoint
+            from csi_plugin.server.metrics import Metrics
+
+            self._metrics = Metrics(
+                self._inflight, node_id=self._settings.node_id, controller=self._controller, node=self._node
+            )
+            self._http = HTTPEndpoint(self._settings.http_address, is_ready=self._is_ready, metrics=self._metrics)
+            self._http.start()
+
+    def _register_with_kubelet(self) -> None:
+        settings = self._settings
+        if settings.registration_dir is None:
+            return
+        from csi_plugin.server.kubelet_registration import KubeletRegistration
+
+        endpoint = settings.kubelet_endpoint or grpc_address(settings.endpoint).removeprefix("unix:")
+        self._kubelet = KubeletRegistration(
+            driver_name=settings.driver_name, endpoint=endpoint, directory=settings.registration_dir
+        )
+        self._kubelet.start()
 
     def _register_services(self) -> None:
         server, controller = self._server, self._controller
@@ -142,6 +178,8 @@ class _Process:
     def _stop(self) -> bool:
         """Take no new RPCs, let running operations end, and go. Returns whether they have ended."""
         LOG.info("stopping; %d operations are running", len(self._inflight.running()))
+        if self._kubelet is not None:
+            self._kubelet.stop()
         stopped = self._server.stop(grace=self._settings.stop_seconds)
         drained = self._inflight.drain(self._settings.stop_seconds)
         if not drained:
@@ -152,6 +190,8 @@ class _Process:
             self._node.stop()
         if self._controller is not None:
             self._controller.stop()
+        if self._http is not None:
+            self._http.stop()
         LOG.info("stopped")
         return drained
 

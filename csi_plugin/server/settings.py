@@ -49,7 +49,8 @@ class Settings(BaseModel):
     )
     persistence: dict[str, Any] = Field(
         default_factory=lambda: {"storage": "memory"},
-        description="Where metadata is kept: `storage` (memory, memory_db, db or a plugin's name) and its arguments.",
+        description="Where metadata is kept: `storage` (memory, memory_db, db, crd or a plugin's name) and its "
+        "arguments. With crd, nodes register by their own CinderNode.",
     )
     backends: list[dict[str, Any]] = Field(
         default_factory=list,
@@ -103,6 +104,13 @@ class Settings(BaseModel):
     registry_tls_ca: Path | None = Field(None, description="Certificate authority of the registry's other side.")
     registry_tls_certificate: Path | None = Field(None, description="Own certificate for the registry.")
     registry_tls_key: Path | None = Field(None, description="Key of that certificate.")
+    registration_dir: Path | None = Field(
+        None, description="Kubelet's folder for plugin registration, where a node tells kubelet of itself."
+    )
+    kubelet_endpoint: str | None = Field(
+        None, description="Path of the `endpoint` socket as kubelet sees it, where that differs."
+    )
+    http_address: str | None = Field(None, description="host:port for /healthz, /readyz and /metrics over HTTP.")
     workers: int = Field(512, ge=1, description="Operations that may run or wait at once.")
     stop_seconds: float = Field(60, ge=0, description="How long running operations may go on after SIGTERM.")
     log_format: Literal["json", "console"] = Field("console", description="Form of the log lines.")
@@ -118,6 +126,13 @@ class Settings(BaseModel):
     def _check_endpoint(cls, value: str | None) -> str | None:
         if value is not None:
             grpc_address(value)
+        return value
+
+    @field_validator("http_address")
+    @classmethod
+    def _check_http_address(cls, value: str | None) -> str | None:
+        if value is not None and grpc_address(value).startswith("unix:"):
+            raise ValueError("must be host:port")
         return value
 
     @field_validator("driver_name")
@@ -155,8 +170,14 @@ class Settings(BaseModel):
             raise ValueError("registry_endpoint over TCP needs registry_tls_ca, _certificate and _key")
         if self.mode != "node" and not self.backends and not self.cinder_conf:
             raise ValueError("mode controller and mode all need backends, or a cinder_conf with enabled_backends")
-        if self.mode == "node" and not self.registry_endpoint:
-            raise ValueError("mode node needs registry_endpoint, to tell the controller who this node is")
+        if self.mode == "node" and not self.registry_endpoint and self.persistence.get("storage") != "crd":
+            raise ValueError(
+                "mode node needs registry_endpoint, to tell the controller who this node is (or persistence in crd)"
+            )
+        if self.registration_dir and self.mode == "controller":
+            raise ValueError("registration_dir is for nodes; mode controller has none")
+        if self.registration_dir and not self.endpoint.startswith("unix:"):
+            raise ValueError("registration_dir needs an endpoint that is a unix socket: kubelet connects to no other")
         return self
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,12 +23,12 @@ class AddressInUse(Exception):
     """Somebody else serves on the socket."""
 
 
-def new_server(*, workers: int) -> grpc.Server:
-    """A server whose reads have threads of their own; threads are made as they are needed."""
+def new_server(*, workers: int, observe: Callable[[str, str, float], None]) -> grpc.Server:
+    """A server whose reads have threads of their own; threads are made as they are needed. ``observe``: as Around's."""
     reads = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
     return grpc.server(
         ThreadPoolExecutor(workers, thread_name_prefix="rpc"),
-        interceptors=[Around(reads)],
+        interceptors=[Around(reads, observe=observe)],
         options=[("grpc.so_reuseport", 0)],
     )
 

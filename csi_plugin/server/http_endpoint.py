@@ -1,0 +1,71 @@
+"""/healthz, /readyz and /metrics over HTTP, for kubelet's probes and Prometheus."""
+
+import logging
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from csi_plugin.protocol.errors import RpcError
+from csi_plugin.server.metrics import Metrics
+from csi_plugin.server.sockets import AddressInUse
+
+LOG = logging.getLogger(__name__)
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class HTTPEndpoint:
+    """An HTTP server in threads of its own. Nothing that it answers is secret, and nothing can be changed by it."""
+
+    def __init__(self, address: str, *, is_ready: Callable[[], bool], metrics: Metrics) -> None:
+        """``address``: host:port. Raises AddressInUse."""
+        host, _, port = address.rpartition(":")
+        try:
+            self._server = ThreadingHTTPServer((host.strip("[]"), int(port)), _handler(is_ready, metrics))
+        except OSError as error:
+            raise AddressInUse(f"http_address: cannot listen on {address}: {error.strerror}") from error
+        self._server.daemon_threads = True
+
+    def start(self) -> None:
+        threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _handler(is_ready: Callable[[], bool], metrics: Metrics) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        server_version, sys_version = "cinderbox", ""
+        timeout = 30
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/healthz":
+                self._answer(200, b"ok\n")
+            elif path == "/readyz":
+                ready = self._is_ready()
+                self._answer(200 if ready else 503, b"ok\n" if ready else b"not ready\n")
+            elif path == "/metrics":
+                self._answer(200, metrics.text(), _METRICS_TYPE)
+            else:
+                self._answer(404, b"/healthz, /readyz and /metrics are here\n")
+
+        def _is_ready(self) -> bool:
+            try:
+                return is_ready()
+            except RpcError:
+                return False  # Probe says why
+
+        def _answer(self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            LOG.debug("http: %s", format % arguments)
+
+    return Handler

@@ -1,0 +1,121 @@
+"""/healthz, /readyz and /metrics of a running server."""
+
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from csi_plugin.protocol import csi_pb2
+from tests.crash.life import GIB, MOUNT
+from tests.kubernetes_api import free_ports
+from tests.serving import Served, serving, wait_until
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+@pytest.fixture(scope="module")
+def address() -> str:
+    return f"127.0.0.1:{free_ports(1)[0]}"
+
+
+@pytest.fixture(scope="module")
+def server(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    environment = {"CINDERBOX_HTTP_ADDRESS": address}
+    with serving(tmp_path_factory.mktemp("http"), environment=environment) as served:
+        yield served
+
+
+def get(address: str, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def metrics(address: str) -> dict[str, float]:
+    """Every sample, "name{label=value,...}"."""
+    status, text = get(address, "/metrics")
+    assert status == 200
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}"] = sample.value
+    return found
+
+
+def test_health(server: Served, address: str) -> None:
+    assert get(address, "/healthz") == (200, "ok\n")
+    assert get(address, "/readyz") == (200, "ok\n")
+    assert get(address, "/else")[0] == 404
+
+
+def test_calls_are_counted_by_method_and_status(server: Served, address: str) -> None:
+    request = csi_pb2.CreateVolumeRequest(
+        name="pvc-1", capacity_range=csi_pb2.CapacityRange(required_bytes=GIB), volume_capabilities=[MOUNT]
+    )
+    server.controller.CreateVolume(request)
+    with pytest.raises(grpc.RpcError):
+        server.controller.CreateVolume(csi_pb2.CreateVolumeRequest())
+
+    found = metrics(address)
+
+    assert found["cinderbox_rpc_duration_seconds_count{code=OK,method=CreateVolume}"] == 1
+    assert found["cinderbox_rpc_duration_seconds_count{code=INVALID_ARGUMENT,method=CreateVolume}"] == 1
+    assert found["cinderbox_rpc_duration_seconds_sum{code=OK,method=CreateVolume}"] > 0
+    assert found["cinderbox_leader{}"] == 1
+    assert found["cinderbox_backend_ready{backend=loop}"] == 1
+    assert found["cinderbox_node_registered{node=test-node}"] == 1
+    assert found["cinderbox_operations{}"] == 0
+    pool = next(name for name in found if name.startswith("cinderbox_pool_capacity_bytes"))
+    assert found[pool] > found[pool.replace("capacity", "free")] > 0
+
+
+def test_every_metric_is_documented(server: Served, address: str) -> None:
+    server.controller.ListVolumes(csi_pb2.ListVolumesRequest())
+    text = get(address, "/metrics")[1]
+    exported = set(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
+    documented = set(re.findall(r"^\| `(\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE))
+    assert {(name, kind) for name, kind in exported if not name.endswith("_created")} == documented
+
+
+def test_a_standby_is_alive_and_not_ready(server: Served, address: str, tmp_path: Path) -> None:
+    other = f"127.0.0.1:{free_ports(1)[0]}"
+    standby = Served(
+        tmp_path,
+        mode="controller",
+        persistence={"storage": "db", "connection": f"sqlite:///{server.database}"},
+        environment={"CINDERBOX_HTTP_ADDRESS": other},
+    )
+    try:
+        standby.start(wait=False)
+        wait_until(lambda: _answers(other), standby.log_text)
+        assert get(other, "/readyz")[0] == 503
+        found = metrics(other)
+        assert found["cinderbox_leader{}"] == 0
+        assert not any(name.startswith("cinderbox_volumes") for name in found)
+    finally:
+        standby.close()
+
+
+def test_a_wrong_address_is_refused(tmp_path: Path) -> None:
+    served = Served(tmp_path, environment={"CINDERBOX_HTTP_ADDRESS": "8080"})
+    try:
+        served.start(wait=False)
+        assert served.wait_for_exit() == 2
+        assert "http_address" in served.log_text()
+    finally:
+        served.close()
+
+
+def _answers(address: str) -> bool:
+    try:
+        return get(address, "/healthz")[0] == 200
+    except OSError:
+        return False
