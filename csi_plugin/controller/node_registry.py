@@ -3,15 +3,14 @@
 import base64
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from csi_plugin.controller import publishing, state
+from csi_plugin.controller import initiators, publishing, state
 from csi_plugin.controller.core import Core
 from csi_plugin.persistence.base import RecordExists, RecordNotFound, RevisionConflict
-from csi_plugin.persistence.records import JSON, ConnectionRecord, NodeRecord
+from csi_plugin.persistence.records import NodeRecord
 from csi_plugin.protocol import node_registry_pb2, node_registry_pb2_grpc, request_rules
-from csi_plugin.protocol.errors import aborted, failed_precondition, invalid_argument, not_found
+from csi_plugin.protocol.errors import aborted, invalid_argument, not_found
 
 _KEY_BYTES = 32
 _CONNECTOR_LIMIT = 64 * 1024
@@ -71,7 +70,7 @@ class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
             raise invalid_argument(f"public_key must be a raw X25519 key of {_KEY_BYTES} bytes, not {len(public_key)}")
         if max_volumes < 0:
             raise invalid_argument(f"max_volumes must not be negative, as {max_volumes} is")
-        self._check_initiators(node_id, connector)
+        initiators.check_new(self._core, node_id, connector)
         key = base64.b64encode(public_key).decode()
         for _ in range(_WRITE_TRIES):
             record = self._core.store.get(NodeRecord, node_id) or NodeRecord(id=node_id)
@@ -95,33 +94,3 @@ class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
             if record.attach_status == "attached":
                 return publishing.sealed_connection(volume, record, node)
         raise not_found(f"volume_id: volume {volume_id} is not published to node {node_id}")
-
-    def _check_initiators(self, node_id: str, connector: Mapping[str, Any]) -> None:
-        mine = initiators(connector)
-        if not mine:
-            return
-        for other in self._core.store.find(NodeRecord):
-            shared = mine & initiators(other.connector)
-            if other.id != node_id and shared and self._is_alive(other):
-                raise failed_precondition(
-                    f"connector_json: node {other.id} has {', '.join(sorted(shared))} too. Machines with the same "
-                    "initiator name (cloned disks, often) corrupt each other's data: give this one its own"
-                )
-
-    def _is_alive(self, node: NodeRecord) -> bool:
-        if self._core.store.find(ConnectionRecord, node_id=node.id, limit=1):
-            return True
-        seen = node.updated_at or node.created_at
-        lifetime = timedelta(seconds=self._core.configuration.node_lifetime_seconds)
-        return seen is not None and datetime.now(UTC) - seen < lifetime
-
-
-def initiators(connector: JSON | Mapping[str, Any]) -> set[str]:
-    """The names by which arrays know a node: iSCSI and NVMe qualified names, Fibre Channel ports; lower case."""
-    names: set[str] = set()
-    for key in ("initiator", "nqn", "wwpns"):
-        value = connector.get(key)
-        for name in value if isinstance(value, list) else [value]:
-            if isinstance(name, str) and name:
-                names.add(name.lower())
-    return names

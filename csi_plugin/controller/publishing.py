@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from csi_plugin.controller import access, library, state
+from csi_plugin.controller import access, initiators, library, state
 from csi_plugin.controller.core import Call, Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint, normal_capability
@@ -121,6 +121,7 @@ def _published(core: Core, wanted: WantedPublication, context: dict[str, str]) -
     if present is not None and present.attach_status == "attached":
         _check_same_node(present, wanted)
         return publish_context(core, volume, present, node)
+    initiators.check_owner(core, node)
     with core.node_limits.place(core.store, node, volume.id):
         return publish_context(core, volume, _connected(core, volume, node, wanted), node)
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from csi_plugin.node.configuration import NodeConfiguration
-from csi_plugin.node.registration import Registration, RemoteRegistry
+from csi_plugin.node.own_resource import OwnResource
+from csi_plugin.node.registration import Registration, Registry, RemoteRegistry
 from csi_plugin.node.service import NodeService
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.server.settings import Settings, grpc_address
@@ -48,9 +49,16 @@ class NodeRuntime:
         )
 
     def start(self, controller: "ControllerRuntime | None") -> None:
-        """Register at the controller of this process, or at the registry endpoint."""
-        registry = _OwnController(controller) if controller is not None else RemoteRegistry(self._channel())
-        self._registration = self.service.register_with(registry)
+        """Register at the controller of this process, at the registry endpoint, or in a custom resource."""
+        self._registration = self.service.register_with(self._registry(controller))
+
+    def _registry(self, controller: "ControllerRuntime | None") -> Registry:
+        if controller is not None:
+            return _OwnController(controller)
+        if self._settings.registry_endpoint is not None:
+            return RemoteRegistry(self._channel())
+        where = self._settings.persistence
+        return OwnResource(namespace=where.get("namespace"), kubeconfig=where.get("kubeconfig"))
 
     def is_registered(self) -> bool:
         """Whether the controller has known this node since this process started."""

@@ -1,19 +1,21 @@
-"""Two controllers on one database: one serves; the other takes over, and the first does no harm any more."""
+"""Two controllers on one set of metadata: one serves; the other takes over, and the first does no harm any more."""
 
 import signal
-import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
+from csi_plugin.persistence.sealing import generate_key
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.server.serve import EXIT_LEADERSHIP_LOST
 from tests.crash.life import GIB, MOUNT
 from tests.crash.test_failpoints import QUICK
+from tests.kubernetes_api import Cable, KubernetesAPI
 from tests.serving import Served, wait_until
 
 TAKE_OVER_SECONDS = 20
@@ -24,19 +26,36 @@ def lease_seconds() -> str:
     return "10"
 
 
+@pytest.fixture(params=["db", "crd"])
+def persistence(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """Where the metadata is: in one database, or in one namespace."""
+    if request.param == "db":
+        return {"storage": "db", "connection": f"sqlite:///{tmp_path}/metadata.sqlite"}
+    kubernetes: KubernetesAPI = request.getfixturevalue("kubernetes")
+    return {"storage": "crd", "namespace": kubernetes.new_namespace(), "kubeconfig": str(kubernetes.kubeconfig)}
+
+
 @pytest.fixture
-def pair(tmp_path: Path, lease_seconds: str) -> Iterator[tuple[Served, Served]]:
-    environment = QUICK | {"TEST_GATE": str(tmp_path), "CINDERBOX_LEASE_SECONDS": lease_seconds}
-    first, second = (
-        Served(
-            tmp_path, mode="controller", driver="tests.crash.drivers.GatedDriver", environment=environment, name=name
-        )
-        for name in ("first", "second")
-    )
+def environment(tmp_path: Path, lease_seconds: str) -> dict[str, str]:
+    return QUICK | {
+        "TEST_GATE": str(tmp_path),
+        "CINDERBOX_LEASE_SECONDS": lease_seconds,
+        "CINDERBOX_SEALING_KEYS": generate_key(),
+    }
+
+
+def controller(folder: Path, name: str, persistence: dict[str, Any], environment: dict[str, str]) -> Served:
+    driver = "tests.crash.drivers.GatedDriver"
+    return Served(folder, mode="controller", driver=driver, persistence=persistence, environment=environment, name=name)
+
+
+@pytest.fixture
+def pair(tmp_path: Path, persistence: dict[str, Any], environment: dict[str, str]) -> Iterator[tuple[Served, Served]]:
+    first, second = (controller(tmp_path, name, persistence, environment) for name in ("first", "second"))
     try:
         first.start()
         second.start(wait=False)
-        # It has loaded Cinder and polls the lease.
+        # It polls the lease.
         wait_until(lambda: "holds the lease" in second.log_text(), second.log_text)
         yield first, second
     finally:
@@ -102,7 +121,7 @@ def test_a_frozen_one_does_no_harm_when_it_goes_on(pair: tuple[Served, Served], 
         file = second.volumes / f"volume-{volume_id}"
         with file.open("r+b") as volume:
             volume.write(b"data of the pod")
-        before = records(second.database)
+        before = listed_whole(second)
 
         first.process.send_signal(signal.SIGCONT)
 
@@ -111,18 +130,58 @@ def test_a_frozen_one_does_no_harm_when_it_goes_on(pair: tuple[Served, Served], 
             lost.result()
     assert listed(second) == [volume_id]
     assert file.read_bytes()[:15] == b"data of the pod"
-    assert records(second.database) == before
+    assert listed_whole(second) == before
     second.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume_id))
     assert listed(second) == []
 
 
-def records(database: Path) -> list[tuple[str, str]]:
-    """(id, status) of the volumes that are somebody's."""
-    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+def listed_whole(served: Served) -> bytes:
+    answer = served.controller.ListVolumes(csi_pb2.ListVolumesRequest())
+    return bytes(answer.SerializeToString(deterministic=True))
+
+
+def test_one_that_is_cut_from_the_api_server_gives_way(
+    kubernetes: KubernetesAPI, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """It starts no driver call any more and ends; what it was doing is done by the other one."""
+    cable = Cable(kubernetes.port)
+    namespace = kubernetes.new_namespace()
+    first, second = (
+        controller(
+            tmp_path,
+            name,
+            {
+                "storage": "crd",
+                "namespace": namespace,
+                "kubeconfig": str(kubernetes.write_kubeconfig(name=f"{namespace}-{name}", url=url)),
+            },
+            environment,
+        )
+        for name, url in (("first", cable.url), ("second", ""))
+    )
     try:
-        rows: list[tuple[str, str]] = connection.execute(
-            "SELECT id, status FROM volumes WHERE NOT deleted AND status = 'available' ORDER BY id"
-        ).fetchall()
+        (tmp_path / "open").touch()
+        first.start()
+        second.start(wait=False)
+        names = [f"pvc-{number}" for number in range(20)]
+        done = {name: create(first, name) for name in names[:5]}
+        with ThreadPoolExecutor(8) as pool:
+            running = [pool.submit(create, first, name, 20) for name in names[5:]]
+            cable.cut()
+            began = time.monotonic()
+            second.wait_until_ready()
+            assert time.monotonic() - began < TAKE_OVER_SECONDS
+            assert first.wait_for_exit() == EXIT_LEADERSHIP_LOST
+            for answer in running:
+                answer.exception()  # some were answered before the cut
+        volumes = {name: create(second, name) for name in names}
+        assert {name: volumes[name] for name in done} == done
+        assert sorted(volumes.values()) == sorted(listed(second))
+        for volume_id in volumes.values():
+            second.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume_id))
+        wait_until(lambda: second.files() == [], lambda: second.files())
+        assert listed(second) == []
     finally:
-        connection.close()
-    return rows
+        cable.close()
+        first.close()
+        second.close()
