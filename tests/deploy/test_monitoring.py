@@ -1,6 +1,7 @@
 """Alert rules and the dashboard."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -42,3 +43,10 @@ def test_each_alert_fires_when_it_has_to(tmp_path: Path) -> None:
 def test_the_dashboard_asks_what_prometheus_understands(expression: str) -> None:
     filled = expression.replace("$namespace", "box").replace("$__rate_interval", "5m")
     promtool("--experimental", "promql", "format", filled)
+
+
+def test_every_metric_is_exported() -> None:
+    """docs/metrics.md has those of a running server, which a test of the server sees to."""
+    exported = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE))
+    used = re.findall(r"\bcinderbox_[a-z_]+", RULES.read_text() + json.dumps(DASHBOARD))
+    assert {re.sub(r"_(count|bucket|sum)$", "", name) for name in used} - exported == set()

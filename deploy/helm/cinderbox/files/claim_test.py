@@ -29,22 +29,28 @@ READ = "sha256sum < /data/file"
 def main() -> int:
     config.load_incluster_config()
     core = client.CoreV1Api()
+    passed = step(core, write_and_read)
+    return 0 if step(core, remove) and passed else 1
+
+
+def step(core: client.CoreV1Api, do: Callable[[client.CoreV1Api], str]) -> bool:
+    """Do it and say what came of it."""
     try:
-        core.create_namespaced_persistent_volume_claim(NAMESPACE, claim())
-        written = output(core, f"{NAME}-writer", WRITE)
-        read = output(core, f"{NAME}-reader", READ)
-        if written != read or not read or read.split()[0] == hashlib.sha256().hexdigest():
-            print(f"FAILED: wrote {written!r}, read {read!r}")
-            return 1
-        print(f"8 MiB written by one pod and read by another: {read.split()[0]}")
+        print(do(core))
     except (ApiException, TimeoutError, RuntimeError) as error:
         print(f"FAILED: {error}")
         tell_events(core)
-        return 1
-    finally:
-        remove(core)
-    print("the claim is gone")
-    return 0
+        return False
+    return True
+
+
+def write_and_read(core: client.CoreV1Api) -> str:
+    core.create_namespaced_persistent_volume_claim(NAMESPACE, claim())
+    written = output(core, f"{NAME}-writer", WRITE)
+    read = output(core, f"{NAME}-reader", READ)
+    if not read or written != read or read.split()[0] == hashlib.sha256().hexdigest():
+        raise RuntimeError(f"wrote {written!r}, read {read!r}")
+    return f"8 MiB written by one pod and read by another: {read.split()[0]}"
 
 
 def claim() -> dict[str, object]:
@@ -111,12 +117,13 @@ def wait(condition: Callable[[], bool], what: str) -> None:
         time.sleep(1)
 
 
-def remove(core: client.CoreV1Api) -> None:
+def remove(core: client.CoreV1Api) -> str:
     """Delete what is left, and wait until the claim is gone."""
     for name in (f"{NAME}-writer", f"{NAME}-reader"):
         is_gone(lambda name=name: core.delete_namespaced_pod(name, NAMESPACE))  # type: ignore[misc]
     is_gone(lambda: core.delete_namespaced_persistent_volume_claim(NAME, NAMESPACE))
     wait(lambda: is_gone(lambda: core.read_namespaced_persistent_volume_claim(NAME, NAMESPACE)), f"claim {NAME} to go")
+    return "the claim is gone"
 
 
 def tell_events(core: client.CoreV1Api) -> None:

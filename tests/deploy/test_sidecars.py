@@ -1,0 +1,167 @@
+"""The sidecars with the chart's arguments and rights, before a controller with its rights: a claim gets its volume."""
+
+import base64
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deploy.api_server import ApiServer, wait_until
+from tests.deploy.chart import ROOT, Object, one, render
+from tests.kubernetes_api import BINARIES
+
+NAMESPACE = "sidecars"
+DRIVER = "sidecars.example"
+SIDECARS = {
+    "provisioner": "csi-provisioner",
+    "attacher": "csi-attacher",
+    "resizer": "csi-resizer",
+    "snapshotter": "csi-snapshotter",
+}
+
+
+def values(volumes: Path) -> Object:
+    loop = {"name": "loop", "driver": "csi_plugin.storage.drivers.loop.LoopDriver", "loop_volumes_dir": str(volumes)}
+    return {
+        "driverName": DRIVER,
+        "backends": [loop],
+        "hostPaths": [str(volumes)],
+        "controller": {"profile": "host", "nodeSelector": {"kubernetes.io/hostname": "storage-1"}},
+        "storageClasses": [
+            {"name": "sidecars", "parameters": {"backend": "loop"}, "volumeBindingMode": "Immediate"},
+            {"name": "sidecars-later", "parameters": {"backend": "loop"}},  # the scheduler asks for its capacity
+        ],
+    }
+
+
+@contextlib.contextmanager
+def running(command: list[str | Path], log: Path, environment: dict[str, str]) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | environment)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture
+def cluster(api_server: ApiServer, tmp_path: Path) -> ApiServer:
+    for file in sorted((ROOT / ".tools/kubernetes/crds").glob("*.storage.k8s.io_*.yaml")):
+        api_server.apply(file.read_text())
+    api_server.install(values(tmp_path / "volumes"), namespace=NAMESPACE)
+    # What kubelet writes when the driver has registered.
+    drivers = [{"name": DRIVER, "nodeID": "storage-1"}]
+    api_server.apply(
+        [
+            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "storage-1"}},
+            {
+                "apiVersion": "storage.k8s.io/v1",
+                "kind": "CSINode",
+                "metadata": {"name": "storage-1"},
+                "spec": {"drivers": drivers},
+            },
+        ]
+    )
+    return api_server
+
+
+def owned(kind: str, name: str, owner: Object, spec: Object) -> Object:
+    reference = {"apiVersion": "apps/v1", "kind": owner["kind"], "controller": True}
+    reference |= {"name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}
+    metadata = {"name": name, "namespace": NAMESPACE, "ownerReferences": [reference]}
+    return {"apiVersion": "v1" if kind == "Pod" else "apps/v1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def make_pod(cluster: ApiServer) -> None:
+    """What the cluster's controllers would make of the Deployment: storage capacities are owned by way of the pod."""
+    deployment = cluster.get("deployment", "box-cinderbox-controller", "-n", NAMESPACE)
+    replicas = {name: deployment["spec"][name] for name in ("selector", "template")}
+    cluster.create(owned("ReplicaSet", "controller", deployment, replicas))
+    replica_set = cluster.get("replicaset", "controller", "-n", NAMESPACE)
+    pod = {key: value for key, value in replicas["template"]["spec"].items() if key != "priorityClassName"}
+    cluster.create(owned("Pod", "controller", replica_set, pod))
+
+
+def run_sidecars(stack: contextlib.ExitStack, deployment: Object, socket: Path, kubeconfig: Path, logs: Path) -> None:
+    for container in deployment["spec"]["template"]["spec"]["containers"]:
+        if container["name"] not in SIDECARS:
+            continue
+        arguments = [each.replace("$(NAMESPACE)", NAMESPACE) for each in container["args"]]
+        arguments[arguments.index("--csi-address=/csi/csi.sock")] = f"--csi-address={socket}"
+        command = [BINARIES / SIDECARS[container["name"]], *arguments, f"--kubeconfig={kubeconfig}"]
+        environment = {"POD_NAME": "controller", "NAMESPACE": NAMESPACE}
+        stack.enter_context(running(command, logs / f"{container['name']}.log", environment))
+
+
+def claim() -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        # The annotation is the PersistentVolume controller's, which does not run here.
+        "metadata": {
+            "name": "data",
+            "namespace": NAMESPACE,
+            "annotations": {"volume.kubernetes.io/storage-provisioner": DRIVER},
+        },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "sidecars",
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+
+
+def test_a_claim_gets_its_volume(cluster: ApiServer, tmp_path: Path) -> None:
+    manifests = render(values(tmp_path / "volumes"), namespace=NAMESPACE)
+    kubeconfig = cluster.service_account(NAMESPACE, "box-cinderbox-controller")
+    make_pod(cluster)
+    keys = tmp_path / "keys"
+    secret = cluster.get("secret", "box-cinderbox-sealing", "-n", NAMESPACE)
+    keys.write_bytes(base64.b64decode(secret["data"]["keys"]))
+    socket = tmp_path / "csi.sock"
+    environment = {
+        "CINDERBOX_SEALING_KEYS_FILE": str(keys),
+        "CINDERBOX_ENDPOINT": f"unix://{socket}",
+        "CINDERBOX_MODE": "controller",
+        "CINDERBOX_DRIVER_NAME": DRIVER,
+        "CINDERBOX_HOST": DRIVER,
+        "CINDERBOX_STATE_DIR": str(tmp_path / "state"),
+        "CINDERBOX_BACKENDS": json.dumps(values(tmp_path / "volumes")["backends"]),
+        "CINDERBOX_PERSISTENCE": json.dumps({"storage": "crd", "namespace": NAMESPACE, "kubeconfig": str(kubeconfig)}),
+    }
+    with contextlib.ExitStack() as stack:
+        # The sidecars first, as in a standby's pod: they wait for the socket.
+        run_sidecars(stack, one(manifests, "Deployment"), socket, kubeconfig, tmp_path)
+        serve: list[str | Path] = [sys.executable, "-m", "csi_plugin.cli", "serve"]
+        stack.enter_context(running(serve, tmp_path / "cinderbox.log", environment))
+        cluster.create(claim())
+
+        def volumes() -> list[Object]:
+            found = cluster.get("pv")["items"]
+            return [pv for pv in found if pv["spec"].get("csi", {}).get("driver") == DRIVER]
+
+        wait_until(lambda: bool(volumes()), f"the volume: {(tmp_path / 'provisioner.log').read_text()[-2000:]}")
+        record = cluster.get("cvol", volumes()[0]["spec"]["csi"]["volumeHandle"], "-n", NAMESPACE)
+        assert record["spec"]["size"] == 1
+
+        def leaders() -> set[str]:
+            leases = cluster.get("lease", "-n", NAMESPACE)["items"]
+            return {lease["metadata"]["name"] for lease in leases if lease["spec"].get("holderIdentity")}
+
+        # The controller's, and one for each sidecar.
+        wait_until(lambda: len(leaders()) == 1 + len(SIDECARS), "every sidecar to lead")
+        wait_until(lambda: bool(cluster.get("csistoragecapacities", "-n", NAMESPACE)["items"]), "storage capacities")
+    complaints = [
+        line
+        for name in SIDECARS
+        for line in (tmp_path / f"{name}.log").read_text().splitlines()
+        if "forbidden" in line or "flag provided but not defined" in line
+    ]
+    assert complaints == []
