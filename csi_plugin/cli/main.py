@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from csi_plugin.cli import metadata, volumes
+from csi_plugin.cli import metadata, node, volumes
 from csi_plugin.cli.config import config
 from csi_plugin.cli.drivers import drivers
 from csi_plugin.cli.settings_source import SettingsOption, load_settings, readable_errors
@@ -46,6 +46,7 @@ app.add_typer(volumes.app, name="volumes")
 app.command()(metadata.migrate)
 app.command("generate-key")(metadata.generate_key)
 app.command()(metadata.reseal)
+app.command("wait-for-detach")(node.wait_for_detach)
 
 
 @app.command()

@@ -114,10 +114,14 @@ class ResourceAPI:
         page: JSON = {"metadata": {"continue": ""}}
         path = f"/apis/{group}/{version}/{plural}" if group else f"/api/{version}/{plural}"
         while (token := page["metadata"].get("continue")) is not None:
-            page = self._call(self._get_path, path=path, query={"limit": PAGE, "continue": token})
+            page = self.read(path, limit=PAGE, **{"continue": token})
             yield from page["items"]
             if not page["metadata"].get("continue"):
                 return
+
+    def read(self, path: str, **query: Any) -> JSON:
+        """Whatever the API server has at a path. Raises Missing."""
+        return self._call(self._get_path, path=path, query=query)
 
     def watch(self, plural: str, version: int) -> "Watch":
         """Changes after a resourceVersion. Raises Expired."""
@@ -167,7 +171,7 @@ class ResourceAPI:
                 tenacity.stop_after_delay(self._retry_seconds), tenacity.stop_when_event_set(self._closing)
             ),
             sleep=tenacity.sleep_using_event(self._closing),
-            wait=tenacity.wait_exponential_jitter(initial=0.1, max=2.0, jitter=0.2),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0, jitter=0.2),
             reraise=True,
         )
         return cast(JSON, attempts(_answer, function, **self._at, **arguments, **self._timeout()))

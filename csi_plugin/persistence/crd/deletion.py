@@ -29,6 +29,14 @@ def reason_to_stay(one: Stored, find: Find, api: ResourceAPI) -> str:
         return f"whether Kubernetes still refers to it cannot be seen: {error}"
 
 
+def persistent_volume_of(volume_id: str, api: ResourceAPI) -> str:
+    """Name of the PersistentVolume that is there for a volume; empty for none. Raises PersistenceError."""
+    for volume in api.list_in_cluster("", "v1", "persistentvolumes"):
+        if (volume["spec"].get("csi") or {}).get("volumeHandle") == volume_id:
+            return str(volume["metadata"]["name"])
+    return ""
+
+
 _REFERENCES: dict[type[Record], tuple[tuple[type[Record], str], ...]] = {
     VolumeRecord: ((ConnectionRecord, "volume_id"), (SnapshotRecord, "volume_id")),
     GroupRecord: ((VolumeRecord, "group_id"),),
@@ -36,10 +44,8 @@ _REFERENCES: dict[type[Record], tuple[tuple[type[Record], str], ...]] = {
 
 
 def _kubernetes_reference(record: Record, api: ResourceAPI) -> str:
-    if isinstance(record, VolumeRecord):
-        for volume in api.list_in_cluster("", "v1", "persistentvolumes"):
-            if (volume["spec"].get("csi") or {}).get("volumeHandle") == record.id:
-                return f"PersistentVolume {volume['metadata']['name']} refers to it"
+    if isinstance(record, VolumeRecord) and (name := persistent_volume_of(record.id, api)):
+        return f"PersistentVolume {name} refers to it"
     if isinstance(record, SnapshotRecord):
         for content in _snapshot_contents(api):
             handles = (

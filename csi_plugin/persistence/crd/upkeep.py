@@ -11,7 +11,7 @@ from typing import Any
 
 from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.persistence.crd.api import Missing, ResourceAPI
-from csi_plugin.persistence.crd.deletion import reason_to_stay
+from csi_plugin.persistence.crd.deletion import persistent_volume_of, reason_to_stay
 from csi_plugin.persistence.crd.kinds import FINALIZER, RESOURCES, resource_name
 from csi_plugin.persistence.crd.resource import Stored
 from csi_plugin.persistence.crd.status import conditions, deletion_held, status
@@ -140,20 +140,28 @@ class Upkeep:
         if one is not None and one.is_deletion_wanted and one.is_held:
             self._delete(kind, one)
         elif one is not None and kind is not KeyValueRecord:
-            self._write(kind, one, status(one, self._find))
+            self._write(kind, one, self._status(one))
         self._touch_related(kind, record_id, one.record if one else None)
 
     def _delete(self, kind: type[Record], one: Stored) -> None:
         reason = reason_to_stay(one, self._find, self._api)
         names, name = RESOURCES[kind], one.metadata["name"]
         if reason:
-            self._write(kind, one, status(one, self._find) | {"conditions": conditions(one, deletion_held(reason))})
+            wanted = self._status(one)
+            self._write(kind, one, wanted | {"conditions": conditions(one, deletion_held(reason))})
             self._again((kind, one.record.id))
             return
         LOG.warning("%s %s was deleted by a person; what it describes stays on the storage", names.kind, name)
         others = [finalizer for finalizer in one.finalizers if finalizer != FINALIZER]
         with contextlib.suppress(Missing):
             self._api.merge(names.plural, name, {"metadata": {"finalizers": others or None}})
+
+    def _status(self, one: Stored) -> JSON:
+        wanted = status(one, self._find)
+        if one.allows_deletion and "persistentVolume" in wanted:
+            # Admission goes by this: what was true when the volume was made has to be true now.
+            wanted["persistentVolume"] = persistent_volume_of(one.record.id, self._api)
+        return wanted
 
     def _write(self, kind: type[Record], one: Stored, wanted: JSON) -> None:
         patch = {name: value for name, value in wanted.items() if one.status.get(name) != value}
