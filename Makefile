@@ -1,4 +1,4 @@
-.PHONY: setup quickstart test lint bench proto crds docs manifests clean
+.PHONY: cluster-up cluster-down setup quickstart test lint bench proto crds docs manifests clean
 
 # Everything that the other targets need. Safe to repeat; the first time needs root, for Debian packages.
 setup:
@@ -17,6 +17,14 @@ lint:
 
 bench:
 	scripts/bench
+
+# A whole Kubernetes on this machine, to try things on; `scripts/cluster kubectl get nodes`.
+cluster-up:
+	scripts/setup quickstart
+	scripts/cluster up
+
+cluster-down:
+	scripts/cluster down
 
 # Python modules and type stubs of the wire protocol.
 proto:

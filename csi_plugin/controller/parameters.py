@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from csi_plugin.controller.labels import PREFIX as CO_PREFIX
 from csi_plugin.protocol.errors import invalid_argument
 
+KUBERNETES_PREFIX = "storage.kubernetes.io/"
+
 BACKEND = "backend"
 POOL = "pool_name"
 MKFS_OPTIONS = "mkfs_options"
@@ -76,6 +78,13 @@ def changed_specs(mutable_parameters: Mapping[str, str]) -> tuple[dict[str, str]
 def lasting(parameters: Mapping[str, str]) -> dict[str, str]:
     """The parameters that make an object what it is: those that the sidecars add only say whose it is."""
     return {key: value for key, value in parameters.items() if not key.startswith(CO_PREFIX)}
+
+
+def own_context(volume_context: Mapping[str, str]) -> dict[str, str]:
+    """What of a request's volume_context can have come from us: Kubernetes keeps entries of its own among ours
+    (external-provisioner's identity, say).
+    """
+    return {key: value for key, value in volume_context.items() if not key.startswith(KUBERNETES_PREFIX)}
 
 
 def snapshot_parameters(parameters: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from csi_plugin.controller import access, initiators, library, state
 from csi_plugin.controller.core import Call, Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint, normal_capability
-from csi_plugin.controller.parameters import volume_parameters
+from csi_plugin.controller.parameters import own_context, volume_parameters
 from csi_plugin.persistence.records import ConnectionRecord, NodeRecord, Phase, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import aborted, already_exists, failed_precondition, invalid_argument, not_found
@@ -50,7 +50,7 @@ def controller_publish_volume(
     context = core.inflight.run(
         f"volume/{wanted.volume_id}",
         whole,
-        lambda: _published(core, wanted, dict(request.volume_context)),
+        lambda: _published(core, wanted, own_context(request.volume_context)),
         wait_seconds=call.time_remaining(),
     )
     return csi_pb2.ControllerPublishVolumeResponse(publish_context=context)

@@ -2,7 +2,7 @@
 
 from csi_plugin.controller import access, state
 from csi_plugin.controller.core import Core
-from csi_plugin.controller.parameters import changed_specs, lasting
+from csi_plugin.controller.parameters import changed_specs, lasting, own_context
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import RpcError
@@ -39,7 +39,7 @@ def _refusal(core: Core, record: VolumeRecord, request: csi_pb2.ValidateVolumeCa
         return "volume_capabilities: the volume was not created for several nodes"
     if record.intent is not None:  # one that was not made for the CO has no context or parameters to compare with
         for name, given, known in (
-            ("volume_context", dict(request.volume_context), record.intent.context),
+            ("volume_context", own_context(request.volume_context), record.intent.context),
             ("parameters", lasting(request.parameters), record.intent.request.get("parameters", {})),
         ):
             if given and given != known:

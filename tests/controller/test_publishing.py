@@ -45,6 +45,24 @@ def test_connection_can_be_asked_for_again_after_the_node_has_a_new_key(plugin: 
     assert json.loads(plan)["volume_id"] == volume.volume_id
 
 
+def test_volume_context_with_entries_of_kubernetes_is_ours(plugin: Plugin) -> None:
+    """external-provisioner writes its identity among the volume's attributes, and attachers send all of them."""
+    plugin.add_node("node-1")
+    volume = plugin.create("pvc-1", parameters={"mkfs_options": "-m 1"})
+
+    def publish(**context: str) -> None:
+        plugin.controller.ControllerPublishVolume(
+            csi_pb2.ControllerPublishVolumeRequest(
+                volume_id=volume.volume_id, node_id="node-1", volume_capability=mount(), volume_context=context
+            )
+        )
+
+    assert volume.volume_context
+    publish(**volume.volume_context, **{"storage.kubernetes.io/csiProvisionerIdentity": "1-csi.cinderbox.io"})
+    with fails(Code.INVALID_ARGUMENT, "volume_context"):
+        publish(**{"storage.kubernetes.io/csiProvisionerIdentity": "1-csi.cinderbox.io", "mkfs_options": "-m 2"})
+
+
 def test_encryption_goes_to_the_node(plugin: Plugin) -> None:
     key = plugin.add_node("node-1")
     volume = plugin.create("pvc-1", parameters={"encryption": "luks2", "encryption_key_size": "512"})

@@ -187,6 +187,8 @@ def test_validation(plugin: Plugin) -> None:
     assert good.confirmed.mutable_parameters == {"qos.a": "1"}
     assert list(good.confirmed.volume_capabilities) == [mount()]
     assert good.confirmed.parameters == {"qos.a": "1"}
+    # Kubernetes' external-provisioner adds an entry of its own.
+    assert validate(volume_context={"storage.kubernetes.io/csiProvisionerIdentity": "it"}).HasField("confirmed")
     for fields in (
         {"volume_capabilities": [mount(Mode.MULTI_NODE_MULTI_WRITER)]},
         {"volume_capabilities": [block(Mode.MULTI_NODE_MULTI_WRITER)]},
