@@ -1,4 +1,4 @@
-.PHONY: cluster-up cluster-down setup quickstart test lint bench proto crds docs manifests clean
+.PHONY: cluster-up cluster-down test-cluster setup quickstart test lint bench proto crds docs manifests clean
 
 # Everything that the other targets need. Safe to repeat; the first time needs root, for Debian packages.
 setup:
@@ -25,6 +25,10 @@ cluster-up:
 
 cluster-down:
 	scripts/cluster down
+
+# Tests in that cluster, which stays up.
+test-cluster: cluster-up
+	CINDERBOX_TEST_CLUSTER=1 .venv/bin/pytest tests/cluster
 
 # Python modules and type stubs of the wire protocol.
 proto:

@@ -1,0 +1,146 @@
+"""The cluster of scripts/cluster, as tests use it."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.serving import wait_until
+
+PROJECT = Path(__file__).parents[2]
+NAMESPACE = "cinderbox"
+VOLUMES = Path("/var/lib/cinderbox-volumes")
+Object = dict[str, Any]
+
+
+class Cluster:
+    """kubectl in the namespace of a test, and what is on the storage."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+
+    def run(self, *arguments: str, input_text: str | None = None, check: bool = True, timeout: float = 180) -> str:
+        """What scripts/cluster prints."""
+        done = subprocess.run(
+            [PROJECT / "scripts/cluster", *arguments],
+            input=input_text,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if done.returncode and check:
+            raise AssertionError(f"{' '.join(arguments)}: {done.stdout}{done.stderr}\n{self.events()}")
+        return done.stdout if check else done.stdout + done.stderr
+
+    def kubectl(self, *arguments: str, input_text: str | None = None, check: bool = True) -> str:
+        return self.run("kubectl", "-n", self.namespace, *arguments, input_text=input_text, check=check)
+
+    def get(self, *arguments: str) -> Any:
+        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+
+    def apply(self, *objects: Object) -> None:
+        self.kubectl("apply", "-f", "-", input_text=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+    def wait(self, kind_and_name: str, condition: str, seconds: int = 90) -> None:
+        """``condition``: what `kubectl wait --for` takes."""
+        self.kubectl("wait", kind_and_name, f"--for={condition}", f"--timeout={seconds}s")
+
+    def wait_running(self, pod: str) -> None:
+        self.wait(f"pod/{pod}", "condition=Ready")
+
+    def exec(self, pod: str, script: str) -> str:
+        return self.kubectl("exec", pod, "--", "sh", "-c", script)
+
+    def delete(self, kind: str, *names: str) -> None:
+        self.kubectl("delete", kind, *names, "--timeout=90s")
+
+    def records(self, kind: str) -> list[Any]:
+        """The driver's records of a kind, of the claims of this test's namespace."""
+        found = json.loads(self.run("kubectl", "-n", NAMESPACE, "get", kind, "-o", "json"))["items"]
+        return [one for one in found if one["metadata"].get("labels", {}).get(CLAIM_NAMESPACE) == self.namespace]
+
+    def volume_of(self, claim: str) -> str:
+        """The id of a claim's volume."""
+        name = self.get("pvc", claim)["spec"]["volumeName"]
+        return str(self.get("pv", name)["spec"]["csi"]["volumeHandle"])
+
+    def files(self) -> set[str]:
+        """What is on the storage."""
+        listed = self.run("enter", "ls", str(VOLUMES)).split()
+        return {name for name in listed if name.startswith(("volume-", "snapshot-", "_snapshot-"))}
+
+    def events(self) -> str:
+        done = subprocess.run(
+            [PROJECT / "scripts/cluster", "kubectl", "-n", self.namespace, "get", "events"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout[-4000:]
+
+    def wait_until_gone(self, *volume_ids: str) -> None:
+        """Nothing of these volumes is left, in Kubernetes, in the records and on the storage."""
+
+        def left() -> list[str]:
+            volumes = self.get("pv")["items"]
+            names = {one["spec"].get("csi", {}).get("volumeHandle") for one in volumes}
+            names |= {one["spec"]["id"] for one in self.records("cvol")}
+            return [
+                identifier
+                for identifier in volume_ids
+                if identifier in names or any(identifier in file for file in self.files())
+            ]
+
+        wait_until(lambda: not left(), lambda: f"{left()}\n{self.events()}", timeout=90)
+
+
+CLAIM_NAMESPACE = "cinderbox.io/claim-namespace"
+
+
+def claim(name: str, *, gib: int = 1, block: bool = False, mode: str = "ReadWriteOnce", **spec: Any) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name},
+        "spec": {
+            "accessModes": [mode],
+            "storageClassName": "loop",
+            "volumeMode": "Block" if block else "Filesystem",
+            "resources": {"requests": {"storage": f"{gib}Gi"}},
+            **spec,
+        },
+    }
+
+
+def pod(name: str, claim_name: str, *, block: bool = False) -> Object:
+    """A pod that sleeps, with the claim at /data, or at /dev/block."""
+    container: Object = {
+        "name": "main",
+        "image": "localhost/busybox:1",
+        "imagePullPolicy": "Never",
+        "command": ["sh", "-c", "trap exit TERM; sleep 100000 & wait"],
+    }
+    if block:
+        container["volumeDevices"] = [{"name": "data", "devicePath": "/dev/block"}]
+    else:
+        container["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            "terminationGracePeriodSeconds": 2,
+            "containers": [container],
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim_name}}],
+        },
+    }
+
+
+def snapshot(name: str, claim_name: str) -> Object:
+    return {
+        "apiVersion": "snapshot.storage.k8s.io/v1",
+        "kind": "VolumeSnapshot",
+        "metadata": {"name": name},
+        "spec": {"volumeSnapshotClassName": "loop", "source": {"persistentVolumeClaimName": claim_name}},
+    }

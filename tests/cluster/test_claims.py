@@ -1,0 +1,153 @@
+"""Claims of people, in a real cluster: what they ask for, they get, with their data in it."""
+
+import json
+
+import pytest
+
+from tests.cluster.cluster import NAMESPACE, Cluster, claim, pod, snapshot
+from tests.serving import wait_until
+
+
+def write(cluster: Cluster, name: str, text: str = "precious") -> None:
+    cluster.exec(name, f"echo {text} > /data/file && sync")
+
+
+def test_from_claim_to_data_to_nothing(cluster: Cluster) -> None:
+    cluster.apply(claim("orders"), pod("shop", "orders"))
+    cluster.wait_running("shop")
+    write(cluster, "shop")
+    volume = cluster.volume_of("orders")
+
+    def row() -> list[str]:
+        return cluster.run("kubectl", "-n", NAMESPACE, "get", "cvol", volume, "--no-headers").split()
+
+    wait_until(lambda: "node1" in row(), lambda: " ".join(row()))
+    assert row()[:-1] == [volume, "in-use", "1Gi", "loop", "loop", "node1", f"{cluster.namespace}/orders"]
+    cluster.delete("pod", "shop")
+    cluster.apply(pod("again", "orders"))
+    cluster.wait_running("again")
+    assert cluster.exec("again", "cat /data/file") == "precious\n"
+    cluster.delete("pod", "again")
+    cluster.delete("pvc", "orders")
+    cluster.wait_until_gone(volume)
+
+
+def test_snapshot_restore_and_clone(cluster: Cluster) -> None:
+    cluster.apply(claim("orders"), pod("shop", "orders"))
+    cluster.wait_running("shop")
+    write(cluster, "shop", "before")
+    cluster.apply(snapshot("backup", "orders"))
+    cluster.wait("volumesnapshot/backup", "jsonpath={.status.readyToUse}=true")
+    write(cluster, "shop", "after")
+    source = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "backup"}
+    cluster.apply(
+        claim("restored", gib=2, dataSource=source),  # larger: the filesystem grows
+        claim("cloned", dataSource={"kind": "PersistentVolumeClaim", "name": "orders"}),
+        pod("restorer", "restored"),
+        pod("cloner", "cloned"),
+    )
+    for name in ("restorer", "cloner"):
+        cluster.wait_running(name)
+    assert cluster.exec("restorer", "cat /data/file") == "before\n"
+    assert cluster.exec("cloner", "cat /data/file") == "after\n"
+    assert int(cluster.exec("restorer", "df -m /data | tail -1 | awk '{print $2}'")) > 1500
+    volumes = [cluster.volume_of(name) for name in ("orders", "restored", "cloned")]
+    cluster.delete("pod", "shop", "restorer", "cloner")
+    cluster.delete("volumesnapshot", "backup")
+    cluster.delete("pvc", "orders", "restored", "cloned")
+    cluster.wait_until_gone(*volumes)
+
+
+def test_raw_block(cluster: Cluster) -> None:
+    cluster.apply(claim("disk", block=True), pod("database", "disk", block=True))
+    cluster.wait_running("database")
+    cluster.exec("database", "printf precious | dd of=/dev/block bs=8 seek=1000 conv=notrunc && sync")
+    cluster.delete("pod", "database")
+    cluster.apply(pod("again", "disk", block=True))
+    cluster.wait_running("again")
+    assert cluster.exec("again", "dd if=/dev/block bs=8 skip=1000 count=1 2>/dev/null") == "precious"
+    cluster.delete("pod", "again")
+
+
+def test_block_of_several_pods(cluster: Cluster) -> None:
+    cluster.apply(claim("shared", block=True, mode="ReadWriteMany"))
+    cluster.apply(pod("one", "shared", block=True), pod("two", "shared", block=True))
+    for name in ("one", "two"):
+        cluster.wait_running(name)
+    cluster.exec("one", "printf together | dd of=/dev/block bs=8 conv=notrunc && sync")
+    assert cluster.exec("two", "dd if=/dev/block bs=8 count=1 iflag=direct 2>/dev/null || head -c 8 /dev/block")
+    cluster.delete("pod", "one", "two")
+
+
+def test_online_expansion(cluster: Cluster) -> None:
+    """Raw block, whose growth any kernel shows while it is in use."""
+    cluster.apply(claim("disk", block=True), pod("database", "disk", block=True))
+    cluster.wait_running("database")
+    patch = json.dumps({"spec": {"resources": {"requests": {"storage": "2Gi"}}}})
+    cluster.kubectl("patch", "pvc", "disk", "-p", patch)
+    cluster.wait("pvc/disk", "jsonpath={.status.capacity.storage}=2Gi")
+
+    def size() -> str:
+        return cluster.exec("database", "blockdev --getsize64 /dev/block").strip()
+
+    wait_until(lambda: size() == str(2 * 1024**3), size)
+    cluster.delete("pod", "database")
+
+
+def test_one_pod_alone(cluster: Cluster) -> None:
+    cluster.apply(claim("mine", mode="ReadWriteOncePod"), pod("first", "mine"))
+    cluster.wait_running("first")
+    cluster.apply(pod("second", "mine"))
+    cluster.wait("pod/second", "condition=PodScheduled=False")
+    cluster.delete("pod", "first")
+    cluster.wait_running("second")
+    cluster.delete("pod", "second")
+
+
+def test_ephemeral_volume(cluster: Cluster) -> None:
+    template = {"spec": claim("unused")["spec"]}
+    ephemeral = pod("scratch", "unused")
+    ephemeral["spec"]["volumes"] = [{"name": "data", "ephemeral": {"volumeClaimTemplate": template}}]
+    cluster.apply(ephemeral)
+    cluster.wait_running("scratch")
+    write(cluster, "scratch")
+    volume = cluster.volume_of("scratch-data")
+    cluster.delete("pod", "scratch")
+    cluster.wait_until_gone(volume)
+
+
+def test_records_are_no_way_to_delete_data(cluster: Cluster) -> None:
+    cluster.apply(claim("orders"), pod("shop", "orders"))
+    cluster.wait_running("shop")
+    write(cluster, "shop")
+    volume = cluster.volume_of("orders")
+    wait_until(lambda: bool(cluster.records("cvol")[0].get("status")), lambda: "no status")
+
+    refused = cluster.run("kubectl", "-n", NAMESPACE, "delete", "cvol", volume, "--wait=false", check=False)
+    assert "delete its PersistentVolumeClaim" in refused
+    patch = json.dumps({"spec": {"size": 5}})
+    refused = cluster.run("kubectl", "-n", NAMESPACE, "patch", "cvol", volume, "--type=merge", "-p", patch, check=False)
+    assert "PersistentVolumeClaim" in refused
+    cluster.run("kubectl", "-n", NAMESPACE, "annotate", "cvol", volume, "cinderbox.io/allow-delete=true")
+    refused = cluster.run("kubectl", "-n", NAMESPACE, "delete", "cvol", volume, "--wait=false", check=False)
+    assert "in use" in refused
+    assert cluster.exec("shop", "cat /data/file") == "precious\n"
+    cluster.delete("pod", "shop")
+
+
+@pytest.mark.timeout(300)
+def test_the_drivers_pods_are_killed_while_claims_come_and_go(cluster: Cluster, driver: Cluster) -> None:
+    names = [f"claim-{number}" for number in range(12)]
+    cluster.apply(*(claim(name) for name in names), *(pod(name, name) for name in names))
+    for component in ("controller", "node", "controller"):
+        selector = f"app.kubernetes.io/component={component}"
+        driver.kubectl("delete", "pod", "-l", selector, "--force", "--grace-period=0", "--wait=false")
+    cluster.kubectl("wait", "pod", "--all", "--for=condition=Ready", "--timeout=180s")
+    for name in names:
+        write(cluster, name, name)
+    volumes = [cluster.volume_of(name) for name in names]
+    assert len(set(volumes)) == len(names)
+    cluster.kubectl("delete", "pod", "--all", "--wait=false")
+    driver.kubectl("delete", "pod", "-l", "app.kubernetes.io/component=node", "--force", "--grace-period=0")
+    cluster.kubectl("delete", "pvc", "--all", "--timeout=180s")
+    cluster.wait_until_gone(*volumes)
