@@ -8,7 +8,7 @@ from pathlib import Path
 from csi_plugin.attachment.commands import CommandFailed, run
 
 _SYSFS = Path("/sys/block")
-_DETACH_SECONDS = 2.0
+_DETACH_SECONDS = 10.0
 
 
 def attach(path: str, *, read_only: bool = False) -> str:

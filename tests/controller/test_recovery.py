@@ -338,13 +338,15 @@ def test_deferred_deletion_is_finished_when_its_dependant_went_before_a_crash(pl
     assert again.store.find(VolumeRecord) == []
 
 
-def test_busy_volume_is_deleted_later(serve: Serve) -> None:
+def test_busy_volume_is_deleted_later(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FaultyDriver, "failed", set())
     plugin = serve(driver=FAULTY)
-    volume_id = plugin.create("needed-once").volume_id
+    volume_id = plugin.create("needed").volume_id
 
     plugin.delete(volume_id)  # the driver says that a clone needs it
     assert plugin.list() == []
     assert plugin.files() == [f"volume-{volume_id}"]
+    FaultyDriver.failed.add("needed")  # no longer
     plugin.service.recovery.run_once()
     assert plugin.files() == []
 

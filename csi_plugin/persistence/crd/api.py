@@ -20,8 +20,8 @@ LOG = logging.getLogger(__name__)
 PAGE = 500
 RETRY_SECONDS = 10.0
 """How long a call is repeated while the API server is away or overloaded; callers have deadlines of their own."""
-CALL_TIMEOUT = (5.0, 30.0)
-"""Seconds to connect, and to wait for an answer."""
+CALL_TIMEOUT = (5.0, 15.0)
+"""Seconds to connect, and to wait for an answer. A call that took this long is repeated once."""
 WATCH_SECONDS = 300
 SILENCE_SECONDS = 90.0
 """A watch that brought nothing, not even a bookmark (one a minute), for this long is taken for dead."""
@@ -56,10 +56,11 @@ class ResourceAPI:
         *,
         namespace: str | None = None,
         kubeconfig: str | None = None,
-        retry_seconds: float | None = None,
+        is_repeating: bool = True,
+        timeout: tuple[float, float] = CALL_TIMEOUT,
     ) -> None:
-        """``namespace`` and ``kubeconfig`` (a path) are those of the pod when not given, ``retry_seconds``
-        RETRY_SECONDS.
+        """``namespace`` and ``kubeconfig`` (a path) are those of the pod when not given. ``is_repeating``: whether
+        calls are repeated at all.
 
         Raises InvalidPersistence when there is no configuration.
         """
@@ -71,7 +72,8 @@ class ResourceAPI:
         self.client = client.ApiClient(configuration)
         self._resources = client.CustomObjectsApi(self.client)
         self._at = {"group": group, "version": version, "namespace": self.namespace}
-        self._retry_seconds = RETRY_SECONDS if retry_seconds is None else retry_seconds
+        self._is_repeating = is_repeating
+        self._timeout = timeout
         self._closing = threading.Event()
 
     def create(self, plural: str, body: JSON) -> JSON:
@@ -134,7 +136,7 @@ class ResourceAPI:
             allow_watch_bookmarks=True,
             timeout_seconds=WATCH_SECONDS,
             _preload_content=False,
-            _request_timeout=(CALL_TIMEOUT[0], SILENCE_SECONDS),
+            _request_timeout=(self._timeout[0], SILENCE_SECONDS),
         )
         return Watch(cast(urllib3.HTTPResponse, response))
 
@@ -160,24 +162,24 @@ class ResourceAPI:
         request = self.client.param_serialize(
             "GET", path, query_params=list(query.items()), auth_settings=["BearerToken"]
         )
-        response = self.client.call_api(*request, _request_timeout=CALL_TIMEOUT)
+        response = self.client.call_api(*request, _request_timeout=self._timeout)
         response.read()
         return cast(JSON, self.client.response_deserialize(response, {"200": "object"}).data)
 
     def _call(self, function: Any, **arguments: Any) -> JSON:
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_may_help),
-            stop=tenacity.stop_any(
-                tenacity.stop_after_delay(self._retry_seconds), tenacity.stop_when_event_set(self._closing)
-            ),
+            stop=tenacity.stop_any(self._last_attempt(), tenacity.stop_when_event_set(self._closing)),
             sleep=tenacity.sleep_using_event(self._closing),
             wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0, jitter=0.2),
             reraise=True,
         )
-        return cast(JSON, attempts(_answer, function, **self._at, **arguments, **self._timeout()))
+        return cast(JSON, attempts(_answer, function, **self._at, **arguments, _request_timeout=self._timeout))
 
-    def _timeout(self) -> JSON:
-        return {"_request_timeout": CALL_TIMEOUT}
+    def _last_attempt(self) -> Any:
+        if not self._is_repeating:
+            return tenacity.stop_after_attempt(1)
+        return tenacity.stop_all(tenacity.stop_after_delay(RETRY_SECONDS), tenacity.stop_after_attempt(2))
 
 
 class Watch:

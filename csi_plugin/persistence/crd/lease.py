@@ -12,6 +12,8 @@ from csi_plugin.persistence.crd.api import Conflict, ResourceAPI
 from csi_plugin.persistence.records import JSON
 
 _PLURAL = "leases"
+_CALL_TIMEOUT = (3.0, 5.0)
+"""Seconds to connect, and to wait for an answer: a lease lasts ten or more."""
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 
 
@@ -29,9 +31,13 @@ class KubernetesLease:
     """
 
     def __init__(self, *, namespace: str | None = None, kubeconfig: str | None = None) -> None:
-        # Who holds the lease repeats by itself, and has to know soon that a call failed.
+        # Who holds the lease asks again by itself, and has to know soon that a call failed.
         self._api = ResourceAPI(
-            "coordination.k8s.io", "v1", namespace=namespace, kubeconfig=kubeconfig, retry_seconds=0.0
+            *("coordination.k8s.io", "v1"),
+            namespace=namespace,
+            kubeconfig=kubeconfig,
+            is_repeating=False,
+            timeout=_CALL_TIMEOUT,
         )
         self._lock = threading.Lock()
         self._observed: dict[str, _Observed] = {}
