@@ -1,6 +1,5 @@
 """A real Kubernetes API server for tests, on an etcd of its own, with the definitions of our custom resources."""
 
-import http.server
 import json
 import os
 import re
@@ -12,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # eventlet leaves its own at http.server
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -218,7 +218,7 @@ class LosingProxy:
         pool = urllib3.PoolManager(maxsize=32, ca_certs=str(authority), retries=False)
         proxy, server = self, f"https://127.0.0.1:{kubernetes.port}"
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Handler(BaseHTTPRequestHandler):
             def forward(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 kept = {name: value for name, value in self.headers.items() if name.lower() not in _BETWEEN_TWO}
@@ -238,7 +238,7 @@ class LosingProxy:
             def log_message(self, format: str, *arguments: Any) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
