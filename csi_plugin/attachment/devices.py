@@ -87,7 +87,9 @@ def identity_of(path: str) -> str:
     """
     number = Path(path).stat().st_rdev
     folder = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
-    for attribute in ("wwid", "device/wwid", "dm/uuid", "loop/backing_file"):
+    if file := loop_devices.identity(Path(path)):
+        return f"loop {file}"
+    for attribute in ("wwid", "device/wwid", "dm/uuid"):
         try:
             text = (folder / attribute).read_text().strip()
         except OSError:

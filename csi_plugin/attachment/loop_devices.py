@@ -1,7 +1,9 @@
 """Files as block devices: one loop device for each backing file."""
 
 import contextlib
+import fcntl
 import os
+import struct
 import time
 from pathlib import Path
 
@@ -9,6 +11,8 @@ from csi_plugin.attachment.commands import CommandFailed, run
 
 _SYSFS = Path("/sys/block")
 _DETACH_SECONDS = 10.0
+_LOOP_GET_STATUS64 = 0x4C05
+_LOOP_INFO64 = struct.Struct("=QQ216x")  # linux/loop.h: lo_device and lo_inode come first
 
 
 def attach(path: str, *, read_only: bool = False) -> str:
@@ -28,20 +32,64 @@ def attach(path: str, *, read_only: bool = False) -> str:
 
 def find(path: str) -> str | None:
     """The loop device that the file backs, if any."""
-    wanted = os.path.realpath(path)
-    for backing in _SYSFS.glob("loop*/loop/backing_file"):
-        with contextlib.suppress(OSError):  # detached meanwhile
-            if backing.read_text().rstrip("\n") == wanted:
-                return f"/dev/{backing.parent.parent.name}"
-    return None
+    wanted = Path(os.path.realpath(path))
+    devices = backing_names().get(wanted.name, [])
+    return next((str(device) for device in devices if is_backed_by(device, wanted)), None)
 
 
-def backing_file(device: str) -> str | None:
-    """The file behind a loop device; None for other devices and free loop devices."""
+def backing_names() -> dict[str, list[Path]]:
+    """Loop devices by the name, without directory, of the file that backs them.
+
+    The directory that the kernel tells is the one of the mount namespace in which the device was made, and changes when
+    that ends, as it does with every container.
+    """
+    found: dict[str, list[Path]] = {}
+    for attribute in _SYSFS.glob("loop*/loop/backing_file"):
+        try:
+            backing = attribute.read_text().rstrip("\n")
+        except OSError:  # detached in the meantime
+            continue
+        found.setdefault(backing.rpartition("/")[2], []).append(Path("/dev") / attribute.parts[3])
+    return found
+
+
+def is_backed_by(device: Path, path: Path) -> bool | None:
+    """Whether the file backs the device; None when there is no access to the device.
+
+    Opening a device disturbs its owner's detach: ask only of devices that backing_names() gives for the file.
+    """
     try:
-        return (_SYSFS / Path(device).name / "loop/backing_file").read_text().rstrip("\n")
+        backing = _backing(device)
+    except (FileNotFoundError, PermissionError):
+        return None
+    except OSError:  # ENXIO: detached in the meantime
+        return False
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return False
+    return backing == (status.st_dev, status.st_ino)
+
+
+def identity(device: Path) -> str | None:
+    """What tells the file behind a loop device from others, in every mount namespace; None for other devices."""
+    try:
+        name = (_SYSFS / device.name / "loop/backing_file").read_text().rstrip("\n").rpartition("/")[2]
+        filesystem, inode = _backing(device)
     except OSError:
         return None
+    return f"{name} {filesystem}:{inode}"
+
+
+def _backing(device: Path) -> tuple[int, int]:
+    """Device number of the filesystem, and inode number, of the file behind a loop device. Raises OSError."""
+    descriptor = os.open(device, os.O_RDONLY)
+    try:
+        answer = fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, bytes(_LOOP_INFO64.size))
+    finally:
+        os.close(descriptor)
+    filesystem, inode = _LOOP_INFO64.unpack(answer)
+    return filesystem, inode
 
 
 def detach(path: str) -> None:

@@ -60,6 +60,20 @@ def test_many_at_once(tmp_path: Path, file: Path) -> None:
     assert all(loop_devices.find(str(path)) is None for path in files)
 
 
+def test_device_outlives_the_container_that_made_it(file: Path, tmp_path: Path) -> None:
+    """Its mount namespace ends with it, and the kernel then tells another path of the file."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    script = f"mount --bind {tmp_path} {elsewhere} && losetup --find --show {elsewhere}/volume"
+    made = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=True)
+    identity = devices.identity_of(made.stdout.strip())
+    device = devices.attach(connection(file))
+    assert device["path"] == made.stdout.strip()
+    assert devices.identity_of(device["path"]) == identity
+    devices.detach(connection(file), device)
+    assert not Path("/sys/block", Path(device["path"]).name, "loop").exists()
+
+
 def test_extend(file: Path) -> None:
     device = devices.attach(connection(file))
     os.truncate(file, 128 * MIB)

@@ -31,4 +31,4 @@ def cluster(driver: Cluster) -> Iterator[Cluster]:
     made = Cluster(f"test-{uuid4().hex[:8]}")
     made.run("kubectl", "create", "namespace", made.namespace)
     yield made
-    made.run("kubectl", "delete", "namespace", made.namespace, "--timeout=120s")
+    made.run("kubectl", "delete", "namespace", made.namespace, "--wait=false")

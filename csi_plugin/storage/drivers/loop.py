@@ -22,6 +22,7 @@ from oslo_config import cfg
 from oslo_log import log as logging
 from oslo_utils import uuidutils
 
+from csi_plugin.attachment.loop_devices import backing_names
 from csi_plugin.storage.drivers import file_copy, loop_devices
 
 LOG = logging.getLogger(__name__)
@@ -411,7 +412,7 @@ class LoopDriver(driver.VolumeDriver):  # type: ignore[misc]  # Cinder has no ty
 
     def _manageable(self, known: Any, *, snapshots: bool) -> Iterator[tuple[Path, Model]]:
         ids = {item.name: item.id for item in known}
-        attached = loop_devices.backing_names()
+        attached = backing_names()
         with _backend_errors(f"Listing {self._directory}"):
             for path, status in self._files():
                 if (volume_utils.extract_id_from_snapshot_name(path.name) is not None) != snapshots:
