@@ -130,6 +130,7 @@ SHOWN: dict[type[Record], Shown] = {
             ("Volumes", ".status.volumes"),
             ("Limit", ".spec.maxVolumes"),
             ("Topology", ".status.topology"),
+            ("Ready", ".status.conditions[?(@.type=='Ready')].status"),
         ),
         wide=(("IP", ".spec.connector.ip"), ("NQN", ".spec.connector.nqn")),
         status={
@@ -230,8 +231,7 @@ def whole_schema(kind: type[Record]) -> Schema:
     }
     if shown.status:
         status = {name: status_field(*described) for name, described in shown.status.items()}
-        if "state" in status:
-            status["conditions"] = CONDITIONS
+        status["conditions"] = CONDITIONS
         properties["status"] = {
             "type": "object",
             "description": "For people to read; made anew from the records when it is lost.",

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from csi_plugin.persistence.initiators import NODE_LIFETIME_SECONDS
+
 FEATURES = frozenset({"clone", "snapshot", "expand", "expand_online", "block_rwx"})
 """Features that ``disabled_features`` may name."""
 
@@ -23,7 +25,7 @@ class ControllerConfiguration:
     that left nothing is not used again."""
     recovery_interval_seconds: float = 60
     """Pause between two looks at an object that waits for something."""
-    node_lifetime_seconds: float = 10 * 60
+    node_lifetime_seconds: float = NODE_LIFETIME_SECONDS
     """A registered node that has no volume counts as alive this long after it last registered."""
     disabled_features: frozenset[str] = field(default_factory=frozenset)
 

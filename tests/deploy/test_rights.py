@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from csi_plugin.persistence.crd import CRDPersistence
+from csi_plugin.persistence.crd.events import Events, reference
 from csi_plugin.persistence.records import RECORD_TYPES, VolumeRecord
 from tests.deploy.api_server import ApiServer
 from tests.deploy.chart import RESTRICTED
@@ -50,6 +51,18 @@ def test_the_controller_lets_an_annotated_record_go(store: CRDPersistence, serve
     name = store.create(VolumeRecord(id=str(uuid.uuid4()), size=1)).id
     server.kubectl("annotate", "cvol", name, "-n", NAMESPACE, "cinderbox.io/allow-delete=true")
     server.kubectl("delete", "cvol", name, "-n", NAMESPACE, "--timeout=30s")
+
+
+def test_the_controller_sends_events(server: ApiServer, caplog: pytest.LogCaptureFixture) -> None:
+    kubeconfig = str(server.service_account(NAMESPACE, "box-cinderbox-controller"))
+    volume = reference("CinderVolume", {"name": "volume", "namespace": NAMESPACE})
+    for _ in range(2):  # the second finds the first one's
+        events = Events(namespace=NAMESPACE, kubeconfig=kubeconfig)
+        events.record(volume, "Warning", "Leftover", "held")
+        events.close()
+    (found,) = server.get("events.events.k8s.io", "-n", NAMESPACE)["items"]
+    assert (found["note"], found["series"]["count"]) == ("held", 2)
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("verb_and_resource", ["create pods", "delete nodes", "delete namespaces", "update crd"])

@@ -1,11 +1,11 @@
 """What people read: the status of each kind of resource, made from records alone."""
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
+from csi_plugin.persistence.crd.events import EventType
 from csi_plugin.persistence.crd.resource import Stored, claim
 from csi_plugin.persistence.encoding import utc_now
+from csi_plugin.persistence.initiators import Find, conflict
 from csi_plugin.persistence.records import (
     JSON,
     ConnectionRecord,
@@ -17,9 +17,6 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
-
-Find = Callable[..., list[Any]]
-"""find(kind, **keys), as RecordStore's."""
 
 READY = "Ready"
 DELETION_HELD = "DeletionHeld"
@@ -47,6 +44,7 @@ def status(one: Stored, find: Find) -> JSON:
             }
         case NodeRecord():
             values = _node(record, find)
+            values["conditions"] = conditions(one, _registered(conflict(record, find)))
     if "state" in values:
         values["conditions"] = conditions(one, _ready(values["state"], getattr(record, "intent", None)))
     return {name: value for name, value in values.items() if value not in (None, "")}
@@ -65,6 +63,20 @@ def conditions(one: Stored, *wanted: JSON) -> list[JSON]:
 def deletion_held(reason: str) -> JSON:
     """The condition of a resource that a person deleted and that has to stay."""
     return {"type": DELETION_HELD, "status": "True", "reason": "InUse", "message": reason}
+
+
+def news(one: Stored, wanted: JSON) -> list[tuple[EventType, str, str]]:
+    """Type, reason and message of the Events that are due when a status is written: what a person has to decide."""
+    told = {(known["type"], known["message"]) for known in one.status.get("conditions", [])}
+    due: list[tuple[EventType, str, str]] = []
+    for condition in wanted.get("conditions", []):
+        name, message = condition["type"], condition["message"]
+        if not message or (name, message) in told or (name, condition["status"]) == (READY, "True"):
+            continue
+        reason = condition["reason"] if name == READY else name
+        # A deletion that waits goes on by itself.
+        due.append(("Normal" if reason == "Deferred" else "Warning", reason, message))
+    return due
 
 
 def _volume(record: VolumeRecord, find: Find) -> JSON:
@@ -127,6 +139,11 @@ def _ready(state: str, intent: Intent | None) -> JSON:
     reason = "".join(word.capitalize() for word in state.replace("_", "-").split("-")) or "Unknown"
     message = intent.condition if intent is not None else ""
     return {"type": READY, "status": "True" if state in _GOOD else "False", "reason": reason, "message": message}
+
+
+def _registered(obstacle: str) -> JSON:
+    reason = "DuplicateInitiator" if obstacle else "Registered"
+    return {"type": READY, "status": "False" if obstacle else "True", "reason": reason, "message": obstacle}
 
 
 def _time(moment: datetime) -> str:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict
 from csi_plugin.persistence.crd.api import Conflict, Missing, ResourceAPI
+from csi_plugin.persistence.crd.events import Events
 from csi_plugin.persistence.crd.kinds import FINALIZER, GROUP, RESOURCES, VERSION, resource_name
 from csi_plugin.persistence.crd.lease import KubernetesLease
 from csi_plugin.persistence.crd.resource import Stored, new_resource, next_resource
@@ -37,7 +38,8 @@ class CRDPersistence(RecordPersistence):
         self._lease = KubernetesLease(namespace=namespace, kubeconfig=kubeconfig)
         self._opening = {kind: threading.Lock() for kind in RESOURCES}
         self._caches: dict[type[Record], WatchCache] = {}
-        self._upkeep = Upkeep(self._api, self._cache)
+        self._events = Events(namespace=namespace, kubeconfig=kubeconfig)
+        self._upkeep = Upkeep(self._api, self._events, self._cache)
         self._closed = False
 
     @property
@@ -122,6 +124,7 @@ class CRDPersistence(RecordPersistence):
     def close(self) -> None:
         self._closed = True
         self._api.close()
+        self._events.close()
         self._upkeep.stop()
         for opening in self._opening.values():
             with opening:

@@ -1,4 +1,4 @@
-"""Work on resources that nobody waits for: their statuses, and deletions that people ask for."""
+"""Work on resources that nobody waits for: their statuses with Events, and deletions that people ask for."""
 
 import contextlib
 import heapq
@@ -12,10 +12,12 @@ from typing import Any
 from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.persistence.crd.api import Missing, ResourceAPI
 from csi_plugin.persistence.crd.deletion import persistent_volume_of, reason_to_stay
+from csi_plugin.persistence.crd.events import Events, reference
 from csi_plugin.persistence.crd.kinds import FINALIZER, RESOURCES, resource_name
 from csi_plugin.persistence.crd.resource import Stored
-from csi_plugin.persistence.crd.status import conditions, deletion_held, status
+from csi_plugin.persistence.crd.status import conditions, deletion_held, news, status
 from csi_plugin.persistence.crd.watch_cache import WatchCache
+from csi_plugin.persistence.initiators import sharing
 from csi_plugin.persistence.records import (
     JSON,
     ConnectionRecord,
@@ -47,8 +49,9 @@ _OWNERS: dict[type[Record], tuple[tuple[str, type[Record]], ...]] = {
 class Upkeep:
     """One thread, from start() to stop(). Changes announced before start() are done then."""
 
-    def __init__(self, api: ResourceAPI, cache: Callable[[type[Record]], WatchCache]) -> None:
+    def __init__(self, api: ResourceAPI, events: Events, cache: Callable[[type[Record]], WatchCache]) -> None:
         self._api = api
+        self._events = events
         self._cache = cache
         self._due: dict[Item, float] = {}
         self._queue: list[tuple[float, int, Item]] = []
@@ -168,18 +171,22 @@ class Upkeep:
         patch |= {name: None for name in one.status if name not in wanted}
         if not patch:
             return
-        plural, name = RESOURCES[kind].plural, resource_name(one.record.id)
+        names, name = RESOURCES[kind], resource_name(one.record.id)
+        for event in news(one, wanted):
+            self._events.record(reference(names.kind, one.metadata), *event)
         with contextlib.suppress(Missing):
-            self._cache(kind).put(self._api.merge_status(plural, name, patch))
+            self._cache(kind).put(self._api.merge_status(names.plural, name, patch))
 
     def _touch_related(self, kind: type[Record], record_id: str, record: Any) -> None:
         """Other records' statuses name or count this one: when it comes or goes, they are due too."""
         now = {(other, value) for name, other in _OWNERS.get(kind, ()) if record and (value := getattr(record, name))}
+        if isinstance(record, NodeRecord):
+            now = {(NodeRecord, other.id) for other, _ in sharing(record.id, record.connector, self._find)}
         before = self._owners.pop((kind, record_id), set())
         if now:
             self._owners[kind, record_id] = now
         for owner in now ^ before:
             self.changed(*owner)
 
-    def _find(self, kind: type[Record], **keys: str) -> list[Any]:
-        return self._cache(kind).find(keys, after=None, limit=None)
+    def _find(self, kind: type[Record], *, limit: int | None = None, **keys: str) -> list[Any]:
+        return self._cache(kind).find(keys, after=None, limit=limit)
