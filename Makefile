@@ -1,4 +1,4 @@
-.PHONY: cluster-up cluster-down test-cluster setup quickstart test lint bench proto crds docs manifests clean
+.PHONY: cluster-up cluster-down test-cluster storage-lab setup quickstart test lint bench proto crds docs manifests clean
 
 # Everything that the other targets need. Safe to repeat; the first time needs root, for Debian packages.
 setup:
@@ -29,6 +29,11 @@ cluster-down:
 # Tests in that cluster, which stays up.
 test-cluster: cluster-up
 	CINDERBOX_TEST_CLUSTER=1 .venv/bin/pytest tests/cluster
+
+# Tests with real iSCSI, NVMe over TCP, NFS and Ceph, in a virtual machine made for them.
+storage-lab:
+	scripts/setup
+	scripts/storage_lab test
 
 # Python modules and type stubs of the wire protocol.
 proto:
