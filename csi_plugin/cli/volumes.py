@@ -1,13 +1,16 @@
-"""``cinderbox volumes``: what the metadata says, read without the serving process."""
+"""``cinderbox volumes``: what the metadata says, read without the serving process, and adopting volumes."""
 
 from typing import Annotated, Any
 
 import typer
 
+from csi_plugin.cli import adoption
 from csi_plugin.cli.settings_source import SettingsOption, metadata
 from csi_plugin.cli.tables import Output, OutputOption, show
 
-app = typer.Typer(help="Look at the metadata of volumes.", no_args_is_help=True)
+app = typer.Typer(help="Look at the metadata of volumes, and adopt what the storage holds.", no_args_is_help=True)
+app.command()(adoption.manageable)
+app.command()(adoption.adopt)
 
 
 @app.command("list")

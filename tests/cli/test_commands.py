@@ -130,3 +130,22 @@ def test_metadata_in_a_servers_memory_cannot_be_read(served: Served) -> None:
 
 def test_version(served: Served) -> None:
     assert served.command("version").strip() == "0.1.0"
+
+
+def test_a_volume_that_the_storage_has_is_adopted(served: Served) -> None:
+    served.start()
+    (served.volumes / "old-disk").write_bytes(b"precious".ljust(1024**2, b"\0"))
+    (row,) = json.loads(served.command("volumes", "manageable", "loop", "-o", "json"))
+    assert (json.loads(row["reference"]), row["gib"], row["adoptable"]) == ({"source-name": "old-disk"}, 1, True)
+    volume_id = served.command("volumes", "adopt", "loop", row["reference"], "--name", "orders").strip()
+    assert served.files() == [f"volume-{volume_id}"]
+    assert (served.volumes / f"volume-{volume_id}").stat().st_size == 1024**3
+
+    listed = served.controller.ListVolumes(csi_pb2.ListVolumesRequest()).entries
+    assert [entry.volume.volume_id for entry in listed] == [volume_id]
+    assert json.loads(served.command("volumes", "show", volume_id))["display_name"] == "orders"
+    served.command("volumes", "adopt", "loop", "nothing", expect=1)
+    served.command("volumes", "adopt", "loop", '{"source-name"', expect=2)
+    served.command("volumes", "manageable", "elsewhere", expect=2)
+    served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume_id))
+    assert served.files() == []

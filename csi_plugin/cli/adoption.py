@@ -1,0 +1,94 @@
+"""``cinderbox volumes manageable`` and ``adopt``: what the storage had before Cinderbox."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from csi_plugin.cli.settings_source import EXIT_SETTINGS, SettingsOption, load_settings, metadata
+from csi_plugin.cli.tables import Output, OutputOption, show
+
+if TYPE_CHECKING:
+    from csi_plugin.storage.backend import Backend
+
+BackendArgument = Annotated[str, typer.Argument(help="Name of a backend of the settings.")]
+
+
+def manageable(backend: BackendArgument, settings: SettingsOption = None, output: OutputOption = Output.TABLE) -> None:
+    """What a backend's storage holds, as its driver lists it, and whether it can be adopted."""
+    with _started(backend, settings) as started, _driver_errors():
+        rows = [
+            {
+                "reference": json.dumps(found["reference"]),
+                "gib": found["size"],
+                "adoptable": found["safe_to_manage"],
+                "reason": found["reason_not_safe"],
+                "id": found["cinder_id"],
+            }
+            for found in started.manageable_volumes()
+        ]
+    show(rows, output, empty="nothing")
+
+
+def adopt(
+    backend: BackendArgument,
+    reference: Annotated[
+        str, typer.Argument(help='As `manageable` lists it: JSON such as {"source-name": "lun7"}, or only the name.')
+    ],
+    name: Annotated[str, typer.Option(help="Name of the volume in the metadata.")] = "",
+    settings: SettingsOption = None,
+) -> None:
+    """Make a volume of what the storage holds, and print its id: the volumeHandle of a PersistentVolume.
+
+    The driver may rename it in the storage. Run it where the active controller runs, and when nothing uses the volume.
+    """
+    with _started(backend, settings) as started, _driver_errors():
+        print(started.manage_existing(_parsed(reference), name=name or backend).id)
+
+
+@contextmanager
+def _started(name: str, settings: Path | None) -> "Iterator[Backend]":
+    """The backend, started in this process beside the one that serves."""
+    from csi_plugin.server.controller_runtime import backend_configurations
+
+    with metadata(settings):
+        loaded = load_settings(settings)
+        configurations = {found["volume_backend_name"]: found for found in backend_configurations(loaded)}
+        if name not in configurations:
+            known = ", ".join(sorted(configurations)) or "none"
+            typer.echo(f"cinderbox: backend {name} is not configured (configured: {known})", err=True)
+            raise typer.Exit(EXIT_SETTINGS)
+        from csi_plugin.storage.backend import Backend
+
+        with _driver_errors():
+            backend = Backend(**configurations[name])
+        try:
+            yield backend
+        finally:
+            backend.close()
+
+
+@contextmanager
+def _driver_errors() -> Iterator[None]:
+    """What a driver raises, which can be anything, ends the command with one line."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception as error:  # noqa: BLE001
+        typer.echo(f"cinderbox: {str(error).strip() or type(error).__name__}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _parsed(reference: str) -> dict[str, Any] | str:
+    if not reference.lstrip().startswith("{"):
+        return reference
+    try:
+        parsed: dict[str, Any] = json.loads(reference)
+    except ValueError as error:
+        typer.echo(f"cinderbox: REFERENCE is no JSON object: {error}", err=True)
+        raise typer.Exit(EXIT_SETTINGS) from None
+    return parsed
