@@ -161,6 +161,10 @@ def _beside(
     size = sizes.size_in_range(capacity, smallest=source_size)
     _check_encryption(parameters, origin)
     backend = library.backend(core, backend_name)
+    if backend.is_suspended:
+        raise resource_exhausted(
+            f"volume_content_source: the source's backend {backend_name} is suspended: it takes no new volumes"
+        )
     if not is_accessible(backend.topology, request.accessibility_requirements):
         raise resource_exhausted(
             f"accessibility_requirements: the source's backend {backend_name} is not accessible from there"

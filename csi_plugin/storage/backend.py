@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -72,6 +72,9 @@ class Backend:
     _sealing_keys: ClassVar[Sequence[bytes] | None] = None
     _starting: ClassVar[dict[str, "Backend"]] = {}
     """The backends that a thread is starting, by name."""
+    reservations: Reservations
+    is_suspended: bool
+    """Whether it takes no new volumes; everything else goes on. May be set."""
     _original_driver_cfg: dict[str, Any]
     _start_lock: threading.RLock
 
@@ -95,13 +98,15 @@ class Backend:
         topology: Sequence[Mapping[str, str]] = (),
         max_concurrent_operations: int = DEFAULT_CONCURRENCY,
         strict: bool = False,
+        secret_options: Collection[str] = (),
         **driver_cfg: Any,
     ) -> None:
         """Start a driver.
 
         ``driver_cfg``: ``volume_driver`` (its class path) and the driver's options; ``topology``: CSI segments from
         which the backend's volumes can be reached (everywhere when empty); ``max_concurrent_operations``: driver calls
-        that may run at once; ``strict``: an unknown option is an error instead of a warning.
+        that may run at once; ``strict``: an unknown option is an error instead of a warning; ``secret_options``: names
+        of options whose values no message quotes, besides those that Cinder defines so.
 
         The same name and arguments again give the same object. Raises ValueError for a name in use or not usable, for
         an ill-typed option (and an unknown one when ``strict``), and whatever the driver's own start raises.
@@ -119,9 +124,9 @@ class Backend:
                         Backend.global_setup()
                 _check_name(volume_backend_name)
                 self.topology = [dict(segments) for segments in topology]
-                self._prepare(max_concurrent_operations)
                 self._driver_cfg = {**driver_cfg, "volume_backend_name": volume_backend_name}
-                self._start(strict=strict)
+                self._prepare(max_concurrent_operations)
+                self._start(strict=strict, secret_options=secret_options)
                 with _NEW:
                     Backend.backends[volume_backend_name] = self
             finally:
@@ -133,14 +138,18 @@ class Backend:
             raise ValueError("max_concurrent_operations must be at least 1")
         self._slots = threading.BoundedSemaphore(max_concurrent_operations)
         self._slots_held = threading.local()
-        self.reservations = Reservations()
+        replaced = Backend.backends.get(self.id)
+        self.reservations = Reservations() if replaced is None else replaced.reservations
+        self.is_suspended = False if replaced is None else replaced.is_suspended
         self._changed_at = 0.0
         self._volumes: list[Volume] | None = None
         self._volumes_lock = threading.RLock()
 
-    def _start(self, *, strict: bool) -> None:
+    def _start(self, *, strict: bool, secret_options: Collection[str]) -> None:
         self.host = f"{runtime.host()}@{self.id}"
-        self.driver = options.new_driver(self.id, self._driver_cfg, host=self.host, strict=strict)
+        self.driver = options.new_driver(
+            self.id, self._driver_cfg, host=self.host, strict=strict, secret=secret_options
+        )
         self.extra_capabilities = driver_lifecycle.extra_capabilities(self.driver)
         driver_lifecycle.start(self.driver)
         # Some drivers do not cache their stats, so they are kept here.
@@ -161,6 +170,33 @@ class Backend:
             if connection.attach_status == "attached"
         }
         driver_lifecycle.restore(self.driver, self.host, attached)
+
+    @classmethod
+    def replace(cls, volume_backend_name: str, **driver_cfg: Any) -> "Backend":
+        """Start a driver in place of the one that serves under this name; arguments as for a new Backend.
+
+        The present driver serves until the new one is up, and ends what it has begun; it goes on as if nothing had
+        happened when the new one cannot start, which raises as a new Backend does. Without a present one, this is a new
+        Backend. The same arguments again give the present one.
+        """
+        with _NEW:
+            present = Backend.backends.get(volume_backend_name)
+            if present is None or present._original_driver_cfg == driver_cfg:
+                return cls(volume_backend_name, **driver_cfg)
+            if volume_backend_name in Backend._starting:
+                raise ValueError(f"Backend named {volume_backend_name} is being started by another thread")
+            new = super().__new__(cls)
+            new._original_driver_cfg = driver_cfg
+            new._start_lock = threading.RLock()
+            Backend._starting[volume_backend_name] = new
+        options.detach(present.configuration)
+        try:
+            new.__init__(volume_backend_name, **driver_cfg)  # type: ignore[misc]
+        except BaseException:
+            # Drivers that look options up by the backend's name shall find the old ones.
+            options.refill(volume_backend_name, present._driver_cfg)
+            raise
+        return new
 
     def close(self) -> None:
         """Forget this backend: its name is free again. Its volumes and their records stay. Repeatable."""

@@ -1,11 +1,14 @@
-"""The configured backends of a server: started side by side, retried while their storage cannot be reached."""
+"""The configured backends of a server: started side by side, retried while their storage cannot be reached, and
+configured anew while they serve."""
 
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+from cinder import exception
 
 from csi_plugin.storage.backend import Backend
 
@@ -25,128 +28,244 @@ class BackendStatus:
 
     name: str
     is_ready: bool
+    """Whether it serves, be it with what it was configured with before."""
+    is_current: bool = True
+    """Whether it serves with what it was configured with last."""
     error: str = ""
-    """Why it is not ready: the text of the last failed start, or that none has ended yet."""
+    """Why not: the text of the last failed start, or that none has ended yet."""
+    is_invalid: bool = False
+    """Whether the error is in the configuration itself, as far as the driver tells that apart."""
     attempts: int = 0
+    """Starts with the last configuration that have ended."""
 
 
 class BackendSet:
     """Provider of backends by name. Thread-safe.
 
     One that cannot start (its array is out of reach, its options are wrong) stops neither the process nor the others:
-    it is tried again after 2 s, then after twice as long each time, at most every 2 min.
+    it is tried again after 2 s, then after twice as long each time, at most every 2 min. One that is configured anew
+    serves with its old configuration until a driver with the new one is up; see ``Backend.replace``.
     """
 
     def __init__(
         self,
-        configurations: Sequence[Mapping[str, Any]],
+        configurations: Sequence[Mapping[str, Any]] = (),
         *,
         strict: bool = True,
         first_retry: float = FIRST_RETRY_SECONDS,
         last_retry: float = LAST_RETRY_SECONDS,
+        on_change: Callable[[], None] | None = None,
     ) -> None:
         """``configurations``: arguments of Backend, one mapping for each; ``strict``: unknown options are errors.
 
-        ``first_retry`` and ``last_retry``: seconds. Raises ValueError for a missing or repeated name.
+        ``first_retry`` and ``last_retry``: seconds; ``on_change``: called, from any thread, when the status of a
+        backend has changed. Raises ValueError for a missing or repeated name.
         """
-        self._configurations = {self._name(found): {"strict": strict, **found} for found in configurations}
-        if len(self._configurations) < len(configurations):
-            raise ValueError("two backends have the same volume_backend_name")
-        self._first_retry = first_retry
-        self._last_retry = last_retry
-        self._status = {
-            name: BackendStatus(name=name, is_ready=False, error="not started yet") for name in self._configurations
-        }
+        self._strict = strict
+        self._retries = (first_retry, last_retry)
+        self._on_change = on_change
         self._changed = threading.Condition()
-        self._closed = threading.Event()
-        self._threads: list[threading.Thread] = []
-
-    @staticmethod
-    def _name(configuration: Mapping[str, Any]) -> str:
-        name = configuration.get("volume_backend_name")
-        if not isinstance(name, str) or not name:
-            raise ValueError("every backend needs a volume_backend_name")
-        return name
+        self._is_started = False
+        self._kept: dict[str, _KeptBackend] = {}
+        for configuration in configurations:
+            if _name(configuration) in self._kept:
+                raise ValueError("two backends have the same volume_backend_name")
+            self.configure(configuration)
 
     def start(self) -> None:
         """Start all backends, each in a thread of its own, and return at once."""
-        for name in self._configurations:
-            thread = threading.Thread(target=self._keep_starting, args=(name,), name=f"start-{name}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        with self._changed:
+            self._is_started = True
+            for kept in self._kept.values():
+                kept.start()
+
+    def configure(self, configuration: Mapping[str, Any]) -> None:
+        """Add a backend, or give the one of that name another configuration, and return at once.
+
+        A start that is running is not interrupted: the new configuration is tried when it has ended. Raises ValueError
+        for a missing name.
+        """
+        name = _name(configuration)
+        with self._changed:
+            kept = self._kept.get(name)
+            if kept is None:
+                kept = self._kept[name] = _KeptBackend(name, self._changed, self._retries, self._announce)
+            kept.configure({"strict": self._strict, **configuration})
+            if self._is_started:
+                kept.start()
+            self._changed.notify_all()
+
+    def suspend(self, name: str, is_suspended: bool) -> None:
+        """Let a backend take no new volumes, or take them again; also one that is not up yet."""
+        with self._changed:
+            if kept := self._kept.get(name):
+                kept.suspend(is_suspended)
+
+    def remove(self, name: str) -> None:
+        """Forget a backend; its volumes stay. Operations that it has begun are ended."""
+        with self._changed:
+            if kept := self._kept.pop(name, None):
+                kept.end()
+                self._changed.notify_all()
 
     def get(self, name: str) -> Backend:
         """The backend of that name. Raises BackendNotReady with the reason."""
-        backend = Backend.backends.get(name) if name in self._configurations else None
-        if backend is not None:
-            return backend
-        with self._changed:
-            status = self._status.get(name)
-        if status is None:
-            known = ", ".join(sorted(self._configurations)) or "none"
+        kept = self._kept.get(name)
+        if kept is None:
+            known = ", ".join(sorted(self._kept)) or "none"
             raise BackendNotReady(f"backend {name} is not configured (configured: {known})")
-        raise BackendNotReady(f"backend {name} is not ready: {status.error}")
+        if kept.backend is None:
+            raise BackendNotReady(f"backend {name} is not ready: {kept.status.error}")
+        return kept.backend
 
     def ready(self) -> list[Backend]:
-        """The backends that are up, in the order of their configuration."""
-        found = (Backend.backends.get(name) for name in self._configurations)
-        return [backend for backend in found if backend is not None]
+        """The backends that are up, in the order in which they were configured."""
+        return [kept.backend for kept in list(self._kept.values()) if kept.backend is not None]
 
     def topologies(self) -> dict[str, list[dict[str, str]]]:
         """The CSI topologies of every configured backend by its name, up or not; empty for accessible from anywhere."""
-        return {
-            name: [dict(segments) for segments in configuration.get("topology", ())]
-            for name, configuration in self._configurations.items()
-        }
+        return {kept.name: kept.topology for kept in list(self._kept.values())}
 
     def status(self) -> list[BackendStatus]:
         """Every configured backend, up or not."""
-        with self._changed:
-            return list(self._status.values())
+        return [kept.status for kept in list(self._kept.values())]
 
     def wait_until_tried(self, timeout: float | None = None) -> bool:
         """Wait until each backend is up or has failed once; False when ``timeout`` seconds were not enough."""
         with self._changed:
-            return self._changed.wait_for(
-                lambda: all(status.attempts or status.is_ready for status in self._status.values()), timeout
-            )
+            return self._changed.wait_for(lambda: all(status.attempts for status in self.status()), timeout)
 
     def wait_until_ready(self, timeout: float | None = None) -> bool:
         """Wait until all are up; False when ``timeout`` seconds were not enough."""
         with self._changed:
-            return self._changed.wait_for(lambda: all(status.is_ready for status in self._status.values()), timeout)
+            return self._changed.wait_for(lambda: all(status.is_ready for status in self.status()), timeout)
 
     def close(self) -> None:
         """Stop trying and forget the backends; their volumes stay. A start that is running is not interrupted."""
-        self._closed.set()
-        for name in self._configurations:
-            backend = Backend.backends.get(name)
-            if backend is not None:
-                backend.close()
+        with self._changed:
+            for kept in self._kept.values():
+                kept.end()
+            self._changed.notify_all()
 
-    def _keep_starting(self, name: str) -> None:
-        attempts, pause = 0, self._first_retry
-        while not self._closed.is_set():
-            attempts += 1
-            began = time.monotonic()
+    def _announce(self) -> None:
+        if self._on_change is not None:
+            self._on_change()
+
+
+class _KeptBackend:
+    """One configured backend, and the thread that brings it up with what it is configured with last.
+
+    Methods but run() are called with the lock of ``changed`` held; attributes are read without.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        changed: threading.Condition,
+        retries: tuple[float, float],
+        announce: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.backend: Backend | None = None
+        self.status = BackendStatus(name=name, is_ready=False, error="not started yet")
+        self._changed = changed
+        self._retries = retries
+        self._announce = announce
+        self._wanted: Mapping[str, Any] = {}
+        self._tried: Mapping[str, Any] | None = None
+        self._is_suspended = False
+        self._is_over = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def topology(self) -> list[dict[str, str]]:
+        if self.backend is not None:
+            return self.backend.topology
+        return [dict(segments) for segments in self._wanted.get("topology", ())]
+
+    def configure(self, configuration: Mapping[str, Any]) -> None:
+        self._wanted = configuration
+        serves = self.backend is not None
+        error = "its new configuration has not been tried yet" if serves else "not started yet"
+        self.status = BackendStatus(name=self.name, is_ready=serves, is_current=False, error=error)
+
+    def suspend(self, is_suspended: bool) -> None:
+        self._is_suspended = is_suspended
+        if self.backend is not None:
+            self.backend.is_suspended = is_suspended
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self.run, name=f"start-{self.name}", daemon=True)
+            self._thread.start()
+
+    def end(self) -> None:
+        self._is_over = True
+        if self.backend is not None:
+            self.backend.close()
+            self.backend = None
+
+    def run(self) -> None:
+        pause = 0.0
+        while (configuration := self._next(pause)) is not None:
+            attempts, began = self.status.attempts + 1, time.monotonic()
             try:
-                Backend(**self._configurations[name])
-            except Exception as error:
+                backend = Backend.replace(**configuration)
+            except Exception as error:  # noqa: BLE001
                 # Drivers raise anything when they cannot reach their storage; the reason goes to the status.
-                LOG.warning("backend %s cannot be started, next try in %.0f s: %s", name, pause, _text(error))
-                LOG.debug("backend %s cannot be started", name, exc_info=True)
-                self._set(BackendStatus(name=name, is_ready=False, error=_text(error), attempts=attempts))
+                pause = self._retries[0] if attempts == 1 else min(pause * 2, self._retries[1])
+                self._failed(error, attempts, pause)
             else:
-                LOG.info("backend %s is ready after %.1f s", name, time.monotonic() - began)
-                self._set(BackendStatus(name=name, is_ready=True, attempts=attempts))
+                LOG.info("backend %s is ready after %.1f s", self.name, time.monotonic() - began)
+                pause = 0.0
+                self._started(backend, attempts)
+            self._announce()
+
+    def _next(self, pause: float) -> Mapping[str, Any] | None:
+        """Wait for the next configuration to try: a new one at once, one that failed after a pause (seconds; 0 for none
+        that failed). None when this backend is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_over or self._wanted is not self._tried, pause or None)
+            self._tried = self._wanted
+            return None if self._is_over else self._tried
+
+    def _failed(self, error: Exception, attempts: int, pause: float) -> None:
+        serves = self.backend is not None
+        text = "backend %s cannot be started%s, next try in %.0f s: %s"
+        LOG.warning(text, self.name, " with its new configuration" if serves else "", pause, _text(error))
+        LOG.debug("backend %s cannot be started", self.name, exc_info=error)
+        self._set(
+            BackendStatus(
+                name=self.name,
+                is_ready=serves,
+                is_current=False,
+                error=_text(error),
+                is_invalid=isinstance(error, ValueError | exception.Invalid),
+                attempts=attempts,
+            )
+        )
+
+    def _started(self, backend: Backend, attempts: int) -> None:
+        with self._changed:
+            if self._is_over:
+                backend.close()
                 return
-            self._closed.wait(pause)
-            pause = min(pause * 2, self._last_retry)
+            self.backend = backend
+            backend.is_suspended = self._is_suspended
+            self._set(BackendStatus(name=self.name, is_ready=True, attempts=attempts))
 
     def _set(self, status: BackendStatus) -> None:
         with self._changed:
-            self._status[status.name] = status
+            # Of a configuration that is not the last one any more, only what serves counts.
+            self.status = status if self._tried is self._wanted else replace(self.status, is_ready=status.is_ready)
             self._changed.notify_all()
+
+
+def _name(configuration: Mapping[str, Any]) -> str:
+    name = configuration.get("volume_backend_name")
+    if not isinstance(name, str) or not name:
+        raise ValueError("every backend needs a volume_backend_name")
+    return name
 
 
 def _text(error: Exception) -> str:

@@ -64,14 +64,12 @@ def restore(driver: Any, host: str, attached: Collection[str]) -> None:
         if volume.id not in attached:
             continue
         try:
-            update = driver.ensure_export(CONTEXT, volume)
+            if update := driver.ensure_export(CONTEXT, volume):
+                volume.update(update)
+                volume.save()
         except Exception:
-            # Drivers raise anything here, and one broken volume must not stop the others.
+            # Drivers raise anything here, and one broken volume must not stop the others. One may have gone meanwhile.
             LOG.exception("volume %s cannot be exported again", volume.id)
-            continue
-        if update:
-            volume.update(update)
-            volume.save()
 
 
 def implements(driver: Any, method: str) -> bool:

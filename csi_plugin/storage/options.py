@@ -6,7 +6,8 @@ import importlib
 import logging
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -63,13 +64,13 @@ def set_global(options: Mapping[str, Any]) -> None:
         _set(definition, value, group, described_as=f"option {key}")
 
 
-def new_driver(name: str, options: Mapping[str, Any], *, host: str, strict: bool) -> Any:
+def new_driver(name: str, options: Mapping[str, Any], *, host: str, strict: bool, secret: Collection[str] = ()) -> Any:
     """A driver object, not started: ``options`` with ``volume_driver``, for the backend ``name``.
 
     Raises as backend_configuration does, and whatever the driver's constructor raises.
     """
-    path = _current_path(options.get("volume_driver") or DEFAULT_DRIVER)
-    driver_configuration = backend_configuration(name, {**options, "volume_driver": path}, strict=strict)
+    path = _driver_path(options)
+    driver_configuration = backend_configuration(name, {**options, "volume_driver": path}, strict=strict, secret=secret)
     return driver_class(path)(
         configuration=driver_configuration,
         host=host,
@@ -81,7 +82,7 @@ def new_driver(name: str, options: Mapping[str, Any], *, host: str, strict: bool
 
 def driver_class(volume_driver: str) -> type[Any]:
     """The class at a dotted path. Raises ValueError naming what is wrong with it."""
-    module_name, _, class_name = _current_path(volume_driver).rpartition(".")
+    module_name, _, class_name = current_path(volume_driver).rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
@@ -91,11 +92,14 @@ def driver_class(volume_driver: str) -> type[Any]:
     return found
 
 
-def backend_configuration(name: str, options: Mapping[str, Any], *, strict: bool) -> configuration.Configuration:
+def backend_configuration(
+    name: str, options: Mapping[str, Any], *, strict: bool, secret: Collection[str] = ()
+) -> configuration.Configuration:
     """A driver's configuration: a section of its own, so that one backend's options never reach another.
 
     Every option is parsed by its definition. An ill-typed one raises ValueError; an unknown one raises UnknownOption
-    when ``strict``, otherwise it is logged and handed to the driver as it is, as cinderlib did.
+    when ``strict``, otherwise it is logged and handed to the driver as it is, as cinderlib did. ``secret``: options
+    whose values no message quotes, besides those that are defined so.
     """
     _claim_group(name)
     definitions = definitions_of(options["volume_driver"])
@@ -107,9 +111,41 @@ def backend_configuration(name: str, options: Mapping[str, Any], *, strict: bool
             unknown[key] = value
         elif value is not None:
             value = _with_neighbours(value, options, name=key)
-            _set(definition, value, name, described_as=f"option {key} of backend {name}")
+            described_as = f"option {key} of backend {name}"
+            _set(definition, value, name, described_as=described_as, is_secret=key in secret)
     _accept_unregistered(name, unknown, options["volume_driver"], definitions, strict=strict)
     return result
+
+
+def detach(driver_configuration: configuration.Configuration) -> None:
+    """Let a driver go on with what it is configured with, whatever its backend's section is filled with next.
+
+    Some drivers (NetApp, SolidFire) look the section up by the backend's name, so two drivers cannot have one each.
+    """
+    settings = driver_configuration.conf
+    if not isinstance(settings.backend_conf, _Kept):
+        settings.backend_conf = _Kept(settings.backend_conf)
+
+
+class _Kept:
+    """The values that a section had at one time; read as oslo.config's sections are."""
+
+    def __init__(self, section: Mapping[str, Any]) -> None:
+        self._values: dict[str, Any] = {}
+        for name in list(section):
+            # A reference that cannot be resolved fails when the driver reads it, here as there.
+            with suppress(cfg.Error, ValueError):
+                self._values[name] = section[name]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._values:
+            return self._values[name]
+        raise cfg.NoSuchOptError(name)
+
+
+def refill(name: str, options: Mapping[str, Any]) -> None:
+    """Fill a backend's section again with options that it had before, for whoever looks it up by its name."""
+    backend_configuration(name, {**options, "volume_driver": _driver_path(options)}, strict=False)
 
 
 def forget(name: str) -> None:
@@ -148,13 +184,13 @@ def _clear(group: str) -> None:
         cfg.CONF.clear_override(key, group)
 
 
-def _set(definition: cfg.Opt, value: Any, group: str | None, *, described_as: str) -> None:
+def _set(definition: cfg.Opt, value: Any, group: str | None, *, described_as: str, is_secret: bool = False) -> None:
     if definition.multi and not isinstance(value, list | tuple):
         value = [value]
     try:
         cfg.CONF.set_override(definition.name, _as_text(value), group)
     except (ValueError, TypeError) as error:
-        if definition.secret:  # the value, and an error that quotes it, must not reach a log
+        if definition.secret or is_secret:  # the value, and an error that quotes it, must not reach a log
             raise ValueError(f"{described_as}: not a valid {definition.type}") from None
         raise ValueError(f"{described_as}: {value!r} is not a valid {definition.type}: {error}") from error
 
@@ -275,7 +311,11 @@ def _is_configuration(node: ast.AST) -> bool:
     return isinstance(node, ast.Attribute) and node.attr == "configuration"
 
 
-def _current_path(volume_driver: str) -> str:
+def _driver_path(options: Mapping[str, Any]) -> str:
+    return current_path(options.get("volume_driver") or DEFAULT_DRIVER)
+
+
+def current_path(volume_driver: str) -> str:
     """Drivers that moved are found under their old paths, as by Cinder's volume manager."""
     path: str = manager.MAPPING.get(volume_driver, volume_driver)
     return path

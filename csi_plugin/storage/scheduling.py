@@ -170,6 +170,9 @@ def _fitting_pools(backends: Sequence["Backend"], wish: _Wish) -> tuple[list[_Po
     for backend in backends:
         if wish.backend_name not in (None, backend.name):
             continue
+        if backend.is_suspended:
+            reasons.append(f"backend {backend.name} is suspended: it takes no new volumes")
+            continue
         for pool in _pools(backend):
             reason = _reason_against(pool, wish)
             if reason is None:

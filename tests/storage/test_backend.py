@@ -2,18 +2,21 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from cinder import exception
+from cinder.volume import volume_utils
 
 from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.records import ConnectionRecord, SnapshotRecord, VolumeRecord
 from csi_plugin.storage import runtime
 from csi_plugin.storage.backend import Backend
-from csi_plugin.storage.backends import BackendNotReady, BackendSet
+from csi_plugin.storage.backends import BackendNotReady, BackendSet, BackendStatus
+from csi_plugin.storage.scheduling import NoPool, capacity, choose
+from tests.serving import wait_until
 
 NewBackend = Callable[..., Backend]
 RECORDING = "recording_driver.RecordingDriver"
@@ -267,3 +270,128 @@ def test_names_in_a_set_are_unique(store: MemoryPersistence) -> None:
         BackendSet([configured("twice"), configured("twice")])
     with pytest.raises(ValueError, match="needs a volume_backend_name"):
         BackendSet([{"volume_driver": RECORDING}])
+
+
+# Backends that are configured anew.
+
+
+@pytest.fixture
+def backend_set(store: MemoryPersistence) -> Iterator[BackendSet]:
+    backends = BackendSet(first_retry=0.02, last_retry=0.02)
+    backends.start()
+    yield backends
+    backends.close()
+
+
+def wait_for_status(backends: BackendSet, **wanted: object) -> BackendStatus:
+    """The only backend's status, once its last configuration was tried and it has these values."""
+
+    def status() -> BackendStatus:
+        return backends.status()[0]
+
+    wait_until(lambda: bool(status().attempts) and vars(status()).items() >= wanted.items(), status)
+    return status()
+
+
+def test_a_new_configuration_gets_a_driver_of_its_own(backend_set: BackendSet) -> None:
+    backend_set.configure(configured("anew", recording_label="old"))
+    wait_for_status(backend_set, is_current=True)
+    old = backend_set.get("anew")
+    backend_set.configure(configured("anew", recording_label="new", topology=[{"zone": "z1"}]))
+    wait_for_status(backend_set, is_current=True)
+    new = backend_set.get("anew")
+    assert (old.driver.configuration.recording_label, new.driver.configuration.recording_label) == ("old", "new")
+    assert backend_set.topologies() == {"anew": [{"zone": "z1"}]}
+    assert new.reservations is old.reservations  # what the scheduler gave away is taken, whoever makes it
+    assert Backend.backends["anew"] is new
+
+
+def test_what_has_begun_ends_with_the_driver_that_it_began_with(backend_set: BackendSet) -> None:
+    backend_set.configure(configured("running", recording_label="old"))
+    wait_for_status(backend_set, is_current=True)
+    old = backend_set.get("running")
+    began, end = threading.Event(), threading.Event()
+
+    def create_volume(volume: object) -> None:
+        began.set()
+        assert end.wait(30)
+        old.driver.calls.append(("created by", old.driver.configuration.recording_label))
+
+    old.driver.create_volume = create_volume
+    with ThreadPoolExecutor(1) as pool:
+        creation = pool.submit(old.create_volume, 1)
+        assert began.wait(30)
+        backend_set.configure(configured("running", recording_label="new"))
+        wait_for_status(backend_set, is_current=True)
+        new = backend_set.get("running")
+        assert new is not old
+        assert new.create_volume(1).status == "available"
+        end.set()
+        assert creation.result(30).status == "available"
+    assert old.driver.calls[-1] == ("created by", "old")
+
+
+@pytest.mark.parametrize(
+    ("options", "is_invalid", "message"),
+    [
+        (
+            {"recording_lable": "x"},
+            True,
+            "unknown option recording_lable of backend kept; did you mean",
+        ),
+        ({"recording_free_gb": "much"}, True, "option recording_free_gb of backend kept: 'much' is not a valid"),
+        ({"recording_label": "out of reach"}, False, "the array is out of reach"),
+    ],
+)
+def test_a_configuration_that_does_not_work_leaves_the_last_good_one(
+    backend_set: BackendSet, options: dict[str, object], is_invalid: bool, message: str
+) -> None:
+    backend_set.configure(configured("kept", recording_free_gb=7))
+    wait_for_status(backend_set, is_current=True)
+    kept = backend_set.get("kept")
+    backend_set.configure(configured("kept", **{"recording_free_gb": 8, **options}))
+    status = wait_for_status(backend_set, is_current=False)
+    assert (status.is_ready, status.is_invalid) == (True, is_invalid)
+    assert message in status.error
+    assert backend_set.get("kept") is kept
+    assert kept.driver.configuration.recording_free_gb == 7
+    # Some drivers look options up by the backend's name; while a driver starts, those are its own.
+    recording_opts = type(kept.driver).get_driver_options()
+    section = volume_utils.get_backend_configuration("kept", recording_opts)
+    wait_until(lambda: section.recording_free_gb == 7, lambda: section.recording_free_gb)
+    backend_set.configure(configured("kept", recording_free_gb=9))
+    wait_for_status(backend_set, is_current=True, error="")
+    assert backend_set.get("kept").driver.configuration.recording_free_gb == 9
+
+
+def test_values_of_secret_options_are_not_quoted(backend_set: BackendSet) -> None:
+    backend_set.configure(configured("discreet", recording_free_gb="hunter2", secret_options=["recording_free_gb"]))
+    status = wait_for_status(backend_set, is_invalid=True)
+    assert "option recording_free_gb of backend discreet: not a valid" in status.error
+    assert "hunter2" not in status.error
+
+
+def test_a_suspended_backend_takes_no_new_volumes(backend_set: BackendSet) -> None:
+    backend_set.configure(configured("paused"))
+    backend_set.suspend("paused", True)
+    wait_for_status(backend_set, is_current=True)
+    with pytest.raises(NoPool, match="backend paused is suspended: it takes no new volumes"):
+        choose(backend_set.ready(), size=1)
+    assert capacity(backend_set.ready()).available_bytes == 0
+    backend_set.configure(configured("paused", recording_label="anew"))
+    wait_for_status(backend_set, is_current=True)
+    assert capacity(backend_set.ready()).available_bytes == 0
+    backend_set.suspend("paused", False)
+    assert choose(backend_set.ready(), size=1)[0].name == "paused"
+
+
+def test_a_removed_backend_is_not_there_any_more(backend_set: BackendSet) -> None:
+    backend_set.configure(configured("gone"))
+    wait_for_status(backend_set, is_current=True)
+    backend_set.remove("gone")
+    with pytest.raises(BackendNotReady, match="backend gone is not configured"):
+        backend_set.get("gone")
+    assert (backend_set.ready(), backend_set.status()) == ([], [])
+    assert "gone" not in Backend.backends
+    backend_set.configure(configured("gone", recording_label="again"))
+    wait_for_status(backend_set, is_current=True)
