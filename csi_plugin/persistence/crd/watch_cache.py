@@ -1,21 +1,18 @@
 """What the API server has of one kind of record, kept up to date by a watch, so that reads cost no call."""
 
 import logging
-import random
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
-from csi_plugin.persistence.crd.api import Expired, ResourceAPI, Watch
+from csi_plugin.persistence.crd.api import ResourceAPI
+from csi_plugin.persistence.crd.follower import Follower
 from csi_plugin.persistence.crd.kinds import RESOURCES
 from csi_plugin.persistence.crd.resource import Stored, stored
 from csi_plugin.persistence.records import JSON, Record
 from csi_plugin.persistence.table import RecordTable
 
 LOG = logging.getLogger(__name__)
-
-_FIRST_PAUSE, _LAST_PAUSE = 0.2, 5.0
 
 
 class WatchCache:
@@ -27,7 +24,6 @@ class WatchCache:
 
         Raises PersistenceError when the kind cannot be listed.
         """
-        self._api = api
         self._kind = kind
         self._plural = RESOURCES[kind].plural
         self._on_change = on_change
@@ -36,12 +32,10 @@ class WatchCache:
         self._table = RecordTable(kind)
         self._deleted: set[str] = set()
         """UIDs of resources that are known to be gone while events of theirs may still be under way."""
-        self._version = 0
-        self._watch: Watch | None = None
-        self._stopping = threading.Event()
-        self._unreachable_since: float | None = None
-        self._relist()
-        threading.Thread(target=self._follow, name=f"watch {self._plural}", daemon=True).start()
+        self._follower = Follower(
+            api, self._plural, on_list=self._relist, on_put=self._put_announced, on_gone=self._remove_announced
+        )
+        self._follower.start()
 
     def get(self, record_id: str) -> Stored | None:
         with self._lock:
@@ -74,15 +68,10 @@ class WatchCache:
 
     def silent_seconds(self) -> float:
         """How long the API server has not been reached; 0 when all is well."""
-        since = self._unreachable_since
-        return 0.0 if since is None else time.monotonic() - since
+        return self._follower.silent_seconds()
 
     def close(self) -> None:
-        self._stopping.set()
-        with self._lock:
-            watch = self._watch
-        if watch is not None:
-            watch.close()
+        self._follower.close()
 
     def _set(self, found: Stored) -> None:
         self._stored[found.record.id] = found
@@ -91,40 +80,6 @@ class WatchCache:
     def _unset(self, record_id: str) -> None:
         self._stored.pop(record_id, None)
         self._table.remove(record_id)
-
-    def _follow(self) -> None:
-        pause = _FIRST_PAUSE
-        while not self._stopping.is_set():
-            try:
-                self._watch_once()
-                pause = _FIRST_PAUSE
-            except Expired:
-                self._version = 0
-            except Exception as error:  # noqa: BLE001
-                # Whatever it was: a cache that stopped following would answer with the past for ever.
-                if self._stopping.is_set():
-                    return
-                self._unreachable_since = self._unreachable_since or time.monotonic()
-                LOG.info("the watch of %s is begun again in %.1f s: %s", self._plural, pause, error)
-                self._stopping.wait(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, _LAST_PAUSE)
-
-    def _watch_once(self) -> None:
-        if not self._version:
-            self._relist()
-        watch = self._api.watch(self._plural, self._version)
-        with self._lock:
-            self._watch = watch
-        if self._stopping.is_set():
-            watch.close()
-        self._unreachable_since = None
-        for event in watch:
-            resource = event["object"]
-            if event["type"] == "DELETED":
-                self._remove_announced(resource)
-            elif event["type"] != "BOOKMARK":
-                self._put_announced(resource)
-            self._version = int(resource["metadata"]["resourceVersion"])
 
     def _put_announced(self, resource: JSON) -> None:
         try:
@@ -140,8 +95,7 @@ class WatchCache:
         with self._lock:
             self._deleted.discard(resource["metadata"]["uid"])
 
-    def _relist(self) -> None:
-        resources, version = self._api.list_all(self._plural)
+    def _relist(self, resources: list[JSON], version: int, heard: int) -> None:
         found = {}
         for resource in resources:
             try:
@@ -151,17 +105,15 @@ class WatchCache:
                 continue
             found[one.record.id] = one
         with self._lock:
-            changed = self._take(found, version)
-        self._version = version
-        self._unreachable_since = None
+            changed = self._take(found, version, heard)
         for record_id in changed:
             self._on_change(self._kind, record_id)
 
-    def _take(self, found: dict[str, Stored], version: int) -> list[str]:
+    def _take(self, found: dict[str, Stored], version: int, heard: int) -> list[str]:
         """Make the list the truth, but for what was written after it; the ids of what changed."""
         # After etcd was restored from a backup, time begins again earlier: then nothing here is newer than the list.
         latest = max((one.version for one in self._stored.values()), default=0)
-        was_restored = self._version > version and latest > version
+        was_restored = heard > version and latest > version
         if was_restored:
             self._deleted.clear()
         changed = []

@@ -1,0 +1,102 @@
+"""All resources of one kind: listed, and then followed by a watch."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from csi_plugin.persistence.crd.api import Expired, ResourceAPI, Watch
+from csi_plugin.persistence.records import JSON
+
+LOG = logging.getLogger(__name__)
+
+_FIRST_PAUSE, _LAST_PAUSE = 0.2, 5.0
+
+
+class Follower:
+    """Tells of every resource of a kind, from a thread of its own, until close().
+
+    The callbacks are never called at the same time.
+    """
+
+    def __init__(
+        self,
+        api: ResourceAPI,
+        plural: str,
+        *,
+        on_list: Callable[[list[JSON], int, int], None],
+        on_put: Callable[[JSON], None],
+        on_gone: Callable[[JSON], None],
+    ) -> None:
+        """``on_list(resources, version, heard)``: all that there are at a resourceVersion, and the last version that
+        was heard of before (0: none); ``on_put(resource)``: one came or changed; ``on_gone(resource)``: one went.
+        """
+        self._api = api
+        self._plural = plural
+        self._on_list = on_list
+        self._on_put = on_put
+        self._on_gone = on_gone
+        self._heard = 0
+        self._has_to_list = True
+        self._lock = threading.Lock()
+        self._watch: Watch | None = None
+        self._stopping = threading.Event()
+        self._unreachable_since: float | None = None
+
+    def start(self) -> None:
+        """List the kind, and follow it from there. Raises PersistenceError when it cannot be listed."""
+        self._list()
+        threading.Thread(target=self._follow, name=f"watch {self._plural}", daemon=True).start()
+
+    def silent_seconds(self) -> float:
+        """How long the API server has not been reached; 0 when all is well."""
+        since = self._unreachable_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def close(self) -> None:
+        self._stopping.set()
+        with self._lock:
+            watch = self._watch
+        if watch is not None:
+            watch.close()
+
+    def _follow(self) -> None:
+        pause = _FIRST_PAUSE
+        while not self._stopping.is_set():
+            try:
+                self._watch_once()
+                pause = _FIRST_PAUSE
+            except Expired:
+                self._has_to_list = True
+            except Exception as error:  # noqa: BLE001
+                # Whatever it was: who stopped following would know the past for ever.
+                if self._stopping.is_set():
+                    return
+                self._unreachable_since = self._unreachable_since or time.monotonic()
+                LOG.info("the watch of %s is begun again in %.1f s: %s", self._plural, pause, error)
+                self._stopping.wait(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, _LAST_PAUSE)
+
+    def _watch_once(self) -> None:
+        if self._has_to_list:
+            self._list()
+        watch = self._api.watch(self._plural, self._heard)
+        with self._lock:
+            self._watch = watch
+        if self._stopping.is_set():
+            watch.close()
+        self._unreachable_since = None
+        for event in watch:
+            resource = event["object"]
+            if event["type"] == "DELETED":
+                self._on_gone(resource)
+            elif event["type"] != "BOOKMARK":
+                self._on_put(resource)
+            self._heard = int(resource["metadata"]["resourceVersion"])
+
+    def _list(self) -> None:
+        resources, version = self._api.list_all(self._plural)
+        self._on_list(resources, version, self._heard)
+        self._heard, self._has_to_list = version, False
+        self._unreachable_since = None
