@@ -46,13 +46,29 @@ class Shown:
     """Name and JSON path of the columns of `kubectl get`."""
     wide: tuple[tuple[str, str], ...] = ()
     """Those of `kubectl get -o wide`."""
-    status: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Type and description of the status's fields, besides conditions."""
+    status: dict[str, tuple[str, str] | Schema] = field(default_factory=dict)
+    """Type and description, or schema, of the status's fields, besides conditions."""
     fixed: tuple[str, ...] = ()
     """Fields of the record that never change."""
 
 
-STATE = {"state": ("string", "State of the object, as the driver serves it.")}
+STATE: dict[str, tuple[str, str] | Schema] = {"state": ("string", "State of the object, as the driver serves it.")}
+SEALED_ANEW: Schema = {
+    "description": "What volumes were published with, sealed anew because the node has another key now.",
+    "type": "array",
+    "x-kubernetes-list-type": "map",
+    "x-kubernetes-list-map-keys": ["volumeId"],
+    "items": {
+        "type": "object",
+        "required": ["volumeId", "revision", "publicKey", "sealed"],
+        "properties": {
+            "volumeId": {"type": "string", "description": "Id of the volume."},
+            "revision": {"type": "integer", "format": "int64", "description": "Of the CinderConnection."},
+            "publicKey": {"type": "string", "description": "Key that it is sealed to."},
+            "sealed": {"type": "string", "description": "Readable for the node alone.", "format": "byte"},
+        },
+    },
+}
 SHOWN: dict[type[Record], Shown] = {
     VolumeRecord: Shown(
         description="A volume on the storage, as the driver has recorded it. What to edit is its claim.",
@@ -136,6 +152,8 @@ SHOWN: dict[type[Record], Shown] = {
         status={
             "volumes": ("integer", "Volumes that are published to it."),
             "topology": ("string", "Topology segments in one text."),
+            "publicKey": ("string", "Key of the node that its connections were last compared with."),
+            "connections": SEALED_ANEW,
         },
         fixed=("id",),
     ),
@@ -230,7 +248,10 @@ def whole_schema(kind: type[Record]) -> Schema:
         | {"x-kubernetes-validations": rules(kind)},
     }
     if shown.status:
-        status = {name: status_field(*described) for name, described in shown.status.items()}
+        status = {
+            name: described if isinstance(described, dict) else status_field(*described)
+            for name, described in shown.status.items()
+        }
         status["conditions"] = CONDITIONS
         properties["status"] = {
             "type": "object",

@@ -10,7 +10,7 @@ from csi_plugin.controller.core import Call, Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint, normal_capability
 from csi_plugin.controller.parameters import own_context, volume_parameters
-from csi_plugin.persistence.records import ConnectionRecord, NodeRecord, Phase, VolumeRecord
+from csi_plugin.persistence.records import PUBLIC_KEY, ConnectionRecord, NodeRecord, Phase, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import aborted, already_exists, failed_precondition, invalid_argument, not_found
 from csi_plugin.protocol.sealed_box import SealedBoxError, seal_to_node
@@ -159,9 +159,9 @@ def _for_several(connection: ConnectionRecord) -> bool:
 def _connected(core: Core, volume: VolumeRecord, node: NodeRecord, wanted: WantedPublication) -> ConnectionRecord:
     """Let the driver export the volume; an interrupted try's record is taken over and the driver called again."""
     with driver_errors(f"publishing volume {volume.id} to node {node.id}"):
-        connector = dict(node.connector) | {"mode": wanted.attach_mode, ACCESS_KEY: wanted.access}
+        own = {"mode": wanted.attach_mode, ACCESS_KEY: wanted.access, PUBLIC_KEY: node.public_key}
         connection = library.volume(core, volume).connect(
-            connector,
+            dict(node.connector) | own,
             id=core.identifiers.of_connection(volume.id, node.id),
             node_id=node.id,
             attach_mode=wanted.attach_mode,

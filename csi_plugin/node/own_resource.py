@@ -1,4 +1,4 @@
-"""The registry of a cluster whose metadata is in custom resources: every node writes its own CinderNode."""
+"""The registry where metadata is in custom resources: every node writes its own CinderNode, and reads it."""
 
 import base64
 import json
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from csi_plugin.protocol.errors import failed_precondition, unavailable
+from csi_plugin.protocol.errors import not_found, unavailable
 
 _SECONDS = 60
 
@@ -35,24 +35,32 @@ class OwnResource:
             "topology": dict(topology),
             "max_volumes": max_volumes,
         }
+        self._run(register=record)
+
+    def connection(self, node_id: str, volume_id: str) -> bytes:
+        """What the controller has sealed to the key that was registered last, once it has. Raises NOT_FOUND when the
+        volume is not published here, and UNAVAILABLE."""
+        sealed = self._run(find={"node_id": node_id, "volume_id": volume_id})["sealed"]
+        if not sealed:
+            raise not_found(f"volume_id: volume {volume_id} is not published to node {node_id}")
+        return base64.b64decode(sealed)
+
+    def _run(self, **request: Any) -> Any:
         try:
             # The client takes memory that a node needs once in five minutes.
             done = subprocess.run(
                 [sys.executable, "-W", "ignore", "-m", "csi_plugin.persistence.crd.own_node"],
-                input=json.dumps(record | self._where).encode(),
+                input=json.dumps(request | self._where).encode(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 timeout=_SECONDS,
                 check=False,
             )
+            answer = json.loads(done.stdout)
         except subprocess.TimeoutExpired:
             raise unavailable(f"the Kubernetes API server did not answer within {_SECONDS} s") from None
-        if done.stdout or done.returncode:
-            raise unavailable(done.stdout.decode(errors="replace").strip() or f"exit status {done.returncode}")
-
-    def connection(self, node_id: str, volume_id: str) -> bytes:
-        """Nodes read no connections here: what they need came sealed with the call, to the key that they had then."""
-        raise failed_precondition(
-            f"volume_id: what volume {volume_id} was published with is sealed to a key that node {node_id} has lost; "
-            "delete the pods that use it there, and it is published anew"
-        )
+        except ValueError:
+            raise unavailable(f"own_node ended with status {done.returncode} and no answer") from None
+        if "error" in answer:
+            raise unavailable(answer["error"])
+        return answer

@@ -10,7 +10,7 @@ Two faces of one thing:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -100,6 +100,10 @@ class RecordStore(ABC):
 
     def use_sealer(self, sealer: Any) -> None:  # noqa: B027 - most stores need not know that they are sealed
         """Told by SealingStore what seals the records, for stores with other ways in than these methods."""
+
+    def use_connection_sealer(self, seal: Callable[[str, str], str]) -> None:  # noqa: B027 - most are not read by nodes
+        """Told by the active controller, for stores that nodes read: ``seal(node id, volume id)`` answers with the
+        connection sealed to the node's present key, in base64; empty when there is none. It raises PersistenceError."""
 
     def start_upkeep(self) -> None:  # noqa: B027 - most stores have none
         """Told by the active controller, for stores with work to do in the background from its start on."""

@@ -15,6 +15,9 @@ from typing import Any, ClassVar
 
 JSON = dict[str, Any]
 
+PUBLIC_KEY = "csi_public_key"
+"""Entry of a connection's connector; drivers ignore what they don't know."""
+
 
 class Phase(StrEnum):
     """Where an object stands in its life as CSI sees it; Cinder's own ``status`` is kept beside it."""
@@ -263,6 +266,11 @@ class ConnectionRecord(Record):
     """cinderlib's: {'conn': driver's answer, 'connector': properties, 'device': ...}; a str once sealed."""
     connector: JSON | None = None
     """Who it was exported to: os-brick's connector properties, and how CSI published it."""
+
+    @property
+    def public_key(self) -> str | None:
+        """Key of the node that its publish_context was sealed to, in base64; None if that is not recorded."""
+        return (self.connector or {}).get(PUBLIC_KEY)
 
 
 @dataclass(kw_only=True, slots=True)

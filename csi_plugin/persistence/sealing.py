@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -190,6 +190,9 @@ class SealingStore(RecordStore):
     def _is_current(self, record: Record) -> bool:
         values = [getattr(record, name) for name in record.SECRET]
         return all(value is None or (Sealer.is_sealed(value) and self.sealer.is_current(value)) for value in values)
+
+    def use_connection_sealer(self, seal: Callable[[str, str], str]) -> None:
+        self.inner.use_connection_sealer(seal)
 
     def start_upkeep(self) -> None:
         self.inner.start_upkeep()

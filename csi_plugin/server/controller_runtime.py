@@ -112,6 +112,7 @@ class ControllerRuntime:
             disabled_features=frozenset(settings.disabled_features),
         )
         service = ControllerService(configuration, self._backends, self.store, self._inflight)
+        self.store.use_connection_sealer(service.node_registry.sealed_for_store)
         self.store.start_upkeep()
         self._backends.start()
         service.recovery.start()

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,32 @@ def publish(served: Served, volume: csi_pb2.Volume, node_id: str = NODE) -> dict
     return dict(served.controller.ControllerPublishVolume(request).publish_context)
 
 
+def publish_when_known(served: Served, volume: csi_pb2.Volume) -> dict[str, str]:
+    context: dict[str, str] = {}
+
+    def published() -> bool:
+        try:
+            context.update(publish(served, volume))
+        except grpc.RpcError as error:
+            assert error.code() is grpc.StatusCode.NOT_FOUND  # the watch has not brought the node yet
+        return bool(context)
+
+    wait_until(published, served.log_text)
+    return context
+
+
+def stage(served: Served, volume: csi_pb2.Volume, context: dict[str, str], staging: Path) -> None:
+    staging.mkdir(exist_ok=True)
+    request = csi_pb2.NodeStageVolumeRequest(
+        volume_id=volume.volume_id,
+        publish_context=context,
+        staging_target_path=str(staging),
+        volume_capability=MOUNT,
+        volume_context=volume.volume_context,
+    )
+    served.node.NodeStageVolume(request)
+
+
 def wait_for_node(kubernetes: KubernetesAPI, namespace: str, name: str = NODE) -> None:
     def found() -> bool:
         return "NotFound" not in kubernetes.kubectl("get", "cnode", name, "-n", namespace, check=False)
@@ -98,27 +125,9 @@ def test_a_volume_from_claim_to_data(
 ) -> None:
     wait_for_node(kubernetes, namespace)
     volume = create(controller, "pvc-1")
-    context: dict[str, str] = {}
-
-    def published() -> bool:
-        try:
-            context.update(publish(controller, volume))
-        except grpc.RpcError as error:
-            assert error.code() is grpc.StatusCode.NOT_FOUND  # the watch has not brought the node yet
-        return bool(context)
-
-    wait_until(published, controller.log_text)
+    context = publish_when_known(controller, volume)
     staging, target = tmp_path / "staging", tmp_path / "target"
-    staging.mkdir()
-    node.node.NodeStageVolume(
-        csi_pb2.NodeStageVolumeRequest(
-            volume_id=volume.volume_id,
-            publish_context=context,
-            staging_target_path=str(staging),
-            volume_capability=MOUNT,
-            volume_context=volume.volume_context,
-        )
-    )
+    stage(node, volume, context, staging)
     node.node.NodePublishVolume(
         csi_pb2.NodePublishVolumeRequest(
             volume_id=volume.volume_id,
@@ -159,6 +168,42 @@ def test_a_volume_from_claim_to_data(
     assert controller.files() == []
     for kind in ("cvol", "cconn"):
         assert kubernetes.get(kind, "-n", namespace)["items"] == []
+
+
+def test_a_node_that_has_lost_its_key_gets_its_connections_anew(
+    kubernetes: KubernetesAPI, namespace: str, controller: Served, node: Served, tmp_path: Path
+) -> None:
+    wait_for_node(kubernetes, namespace)
+    volume, other = create(controller, "pvc-1"), create(controller, "pvc-2")
+    context = publish_when_known(controller, volume)
+    old_key = kubernetes.get("cnode", NODE, "-n", namespace)["spec"]["publicKey"]
+    node.kill()
+    shutil.rmtree(node.state)
+    node.start()
+
+    stage(node, volume, context, tmp_path / "staging")
+
+    found = kubernetes.get("cnode", NODE, "-n", namespace)
+    assert found["spec"]["publicKey"] not in ("", old_key)
+    (entry,) = found["status"]["connections"]
+    assert (entry["volumeId"], entry["publicKey"]) == (volume.volume_id, found["spec"]["publicKey"])
+    with pytest.raises(grpc.RpcError) as caught:
+        stage(node, other, context, tmp_path / "other")  # not published: nothing is there to be sealed anew
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    node.node.NodeUnstageVolume(
+        csi_pb2.NodeUnstageVolumeRequest(volume_id=volume.volume_id, staging_target_path=str(tmp_path / "staging"))
+    )
+    controller.controller.ControllerUnpublishVolume(
+        csi_pb2.ControllerUnpublishVolumeRequest(volume_id=volume.volume_id, node_id=NODE)
+    )
+
+    def boxes() -> Any:
+        return kubernetes.get("cnode", NODE, "-n", namespace)["status"].get("connections")
+
+    wait_until(lambda: boxes() is None, boxes)
+    assert publish(controller, volume)  # sealed to the new key at once
+    wait_until(lambda: kubernetes.get("cnode", NODE, "-n", namespace)["status"]["volumes"] == 1, boxes)
+    assert boxes() is None
 
 
 def test_writes_that_are_waited_for(

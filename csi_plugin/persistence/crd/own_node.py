@@ -1,11 +1,13 @@
-"""A node writes the CinderNode that says who it is: a short-lived process, so that the node stays small.
+"""A node and its CinderNode, in a short-lived process, so that the node stays small.
 
-The node's record as JSON on standard input, with ``namespace`` and ``kubeconfig`` beside it; an error, if any, on
-standard output.
+On standard input, as JSON: ``namespace`` and ``kubeconfig``, and either ``register``, the node's record, or ``find``,
+with ``node_id`` and ``volume_id``. On standard output, as JSON: ``error``, if any; ``sealed``, the connection that was
+to be found, in base64: empty when there is none.
 """
 
 import json
 import sys
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -13,47 +15,73 @@ from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
 from csi_plugin.persistence.crd.api import Conflict, ResourceAPI
 from csi_plugin.persistence.crd.kinds import GROUP, RESOURCES, VERSION, resource_name
 from csi_plugin.persistence.crd.resource import new_resource, next_resource, stored
+from csi_plugin.persistence.crd.sealed_connections import find_connection
 from csi_plugin.persistence.encoding import from_json, utc_now
-from csi_plugin.persistence.records import NodeRecord
+from csi_plugin.persistence.records import JSON, NodeRecord
 
+_PLURAL = RESOURCES[NodeRecord].plural
 _TRIES = 5
 _WRITE = "node"
+_WAIT_SECONDS = 20.0
+"""How long the controller is given to seal a connection to a key that it has just learned of."""
+_LOOK_SECONDS = 0.5
 
 
 def main() -> None:
     request: dict[str, Any] = json.load(sys.stdin)
+    answer: JSON = {}
     try:
-        api = ResourceAPI(
-            GROUP, VERSION, namespace=request.pop("namespace", None), kubeconfig=request.pop("kubeconfig", None)
-        )
-        write(api, from_json(NodeRecord, request))
+        api = ResourceAPI(GROUP, VERSION, namespace=request["namespace"], kubeconfig=request["kubeconfig"])
+        if "register" in request:
+            register(api, from_json(NodeRecord, request["register"]))
+        else:
+            answer["sealed"] = connection(api, **request["find"])
     except (PersistenceError, InvalidPersistence) as error:
-        print(error)  # noqa: T201 - the answer
+        answer["error"] = str(error)
+    json.dump(answer, sys.stdout)
 
 
-def write(api: ResourceAPI, node: NodeRecord) -> None:
+def register(api: ResourceAPI, node: NodeRecord) -> None:
     """Create the node's resource, or replace what it says. Raises PersistenceError.
 
     Only this one resource is read and written: that is all that a node has the right to.
     """
-    plural = RESOURCES[NodeRecord].plural
     for _ in range(_TRIES):
-        resource = api.get(plural, resource_name(node.id))
+        resource = api.get(_PLURAL, resource_name(node.id))
         try:
             if resource is None:
                 first = replace(node, revision=1, created_at=utc_now())
-                api.create(plural, new_resource(first, namespace=api.namespace, write=_WRITE))
+                api.create(_PLURAL, new_resource(first, namespace=api.namespace, write=_WRITE))
             else:
                 present = stored(NodeRecord, resource)
                 record = present.record
                 following = replace(
                     node, revision=record.revision + 1, created_at=record.created_at, updated_at=utc_now()
                 )
-                api.replace(plural, next_resource(following, present, write=_WRITE))
+                api.replace(_PLURAL, next_resource(following, present, write=_WRITE))
         except Conflict:
             continue  # a status was written meanwhile
         return
     raise PersistenceError(f"CinderNode {node.id} is being written by others")
+
+
+def connection(api: ResourceAPI, *, node_id: str, volume_id: str) -> str:
+    """A volume's connection sealed to the key that the node has registered, in base64; empty when it has none.
+
+    The controller is given time to see the key. Raises PersistenceError when it does not.
+    """
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while True:
+        resource = api.get(_PLURAL, resource_name(node_id)) or {"spec": {}}
+        found = find_connection(resource.get("status") or {}, volume_id, resource["spec"].get("publicKey", ""))
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_LOOK_SECONDS)
+    if found is None:
+        raise PersistenceError(f"the controller has not sealed volume {volume_id} to the new key of node {node_id} yet")
+    return found
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+from collections.abc import Callable
 from typing import TypeVar
 
 from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict
@@ -132,6 +133,9 @@ class CRDPersistence(RecordPersistence):
         for cache in self._caches.values():
             cache.close()
         self._lease.close()
+
+    def use_connection_sealer(self, seal: Callable[[str, str], str]) -> None:
+        self._upkeep.seal_connection = seal
 
     def start_upkeep(self) -> None:
         """Write statuses, and grant deletions that people ask for, from now on rather than from the first write on."""

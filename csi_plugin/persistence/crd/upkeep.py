@@ -15,6 +15,7 @@ from csi_plugin.persistence.crd.deletion import persistent_volume_of, reason_to_
 from csi_plugin.persistence.crd.events import Events, reference
 from csi_plugin.persistence.crd.kinds import FINALIZER, RESOURCES, resource_name
 from csi_plugin.persistence.crd.resource import Stored
+from csi_plugin.persistence.crd.sealed_connections import SealConnection, sealed_anew
 from csi_plugin.persistence.crd.status import conditions, deletion_held, news, status
 from csi_plugin.persistence.crd.watch_cache import WatchCache
 from csi_plugin.persistence.initiators import sharing
@@ -53,6 +54,8 @@ class Upkeep:
         self._api = api
         self._events = events
         self._cache = cache
+        self.seal_connection: SealConnection | None = None
+        """Set where connections can be sealed anew, before start(); elsewhere those that are there stay."""
         self._due: dict[Item, float] = {}
         self._queue: list[tuple[float, int, Item]] = []
         """A heap of all that was ever due; what _due has another time for, or none, is skipped."""
@@ -161,10 +164,18 @@ class Upkeep:
 
     def _status(self, one: Stored) -> JSON:
         wanted = status(one, self._find)
+        if isinstance(one.record, NodeRecord):
+            wanted |= self._sealed_connections(one)
         if one.allows_deletion and "persistentVolume" in wanted:
             # Admission goes by this: what was true when the volume was made has to be true now.
             wanted["persistentVolume"] = persistent_volume_of(one.record.id, self._api)
         return wanted
+
+    def _sealed_connections(self, one: Stored) -> JSON:
+        if self.seal_connection is None:
+            return {name: one.status[name] for name in ("publicKey", "connections") if name in one.status}
+        fields = sealed_anew(one, self._find, self.seal_connection)
+        return {name: value for name, value in fields.items() if value}
 
     def _write(self, kind: type[Record], one: Stored, wanted: JSON) -> None:
         patch = {name: value for name, value in wanted.items() if one.status.get(name) != value}
@@ -185,7 +196,8 @@ class Upkeep:
         before = self._owners.pop((kind, record_id), set())
         if now:
             self._owners[kind, record_id] = now
-        for owner in now ^ before:
+        # A connection counts from its first moment on, but its node may have to be given it once it is attached.
+        for owner in now | before if kind is ConnectionRecord else now ^ before:
             self.changed(*owner)
 
     def _find(self, kind: type[Record], *, limit: int | None = None, **keys: str) -> list[Any]:
