@@ -298,7 +298,7 @@ for name, driver in supported_drivers(2).items():
 
 def test_old_clusters_are_refused() -> None:
     done = try_render(RESTRICTED, "--kube-version", "1.33.2")
-    assert "Kubernetes v1.33.2 is too old: 1.34 or later is needed" in done.stderr
+    assert "requires kubeVersion: >=1.34.0-0 which is incompatible with Kubernetes v1.33.2" in done.stderr
 
 
 @pytest.mark.parametrize(

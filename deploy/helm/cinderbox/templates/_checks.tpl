@@ -10,12 +10,6 @@ loop lvmvolume
 
 {{/* What the schema can't say. Every sentence names the value and what to do. */}}
 {{- define "cinderbox.check" -}}
-{{- with .Capabilities.KubeVersion -}}
-  {{- /* Not kubeVersion of Chart.yaml: a cluster that was built without version says none, which that refuses. */ -}}
-  {{- if and (eq .Major "1") (lt (int (regexFind "^[0-9]+" .Minor)) 34) -}}
-  {{- fail (printf "Kubernetes %s is too old: 1.34 or later is needed" .Version) -}}
-  {{- end -}}
-{{- end -}}
 {{- if and .Values.backends .Values.existingSettingsSecret -}}
 {{- fail "backends and existingSettingsSecret exclude each other: put the backends into the Secret, or leave existingSettingsSecret empty" -}}
 {{- end -}}
