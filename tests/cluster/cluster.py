@@ -1,6 +1,7 @@
 """The cluster of scripts/cluster, as tests use it."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from tests.serving import wait_until
 PROJECT = Path(__file__).parents[2]
 NAMESPACE = "cinderbox"
 VOLUMES = Path("/var/lib/cinderbox-volumes")
+NODES = ("node1", "node2")
 Object = dict[str, Any]
 
 
@@ -18,6 +20,11 @@ class Cluster:
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
+
+    @property
+    def state(self) -> Path:
+        """Directory of the cluster's control plane and nodes; what tests put there goes with the cluster."""
+        return Path(os.environ.get("CINDERBOX_CLUSTER_DIR", PROJECT / ".tools/cluster")) / "state"
 
     def run(self, *arguments: str, input_text: str | None = None, check: bool = True, timeout: float = 180) -> str:
         """What scripts/cluster prints."""
@@ -46,8 +53,8 @@ class Cluster:
         """``condition``: what `kubectl wait --for` takes."""
         self.kubectl("wait", kind_and_name, f"--for={condition}", f"--timeout={seconds}s")
 
-    def wait_running(self, pod: str) -> None:
-        self.wait(f"pod/{pod}", "condition=Ready")
+    def wait_running(self, pod: str, seconds: int = 90) -> None:
+        self.wait(f"pod/{pod}", "condition=Ready", seconds)
 
     def exec(self, pod: str, script: str) -> str:
         return self.kubectl("exec", pod, "--", "sh", "-c", script)
@@ -60,6 +67,9 @@ class Cluster:
         found = json.loads(self.run("kubectl", "-n", NAMESPACE, "get", kind, "-o", "json"))["items"]
         return [one for one in found if one["metadata"].get("labels", {}).get(CLAIM_NAMESPACE) == self.namespace]
 
+    def node_of(self, pod: str) -> str:
+        return str(self.get("pod", pod)["spec"]["nodeName"])
+
     def volume_of(self, claim: str) -> str:
         """The id of a claim's volume."""
         name = self.get("pvc", claim)["spec"]["volumeName"]
@@ -69,6 +79,60 @@ class Cluster:
         """What is on the storage."""
         listed = self.run("enter", "ls", str(VOLUMES)).split()
         return {name for name in listed if name.startswith(("volume-", "snapshot-", "_snapshot-"))}
+
+    def on_node(self, node: str, script: str) -> str:
+        return self.run("enter-node", node, "sh", "-c", script)
+
+    def signal(self, pod: str, name: str, *containers: str) -> None:
+        """Send a signal to all processes of a pod's containers, or of some of them, behind Kubernetes' back."""
+        found = self.get("pod", pod)
+        ids = [
+            one["containerID"].rpartition("/")[2]
+            for one in found["status"]["containerStatuses"]
+            if not containers or one["name"] in containers
+        ]
+        script = f"grep -lE '{'|'.join(ids)}' /proc/[0-9]*/cgroup | cut -d/ -f3 | xargs -r kill -{name}"
+        self.on_node(found["spec"]["nodeName"], script)
+
+    def wait_for_api_server(self) -> None:
+        answers: list[str] = []
+
+        def is_ready() -> bool:
+            answers.append(self.run("kubectl", "get", "--raw", "/readyz", check=False))
+            return answers[-1] == "ok"
+
+        wait_until(is_ready, lambda: answers[-1], timeout=60)
+
+    def wait_until_only_these_are_left(self, *volume_ids: str) -> None:
+        """Each of these volumes is there once, and no other: in Kubernetes, in the records and on the storage."""
+
+        def found() -> list[set[str]]:
+            handles = [one["spec"].get("csi", {}).get("volumeHandle") for one in self.get("pv")["items"]]
+            records = self.run("kubectl", "get", "cvol", "-A", "-o", "name").split()
+            return [
+                set(handles) if len(handles) == len(set(handles)) else {"doubled", *handles},
+                {name.rpartition("/")[2] for name in records},
+                {name.removeprefix("volume-") for name in self.files()},
+            ]
+
+        wait_until(lambda: found() == [set(volume_ids)] * 3, found, timeout=90)
+
+    def wait_until_nothing_is_left(self, *volume_ids: str, seconds: float = 120) -> None:
+        """No claim's volume is left, of any namespace, in Kubernetes, in the records, on the storage and on the nodes.
+
+        ``volume_ids``: whose devices and mounts are looked for.
+        """
+
+        def left() -> list[str]:
+            listed = self.run(
+                "kubectl", "get", "pv,volumeattachments,volumesnapshotcontents,cvol,cconn,csnap", "-A", "-o", "name"
+            ).split()
+            devices = [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+            states = [self.on_node(node, "cat /proc/mounts; ls /var/lib/cinderbox/*/node/volumes") for node in NODES]
+            used = [one for one in volume_ids if any(one in text for text in (*devices, *states))]
+            return [*listed, *sorted(self.files()), *used]
+
+        wait_until(lambda: not left(), lambda: f"{left()}\n{self.events()}", timeout=seconds)
 
     def events(self) -> str:
         done = subprocess.run(
@@ -113,8 +177,8 @@ def claim(name: str, *, gib: int = 1, block: bool = False, mode: str = "ReadWrit
     }
 
 
-def pod(name: str, claim_name: str, *, block: bool = False) -> Object:
-    """A pod that sleeps, with the claim at /data, or at /dev/block."""
+def pod(name: str, claim_name: str, *, block: bool = False, node: str | None = None) -> Object:
+    """A pod that sleeps, with the claim at /data, or at /dev/block; on ``node`` if it is given."""
     container: Object = {
         "name": "main",
         "image": "localhost/busybox:1",
@@ -131,10 +195,19 @@ def pod(name: str, claim_name: str, *, block: bool = False) -> Object:
         "metadata": {"name": name},
         "spec": {
             "terminationGracePeriodSeconds": 2,
+            "nodeSelector": {"kubernetes.io/hostname": node} if node else {},
             "containers": [container],
             "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim_name}}],
         },
     }
+
+
+def task(name: str, claim_name: str, script: str, *, node: str | None = None) -> Object:
+    """A pod that runs a script once, with the claim at /data."""
+    made = pod(name, claim_name, node=node)
+    made["spec"]["restartPolicy"] = "Never"
+    made["spec"]["containers"][0]["command"] = ["sh", "-ec", script]
+    return made
 
 
 def snapshot(name: str, claim_name: str) -> Object:

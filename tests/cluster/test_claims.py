@@ -21,8 +21,9 @@ def test_from_claim_to_data_to_nothing(cluster: Cluster) -> None:
     def row() -> list[str]:
         return cluster.run("kubectl", "-n", NAMESPACE, "get", "cvol", volume, "--no-headers").split()
 
-    wait_until(lambda: "node1" in row(), lambda: " ".join(row()))
-    assert row()[:-1] == [volume, "in-use", "1Gi", "loop", "loop", "node1", f"{cluster.namespace}/orders"]
+    node = cluster.node_of("shop")
+    wait_until(lambda: node in row(), lambda: " ".join(row()))
+    assert row()[:-1] == [volume, "in-use", "1Gi", "loop", "loop", node, f"{cluster.namespace}/orders"]
     cluster.delete("pod", "shop")
     cluster.apply(pod("again", "orders"))
     cluster.wait_running("again")
@@ -70,8 +71,9 @@ def test_raw_block(cluster: Cluster) -> None:
 
 
 def test_block_of_several_pods(cluster: Cluster) -> None:
+    """On one node: the nodes here have one kernel, where a file has one loop device and one owner of it."""
     cluster.apply(claim("shared", block=True, mode="ReadWriteMany"))
-    cluster.apply(pod("one", "shared", block=True), pod("two", "shared", block=True))
+    cluster.apply(pod("one", "shared", block=True, node="node1"), pod("two", "shared", block=True, node="node1"))
     for name in ("one", "two"):
         cluster.wait_running(name)
     cluster.exec("one", "printf together | dd of=/dev/block bs=8 conv=notrunc && sync")
