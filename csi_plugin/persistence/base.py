@@ -49,6 +49,8 @@ class RecordStore(ABC):
 
     ATOMIC_ACROSS_PROCESSES: bool = False
     """Whether create() and update() are atomic between processes; a standby replica needs it."""
+    DERIVES_USE: bool = False
+    """Whether volumes are read as in use because they have connections, so that nobody has to store it."""
 
     @abstractmethod
     def create(self, record: R) -> R:
@@ -118,6 +120,21 @@ class RecordStore(ABC):
     def release_lease(self, name: str, *, holder: str) -> None:
         """Let go of a lease so that another holder need not wait for it to expire."""
         raise NotImplementedError(f"{type(self).__name__} has no lease")
+
+
+def changed_fields(ovo: Any) -> set[str]:
+    """Names of a versioned object's own fields that changed since it was saved.
+
+    Its obj_what_changed() asks relatives too, which refer back to it: it would never return.
+    """
+    changed = {name for name in ovo._changed_fields if name in ovo.fields}
+    for name in ("metadata", "admin_metadata", "glance_metadata"):  # changed in place
+        if name in ovo.fields and ovo.obj_attr_is_set(name) and getattr(ovo, name) != getattr(ovo, f"_orig_{name}", {}):
+            changed.add(name)
+    volume_type = getattr(ovo, "volume_type", None)
+    if volume_type and volume_type.obj_what_changed():
+        changed.add("volume_type")
+    return changed
 
 
 class PersistenceDriverBase:
@@ -241,7 +258,7 @@ class PersistenceDriverBase:
 
         A volume whose specs changed has them as ``extra_specs`` and ``qos_specs``.
         """
-        changed = set(resource._ovo.obj_what_changed())
+        changed = changed_fields(resource._ovo)
         values = {name: value for name, value in self._plain_fields(resource).items() if name in changed}
         volume_type = getattr(resource._ovo, "volume_type", None)
         if volume_type:

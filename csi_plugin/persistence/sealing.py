@@ -146,6 +146,7 @@ class SealingStore(RecordStore):
         self.inner = inner
         self.sealer = sealer
         self.ATOMIC_ACROSS_PROCESSES = inner.ATOMIC_ACROSS_PROCESSES
+        self.DERIVES_USE = inner.DERIVES_USE
         inner.use_sealer(sealer)
 
     def create(self, record: R) -> R:

@@ -224,16 +224,19 @@ class Connection(Resource):
         except Exception:
             # Drivers raise anything, and driver_lifecycle has taken the export back.
             connection._store.delete(connection.record)
-            volume.save()
+            # In use without a connection: an earlier try came as far as that.
+            is_free = not connection._store.find(ConnectionRecord, volume_id=volume.id, limit=1)
+            volume._export_removed(last=is_free and volume._ovo.status == "in-use")
             raise
         failpoint("publish.driver_done")
         connection.conn_info = answer
         connection.use_multipath = connection._is_multipath()
         connection._ovo.attach_status = "attached"
         connection._ovo.attach_time = datetime.now(UTC)
+        # The connection is complete last: until then, a repeat or a restart calls the driver again.
+        volume._save_use("in-use", "attached")
+        failpoint("publish.volume_saved")
         connection.save()
-        volume._ovo.status, volume._ovo.attach_status = "in-use", "attached"
-        volume.save()
         failpoint("publish.saved")
         return connection
 

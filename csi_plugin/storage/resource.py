@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from cinder.objects import base as objects_base
 from oslo_utils import timeutils, uuidutils
 
-from csi_plugin.persistence.base import RecordNotFound, RevisionConflict
+from csi_plugin.persistence.base import RecordNotFound, RevisionConflict, changed_fields
 from csi_plugin.persistence.records import Intent, Phase, Record
 from csi_plugin.storage import codec, serialization
 from csi_plugin.storage.runtime import CONTEXT
@@ -118,7 +118,7 @@ class Resource:
 
     def _merge(self, record: Any) -> Any:
         """Put this object's changes on top of the record as it is stored now."""
-        changed = {name.lstrip("_") for name in self._ovo.obj_what_changed()}
+        changed = {name.lstrip("_") for name in changed_fields(self._ovo)}
         if "volume_type" in changed:
             changed |= {"extra_specs", "qos_specs"}
         while True:

@@ -12,7 +12,7 @@ from oslo_config import cfg
 
 from csi_plugin.exception import NotLocal
 from csi_plugin.failpoints import failpoint
-from csi_plugin.persistence.base import RecordNotFound, RevisionConflict
+from csi_plugin.persistence.base import RecordNotFound, RevisionConflict, changed_fields
 from csi_plugin.persistence.records import (
     ConnectionRecord,
     Intent,
@@ -655,8 +655,19 @@ class Volume(NamedResource):
     def _export_removed(self, *, last: bool) -> None:
         """The record's part of a disconnect."""
         if last:
-            self._ovo.status, self._ovo.attach_status = "available", "detached"
-        self.save()
+            self._save_use("available", "detached")
+        elif changed_fields(self._ovo):
+            self.save()
+
+    def _save_use(self, status: str, attach_status: str) -> None:
+        """Store whether the volume is in use, with what the driver changed in it while it connected or disconnected."""
+        self._ovo.status, self._ovo.attach_status = status, attach_status
+        changed = changed_fields(self._ovo)
+        if changed <= {"status", "attach_status"} and self._store.DERIVES_USE:
+            self._note_stored(self.record)
+            codec.reset_changes(self._ovo)
+        elif changed:
+            self.save()
 
 
 def _has_to_look(volume_id: str) -> bool:

@@ -101,7 +101,7 @@ class TestForPeople:
 
         wait_until(lambda: "worker-1,worker-2" in row(), lambda: str(row()))
         name, state, size, backend, pool, nodes, claim, _age, kind, *others = row()
-        assert (name, state, size, backend, pool) == (volume.id, "available", "7Gi", "lvm", "fast")
+        assert (name, state, size, backend, pool) == (volume.id, "in-use", "7Gi", "lvm", "fast")
         assert (nodes, claim, [kind, *others]) == (
             "worker-1,worker-2",
             "shop/orders",
@@ -304,6 +304,26 @@ class TestWrites:
         store.delete(volume)
         assert kubernetes.writes() - before == {"PUT cindervolumes": 1, "DELETE cindervolumes": 1}
         assert kubernetes.writes().total() == before.total() + 2
+
+    def test_a_volume_is_in_use_by_its_connections(self, kubernetes: KubernetesAPI, store: CRDPersistence) -> None:
+        def seen() -> tuple[str, str]:
+            found = store.get(VolumeRecord, volume.id)
+            assert found == store.find(VolumeRecord)[0]
+            return found.status, found.attach_status
+
+        volume = store.create(a_volume())
+        connection = store.create(ConnectionRecord(id=new_id(), volume_id=volume.id, attach_status="attaching"))
+        assert seen() == ("available", "detached")
+        connection = store.update(replace(connection, attach_status="attached"))
+        assert seen() == ("in-use", "attached")
+        before = kubernetes.get("cvol", volume.id, "-n", store.namespace)["spec"]
+        volume = store.update(replace(volume, status="in-use", attach_status="attached", display_name="new"))
+        after = kubernetes.get("cvol", volume.id, "-n", store.namespace)["spec"]
+        assert {name for name in after if after[name] != before.get(name)} == {"displayName", "revision", "updatedAt"}
+        connection = store.update(replace(connection, attach_status="error_detaching"))
+        assert seen() == ("in-use", "attached")
+        store.delete(connection)
+        assert seen() == ("available", "detached")
 
     def test_reading_costs_no_call(
         self, kubernetes: KubernetesAPI, open_store: Callable[..., CRDPersistence], monkeypatch: pytest.MonkeyPatch

@@ -1,15 +1,13 @@
 """Deletions that people ask for: a record goes when nothing refers to it; what it describes stays on the storage."""
 
-from collections.abc import Callable
 from typing import Any
 
 from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.persistence.crd.api import Missing, ResourceAPI
 from csi_plugin.persistence.crd.kinds import ALLOW_DELETE
 from csi_plugin.persistence.crd.resource import Stored
+from csi_plugin.persistence.initiators import Find
 from csi_plugin.persistence.records import ConnectionRecord, GroupRecord, Record, SnapshotRecord, VolumeRecord
-
-Find = Callable[..., list[Any]]
 
 
 def reason_to_stay(one: Stored, find: Find, api: ResourceAPI) -> str:

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from csi_plugin.persistence.crd.kinds import ALLOW_DELETE, FINALIZER, GROUP, RESOURCES, VERSION, WRITE, resource_name
+from csi_plugin.persistence.crd.volume_use import without_use
 from csi_plugin.persistence.encoding import from_json, to_json
 from csi_plugin.persistence.records import (
     JSON,
@@ -68,7 +69,8 @@ class Stored:
 def stored(kind: type[Record], resource: JSON) -> Stored:
     """What a custom resource holds. Raises ValueError or TypeError for one that no record can be made of."""
     metadata = {name: value for name, value in resource["metadata"].items() if name != "managedFields"}
-    return Stored(decode(kind, resource.get("spec") or {}), metadata, resource.get("status") or {})
+    record = without_use(decode(kind, resource.get("spec") or {}))
+    return Stored(record, metadata, resource.get("status") or {})
 
 
 def new_resource(record: Record, *, namespace: str, write: str) -> JSON:
@@ -126,7 +128,8 @@ def _resource(record: Record, metadata: JSON, write: str) -> JSON:
     finalizers = [name for name in metadata.get("finalizers") or [] if name != FINALIZER]
     # A deletion that is recorded goes on by itself: the finalizer goes with that write rather than in one of its own.
     metadata["finalizers"] = finalizers if _is_going(record) else [*finalizers, FINALIZER]
-    return {"apiVersion": f"{GROUP}/{VERSION}", "kind": names.kind, "metadata": metadata, "spec": encode(record)}
+    spec = encode(without_use(record))
+    return {"apiVersion": f"{GROUP}/{VERSION}", "kind": names.kind, "metadata": metadata, "spec": spec}
 
 
 _LABELS = (BACKEND_LABEL, CLAIM_LABEL, CLAIM_NAMESPACE_LABEL)

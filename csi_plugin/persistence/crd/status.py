@@ -4,6 +4,7 @@ from datetime import datetime
 
 from csi_plugin.persistence.crd.events import EventType
 from csi_plugin.persistence.crd.resource import Stored, claim
+from csi_plugin.persistence.crd.volume_use import with_use
 from csi_plugin.persistence.encoding import utc_now
 from csi_plugin.persistence.initiators import Find, conflict
 from csi_plugin.persistence.records import (
@@ -30,7 +31,7 @@ def status(one: Stored, find: Find) -> JSON:
     values: JSON = {}
     match record:
         case VolumeRecord():
-            values = _volume(record, find)
+            values = _volume(with_use(record, find), find)
         case SnapshotRecord():
             values = _snapshot(record, find)
         case ConnectionRecord():

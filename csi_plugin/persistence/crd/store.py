@@ -3,7 +3,7 @@
 import threading
 import uuid
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict
 from csi_plugin.persistence.crd.api import Conflict, Missing, ResourceAPI
@@ -12,10 +12,11 @@ from csi_plugin.persistence.crd.kinds import FINALIZER, GROUP, RESOURCES, VERSIO
 from csi_plugin.persistence.crd.lease import KubernetesLease
 from csi_plugin.persistence.crd.resource import Stored, new_resource, next_resource
 from csi_plugin.persistence.crd.upkeep import Upkeep
+from csi_plugin.persistence.crd.volume_use import with_use
 from csi_plugin.persistence.crd.watch_cache import WatchCache
 from csi_plugin.persistence.encoding import copy, utc_now
 from csi_plugin.persistence.record_persistence import RecordPersistence
-from csi_plugin.persistence.records import Record
+from csi_plugin.persistence.records import ConnectionRecord, Record, VolumeRecord
 
 R = TypeVar("R", bound=Record)
 
@@ -32,6 +33,7 @@ class CRDPersistence(RecordPersistence):
     """
 
     ATOMIC_ACROSS_PROCESSES = True
+    DERIVES_USE = True
 
     def __init__(self, namespace: str | None = None, kubeconfig: str | None = None) -> None:
         super().__init__()
@@ -109,11 +111,12 @@ class CRDPersistence(RecordPersistence):
 
     def get(self, kind: type[R], record_id: str) -> R | None:
         present = self._cache(kind).get(record_id)
-        return None if present is None else copy(present.record)  # type: ignore[return-value]
+        return None if present is None else copy(with_use(present.record, self._find))  # type: ignore[return-value]
 
     def find(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **keys: str | None) -> list[R]:
         wanted = self.wanted_keys(kind, keys)
-        return [copy(record) for record in self._cache(kind).find(wanted, after=after, limit=limit)]
+        found = self._cache(kind).find(wanted, after=after, limit=limit)
+        return [copy(with_use(record, self._find)) for record in found]
 
     def health(self) -> None:
         if self._closed:
@@ -153,11 +156,16 @@ class CRDPersistence(RecordPersistence):
             raise PersistenceError("the store was closed")
         cache = self._caches.get(kind)
         if cache is None:
+            if kind is VolumeRecord:
+                self._cache(ConnectionRecord)  # which tell whether a volume is in use
             with self._opening[kind]:
                 cache = self._caches.get(kind)
                 if cache is None:
                     cache = self._caches[kind] = WatchCache(self._api, kind, on_change=self._upkeep.changed)
         return cache
+
+    def _find(self, kind: type[Record], **keys: str) -> list[Any]:
+        return self._cache(kind).find(keys, after=None, limit=None)
 
     def _look(self, kind: type[Record], record_id: str) -> Stored | None:
         """The record as the API server has it now."""
