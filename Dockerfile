@@ -9,7 +9,7 @@
 ARG BASE=docker.io/library/debian:trixie-slim
 
 FROM ${BASE} AS build
-ARG EXTRAS="controller node mysql postgresql crd"
+ARG EXTRAS="controller node mysql postgresql crd otel"
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*

@@ -3,6 +3,9 @@
 import os
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
+
+from csi_plugin import tracing
 
 _SBIN = "/usr/sbin:/sbin"
 
@@ -30,15 +33,16 @@ def run(
     """
     environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:{_SBIN}", "LC_ALL": "C"}
     try:
-        done = subprocess.run(
-            arguments,
-            input=stdin if stdin is not None else b"",
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-            env=environment,
-            pass_fds=pass_fds,
-        )
+        with tracing.span(f"command.{Path(arguments[0]).name}"):
+            done = subprocess.run(
+                arguments,
+                input=stdin if stdin is not None else b"",
+                capture_output=True,
+                timeout=timeout,
+                check=False,
+                env=environment,
+                pass_fds=pass_fds,
+            )
     except FileNotFoundError:
         raise CommandFailed(arguments, 127, f"{arguments[0]} is not installed") from None
     except subprocess.TimeoutExpired as error:

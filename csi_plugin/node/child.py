@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
+from csi_plugin import tracing
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.protocol.errors import failed_precondition, internal
 
@@ -25,6 +26,11 @@ def run(configuration: NodeConfiguration, operation: str, **arguments: Any) -> A
 
     Raises ConnectionUnreadable, FAILED_PRECONDITION for a volume that cannot be attached as it is, and INTERNAL.
     """
+    with tracing.span(f"attachment.{operation}"):
+        return _run(configuration, operation, arguments)
+
+
+def _run(configuration: NodeConfiguration, operation: str, arguments: dict[str, Any]) -> Any:
     request = {
         "operation": operation,
         "key_file": str(configuration.key_file),

@@ -9,14 +9,17 @@ Two faces of one thing:
   implement it natively; ``csi_plugin.storage.object_plugin`` puts it on top of a third-party plugin.
 """
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from csi_plugin import tracing
 from csi_plugin.persistence.records import Record
 
 R = TypeVar("R", bound=Record)
+W = TypeVar("W", bound=Callable[..., Any])
 
 
 class PersistenceError(Exception):
@@ -37,6 +40,17 @@ class RevisionConflict(PersistenceError):
 
 class InvalidPersistence(Exception):
     """``persistence_config`` names no usable plugin, or gives it arguments that it does not take."""
+
+
+def traced(write: W) -> W:
+    """Decorator of a store's create(), update() and delete(): each call is a span."""
+
+    @functools.wraps(write)
+    def call(store: Any, record: Any) -> Any:
+        with tracing.span(f"metadata.{write.__name__}", kind=record.KIND, id=record.id):
+            return write(store, record)
+
+    return call  # type: ignore[return-value]
 
 
 class RecordStore(ABC):

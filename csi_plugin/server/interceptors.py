@@ -1,16 +1,18 @@
-"""What happens around every RPC: a request id, one log line, statuses for errors, and a thread pool by kind."""
+"""What happens around every RPC: a request id, one log line, a span, statuses for errors, a thread pool by kind."""
 
 import logging
 import time
 import uuid
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import grpc
 import structlog
 from google.protobuf.message import Message
 
+from csi_plugin import tracing
 from csi_plugin.protocol.errors import RpcError
 from csi_plugin.server.redaction import redact_message, redact_text
 
@@ -47,8 +49,8 @@ _IDENTIFYING = ("name", "volume_id", "source_volume_id", "snapshot_id", "group_s
 
 
 class Around(grpc.ServerInterceptor):
-    """Wraps every unary RPC. ``quiet``: names of RPCs that are logged at debug level when they succeed; ``observe`` is
-    told the method, the name of the status and the seconds of every call.
+    """Wraps every unary RPC. ``quiet``: names of RPCs that are not traced, and logged at debug level when they succeed;
+    ``observe`` is told the method, the name of the status and the seconds of every call.
     """
 
     def __init__(
@@ -69,7 +71,10 @@ class Around(grpc.ServerInterceptor):
         method = details.method.rpartition("/")[2]
 
         def call(request: Message, context: grpc.ServicerContext) -> Any:
-            return self._run(handler.unary_unary, method, request, context)
+            metadata = dict(context.invocation_metadata())
+            # What is asked every few seconds would be most of all traces, and says nothing.
+            with nullcontext() if method in self._quiet else tracing.rpc(details.method, metadata):
+                return self._run(handler.unary_unary, method, request, context, metadata)
 
         if method in READS:
             # gRPC runs a behaviour that has this attribute in that pool instead of the server's.
@@ -77,10 +82,14 @@ class Around(grpc.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(call, handler.request_deserializer, handler.response_serializer)
 
     def _run(
-        self, behaviour: Callable[[Any, Any], Any], method: str, request: Message, context: grpc.ServicerContext
+        self,
+        behaviour: Callable[[Any, Any], Any],
+        method: str,
+        request: Message,
+        context: grpc.ServicerContext,
+        metadata: dict[str, Any],
     ) -> Any:
         answer: Any = None
-        metadata = dict(context.invocation_metadata())
         structlog.contextvars.bind_contextvars(request_id=metadata.get(REQUEST_ID_KEY) or uuid.uuid4().hex[:16])
         began = time.monotonic()
         code, message = grpc.StatusCode.OK, ""
@@ -96,16 +105,19 @@ class Around(grpc.ServerInterceptor):
             code, message = grpc.StatusCode.INTERNAL, f"unexpected {type(error).__name__}; the driver's log has more"
         finally:
             seconds = time.monotonic() - began
-            self._log(method, request, code, message, seconds)
+            identifying = {name: value for name in _IDENTIFYING if (value := getattr(request, name, ""))}
+            self._log(method, identifying, code, message, seconds)
+            tracing.rpc_ended((code.value[0], code.name), message, identifying)
             self._observe(method, code.name, seconds)
             structlog.contextvars.clear_contextvars()
         if code is not grpc.StatusCode.OK:
             context.abort(code, message)
         return answer
 
-    def _log(self, method: str, request: Message, code: grpc.StatusCode, message: str, seconds: float) -> None:
-        fields = {name: getattr(request, name) for name in _IDENTIFYING if getattr(request, name, "")}
-        details: dict[str, Any] = {"code": code.name, "seconds": round(seconds, 4), **fields}
+    def _log(
+        self, method: str, identifying: dict[str, str], code: grpc.StatusCode, message: str, seconds: float
+    ) -> None:
+        details: dict[str, Any] = {"code": code.name, "seconds": round(seconds, 4), **identifying}
         if message:
             details["message"] = message
         if code is grpc.StatusCode.INTERNAL:

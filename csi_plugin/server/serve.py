@@ -6,6 +6,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+from csi_plugin import tracing
 from csi_plugin.protocol import csi_pb2_grpc, node_registry_pb2_grpc
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.server import logs, service_info, sockets, system_files
@@ -60,6 +61,9 @@ class _Process:
         LOG.info("cinderbox %s starts in mode %s", own_version(), self._settings.mode)
         if self._settings.system_files:
             system_files.unpack(self._settings.system_files)
+        if tracing.is_wanted():
+            service = "cinderbox" if self._settings.mode == "all" else f"cinderbox-{self._settings.mode}"
+            tracing.start(service=service, version=own_version(), instance=self._settings.node_id)
         self._make_parts()
         self._start_http()
         # A standby opens its socket only when it leads: sidecars beside it wait at their first Probe.
@@ -192,6 +196,7 @@ class _Process:
             self._controller.stop()
         if self._http is not None:
             self._http.stop()
+        tracing.stop()
         LOG.info("stopped")
         return drained
 

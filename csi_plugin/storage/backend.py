@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from csi_plugin import tracing
 from csi_plugin.persistence import registry
 from csi_plugin.persistence.base import PersistenceDriverBase, RecordStore
 from csi_plugin.persistence.record_persistence import RecordPersistence
@@ -336,7 +337,9 @@ class Backend:
         """
         depth = getattr(self._slots_held, "depth", 0)
         if depth == 0:
-            self._slots.acquire()
+            if not self._slots.acquire(blocking=False):
+                with tracing.span("backend.wait_for_place", backend=self.id):
+                    self._slots.acquire()
             if Backend.before_driver_call is not None:
                 try:
                     Backend.before_driver_call()

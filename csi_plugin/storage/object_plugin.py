@@ -25,6 +25,7 @@ from csi_plugin.persistence.base import (
     RecordNotFound,
     RecordStore,
     RevisionConflict,
+    traced,
 )
 from csi_plugin.persistence.encoding import copy, from_json, to_json, utc_now
 from csi_plugin.persistence.record_persistence import ObjectCodec
@@ -68,6 +69,7 @@ class ObjectPluginStore(RecordStore):
         self._adoption = threading.Lock()
         self._adopted = False
 
+    @traced
     def create(self, record: R) -> R:
         stored = copy(record)
         stored.revision = 1
@@ -79,6 +81,7 @@ class ObjectPluginStore(RecordStore):
             self._hand_over(stored)
         return stored
 
+    @traced
     def update(self, record: R) -> R:
         stored = replace(copy(record), revision=record.revision + 1, updated_at=utc_now())
         self._adopt(type(record))
@@ -92,6 +95,7 @@ class ObjectPluginStore(RecordStore):
             self._hand_over(stored)
         return stored
 
+    @traced
     def delete(self, record: Record) -> None:
         self._adopt(type(record))
         with self._lock(record.KIND, record.id):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from cinder.objects import base as objects_base
 from oslo_utils import timeutils, uuidutils
 
+from csi_plugin import tracing
 from csi_plugin.persistence.base import RecordNotFound, RevisionConflict, changed_fields
 from csi_plugin.persistence.records import Intent, Phase, Record
 from csi_plugin.storage import codec, serialization
@@ -150,7 +151,7 @@ class Resource:
         """Run a driver call in one of the backend's slots; an error carries this object as ``resource``."""
         try:
             with self.backend.slot():
-                return call(self.backend.driver)
+                return call(tracing.traced_methods(self.backend.driver, "driver.", backend=self.backend.id))
         except Exception as error:
             # Drivers raise anything; cinderlib's callers look for the resource on all of it.
             error.resource = self  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
+from csi_plugin import tracing
 from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
 from csi_plugin.persistence.records import JSON
 
@@ -174,7 +175,9 @@ class ResourceAPI:
             wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0, jitter=0.2),
             reraise=True,
         )
-        return cast(JSON, attempts(_answer, function, **self._at, **arguments, _request_timeout=self._timeout))
+        verb = function.__name__.removeprefix("_").partition("_")[0]
+        with tracing.span(f"kubernetes.{verb}", resource=arguments.get("plural") or arguments["path"]):
+            return cast(JSON, attempts(_answer, function, **self._at, **arguments, _request_timeout=self._timeout))
 
     def _last_attempt(self) -> Any:
         if not self._is_repeating:

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict
+from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict, traced
 from csi_plugin.persistence.crd.api import Conflict, Missing, ResourceAPI
 from csi_plugin.persistence.crd.events import Events
 from csi_plugin.persistence.crd.kinds import FINALIZER, GROUP, RESOURCES, VERSION, resource_name
@@ -49,6 +49,7 @@ class CRDPersistence(RecordPersistence):
     def namespace(self) -> str:
         return self._api.namespace
 
+    @traced
     def create(self, record: R) -> R:
         stored = copy(record)
         stored.revision = 1
@@ -67,6 +68,7 @@ class CRDPersistence(RecordPersistence):
         self._upkeep.start()
         return copy(stored)
 
+    @traced
     def update(self, record: R) -> R:
         stored = copy(record)
         stored.revision = record.revision + 1
@@ -91,6 +93,7 @@ class CRDPersistence(RecordPersistence):
         self._upkeep.start()
         return copy(stored)
 
+    @traced
     def delete(self, record: Record) -> None:
         kind = type(record)
         plural, name, cache = RESOURCES[kind].plural, resource_name(record.id), self._cache(kind)

@@ -16,6 +16,7 @@ from csi_plugin.persistence.base import (
     RecordExists,
     RecordNotFound,
     RevisionConflict,
+    traced,
 )
 from csi_plugin.persistence.dbms import cinder_layer, dictionaries, schema, specifications
 from csi_plugin.persistence.dbms.engine import READ_ONLY, create_engine
@@ -70,6 +71,7 @@ class DBPersistence(RecordPersistence):
         """Point Cinder's database layer at this database. The plugin that was made last has done so already."""
         cinder_layer.point_at(self._engine, self)
 
+    @traced
     def create(self, record: R) -> R:
         layout = LAYOUTS[type(record)]
         stored = _normalised(record)
@@ -84,6 +86,7 @@ class DBPersistence(RecordPersistence):
                 continue
         raise RecordExists(f"{record.KIND} {record.id} exists")
 
+    @traced
     def update(self, record: R) -> R:
         layout = LAYOUTS[type(record)]
         stored = _normalised(record)
@@ -92,6 +95,7 @@ class DBPersistence(RecordPersistence):
         self._write(lambda connection: self._replace(connection, layout, stored))
         return stored
 
+    @traced
     def delete(self, record: Record) -> None:
         layout = LAYOUTS[type(record)]
         soft = self.soft_deletes and layout.soft_deletes

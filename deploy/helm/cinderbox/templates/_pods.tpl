@@ -55,6 +55,9 @@ readinessProbe:
 - {name: CINDERBOX_LOG_LEVEL, value: {{ $part.logLevel }}}
 - {name: CINDERBOX_LOG_FORMAT, value: {{ $part.logFormat }}}
 - {name: CINDERBOX_STOP_SECONDS, value: {{ $part.stopSeconds | quote }}}
+{{- with $root.Values.tracing.endpoint }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
 {{- end }}
 
 {{/* One sidecar: dict of root, name, args and values. It shares the controller's socket and user. */}}
