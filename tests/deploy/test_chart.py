@@ -42,6 +42,7 @@ EVERYTHING: Object = RESTRICTED | {
         "egress": [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}],
     },
     "metrics": {"serviceMonitor": ON, "prometheusRule": ON, "dashboard": ON},
+    "tracing": {"endpoint": "http://collector.example:4317"},
     "controller": {"antiAffinity": "required", "replicas": 3},
     "node": {"topology": {"topology.cinderbox.io/node": "$(NODE_NAME)"}, "hostPID": True, "settings": {"workers": 8}},
     "storageClasses": [{"name": "fast", "default": True, "parameters": {"backend": "array"}}],
