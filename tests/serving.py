@@ -88,8 +88,17 @@ class Served:
             text=True,
             check=False,
         )
-        assert done.returncode == expect, done.stderr
+        assert done.returncode == expect, f"exit status {done.returncode}: {done.stderr}"
         return done.stdout
+
+    def begin(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a ``cinderbox`` command with this server's settings, and leave it running."""
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "csi_plugin.cli", *arguments],
+            env=os.environ | self._environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def wait_until_ready(self, timeout: float = 60) -> None:
         deadline = time.monotonic() + timeout

@@ -12,6 +12,8 @@ from csi_plugin.persistence.records import JSON
 LOG = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 5.0
+_END_SECONDS = 10.0
+"""What a call that is being made can take at most to find out that it is of no use any more, or that nobody answers."""
 
 
 class Follower:
@@ -42,12 +44,14 @@ class Follower:
         self._lock = threading.Lock()
         self._watch: Watch | None = None
         self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
         self._unreachable_since: float | None = None
 
     def start(self) -> None:
         """List the kind, and follow it from there. Raises PersistenceError when it cannot be listed."""
         self._list()
-        threading.Thread(target=self._follow, name=f"watch {self._plural}", daemon=True).start()
+        self._thread = threading.Thread(target=self._follow, name=f"watch {self._plural}", daemon=True)
+        self._thread.start()
 
     def silent_seconds(self) -> float:
         """How long the API server has not been reached; 0 when all is well."""
@@ -60,6 +64,9 @@ class Follower:
             watch = self._watch
         if watch is not None:
             watch.close()
+        if self._thread is not None:
+            # A thread that is inside of a call when the process ends makes it abort.
+            self._thread.join(_END_SECONDS)
 
     def _follow(self) -> None:
         pause = _FIRST_PAUSE
