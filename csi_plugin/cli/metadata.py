@@ -1,11 +1,18 @@
 """Commands for the whole of the metadata: moving it elsewhere, and the keys that seal its secrets."""
 
 import json
-from typing import Annotated, Any
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from csi_plugin.cli.settings_source import EXIT_SETTINGS, SettingsOption, load_settings, metadata, readable_errors
+
+if TYPE_CHECKING:
+    from csi_plugin.persistence.migration import Progress
+    from csi_plugin.storage.ember_csi import Omitted
 
 
 def migrate(
@@ -16,24 +23,52 @@ def migrate(
 
     It can be interrupted and run again: what has arrived is skipped. Put the new place into the settings afterwards.
     """
-    from rich.progress import Progress, TextColumn
-
     loaded = load_settings(settings)
     config = _parsed(target)
     with readable_errors():
         from csi_plugin.persistence.migration import copy_records
-        from csi_plugin.server.controller_runtime import open_store
+        from csi_plugin.server.controller_runtime import check_sealing, open_store
         from csi_plugin.storage.backend import Backend
 
-        source = open_store(loaded)
-        Backend.set_persistence(config)
-        with Progress(TextColumn("{task.description}: {task.completed} records")) as progress:
-            tasks: dict[str, Any] = {}
-            for step in copy_records(source, Backend.store):
-                if step.kind not in tasks:
-                    tasks[step.kind] = progress.add_task(step.kind, total=None)
-                description = f"{step.kind} ({step.skipped} were there)" if step.skipped else step.kind
-                progress.update(tasks[step.kind], completed=step.copied, description=description)
+        check_sealing(loaded, config)
+        with closing(open_store(loaded)) as source:
+            Backend.set_persistence(config)
+            with closing(Backend.store) as copy:
+                _show(copy_records(source, copy))
+
+
+def import_ember_csi(
+    namespace: Annotated[
+        str, typer.Option(help="Where ember-csi kept its resources: `namespace` of its X_CSI_PERSISTENCE_CONFIG.")
+    ] = "default",
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="The cluster that has them; by default the pod's, or kubectl's.")
+    ] = None,
+    settings: SettingsOption = None,
+) -> None:
+    """Copy what ember-csi recorded in Kubernetes to where the settings keep metadata. Stop both drivers before.
+
+    It can be interrupted and run again: what has arrived is left as it is. Exit status 1: something could not be read.
+    """
+    from collections import Counter
+
+    from csi_plugin.controller.state import each
+    from csi_plugin.persistence.records import VolumeRecord
+
+    omitted: list[Omitted] = []
+    with metadata(settings) as store:
+        # After the library has been set up, which the modules of Cinder want.
+        from csi_plugin.storage import ember_csi
+
+        api = ember_csi.open_api(namespace=namespace, kubeconfig=str(kubeconfig) if kubeconfig else None)
+        _show(ember_csi.import_records(api, store, omitted=omitted.append))
+        backends = Counter(volume.backend for volume in each(store, VolumeRecord))
+    for one in omitted:
+        typer.echo(f"left out: {one.kind} {one.name}: {one.reason}")
+    for name, count in sorted(backends.items()):
+        typer.echo(f"volumes on backend {name}, which the settings have to name so: {count}")
+    if any(one.is_lost for one in omitted):
+        raise typer.Exit(1)
 
 
 def generate_key() -> None:
@@ -52,6 +87,21 @@ def reseal(settings: SettingsOption = None) -> None:
             typer.echo("cinderbox: no sealing keys are set (sealing_keys_file, or CINDERBOX_SEALING_KEYS)", err=True)
             raise typer.Exit(EXIT_SETTINGS)
         print(f"{store.reseal()} records were sealed anew")
+
+
+def _show(steps: "Iterable[Progress]") -> None:
+    """A bar for each kind of record while they are copied."""
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bars
+
+    with Bars(TextColumn("{task.description}: {task.completed} records"), BarColumn()) as bars:
+        tasks: dict[str, Any] = {}
+        for step in steps:
+            if step.kind not in tasks:
+                tasks[step.kind] = bars.add_task(step.kind, total=step.total)
+            description = f"{step.kind} ({step.skipped} were there)" if step.skipped else step.kind
+            total = None if step.total is None else step.total - step.skipped
+            bars.update(tasks[step.kind], completed=step.copied, total=total, description=description)
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -40,7 +40,9 @@ class Progress:
     copied: int
     """Records written so far, new or changed."""
     skipped: int
-    """Records that the target had already, equal."""
+    """Records that the target had already."""
+    total: int | None = None
+    """How many there are, where that is known beforehand."""
 
 
 def copy_records(source: RecordStore, target: RecordStore) -> Iterator[Progress]:

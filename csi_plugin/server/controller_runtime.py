@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from csi_plugin.controller.configuration import ControllerConfiguration
@@ -189,8 +189,10 @@ class ControllerRuntime:
 def open_store(settings: Settings) -> "RecordStore":
     """Set up the library with its metadata. Raises SettingsError for settings that cannot work."""
     from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
+    from csi_plugin.persistence.sealing import load_keys
     from csi_plugin.storage.backend import Backend
 
+    check_sealing(settings, settings.persistence)
     defaults = _cinder_defaults(settings)
     for folder in (settings.state_dir, settings.locks_path):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -203,7 +205,7 @@ def open_store(settings: Settings) -> "RecordStore":
             user_id=settings.user_id,
             persistence_config=settings.persistence,
             host=settings.host,
-            sealing_keys=_sealing_keys(settings),
+            sealing_keys=load_keys(settings.sealing_keys_file),
             **{"state_path": str(settings.state_dir), **defaults, **settings.cinder_options},
         )
     except (InvalidPersistence, PersistenceError, ValueError, OSError) as error:
@@ -211,16 +213,19 @@ def open_store(settings: Settings) -> "RecordStore":
     return Backend.store
 
 
-def _sealing_keys(settings: Settings) -> list[bytes]:
+def check_sealing(settings: Settings, persistence: Mapping[str, Any]) -> None:
+    """Raise SettingsError when the metadata needs a key to be sealed with where it is, or is going to be, kept."""
     from csi_plugin.persistence.sealing import load_keys
 
-    keys = load_keys(settings.sealing_keys_file)
-    if settings.persistence.get("storage") == "crd" and not keys:
-        raise ValueError(
+    try:
+        keys = load_keys(settings.sealing_keys_file)
+    except (ValueError, OSError) as error:
+        raise SettingsError(f"sealing keys: {error}") from error
+    if persistence.get("storage") == "crd" and not keys:
+        raise SettingsError(
             "custom resources are read by more people than may know the storage's passwords, so metadata in them needs "
             "a key: sealing_keys_file, from a Secret for example (`cinderbox generate-key` makes one)"
         )
-    return keys
 
 
 def backend_configurations(settings: Settings) -> list[dict[str, Any]]:

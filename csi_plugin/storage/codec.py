@@ -122,6 +122,7 @@ def connection_to_record(ovo: Any, *, node_id: str | None) -> ConnectionRecord:
     values = _values(ovo, ConnectionRecord)
     for name in ("connection_info", "connector"):
         values[name] = dict(values[name]) if values.get(name) else None
+    values.setdefault("attach_status", "attached")  # cinderlib never set it, and kept what was connected alone
     return ConnectionRecord(node_id=node_id, **values)
 
 
