@@ -206,6 +206,41 @@ def test_a_node_that_has_lost_its_key_gets_its_connections_anew(
     assert boxes() is None
 
 
+def test_resources_that_come_back_from_a_backup_without_status_are_served(
+    kubernetes: KubernetesAPI, namespace: str, controller: Served, node: Served
+) -> None:
+    wait_for_node(kubernetes, namespace)
+    volume = create(controller, "pvc-1")
+    publish_when_known(controller, volume)
+    assert controller.stop() == 0
+    assert node.stop() == 0
+    kinds = ("cvol", "cconn", "ckv", "cnode")
+    saved = [item for kind in kinds for item in kubernetes.get(kind, "-n", namespace)["items"]]
+    for item in saved:
+        names = (item["kind"], item["metadata"]["name"], "-n", namespace)
+        kubernetes.kubectl("patch", *names, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+        kubernetes.kubectl("delete", *names)
+        item.pop("status", None)
+        item["metadata"] = {name: item["metadata"][name] for name in ("name", "namespace")}
+    kubernetes.kubectl("create", "-f", "-", input_text=json.dumps({"apiVersion": "v1", "kind": "List", "items": saved}))
+
+    controller.start()
+
+    assert create(controller, "pvc-1").volume_id == volume.volume_id
+    assert publish(controller, volume)  # it is published, and stays so
+    with pytest.raises(grpc.RpcError, match="published to worker-1"):
+        controller.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume.volume_id))
+
+    def row() -> list[str]:
+        return kubernetes.kubectl("get", "cvol", "-n", namespace, "--no-headers").split()
+
+    wait_until(lambda: NODE in row(), row)
+    identified = {"volume_id": volume.volume_id, "node_id": NODE}
+    controller.controller.ControllerUnpublishVolume(csi_pb2.ControllerUnpublishVolumeRequest(**identified))
+    controller.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume.volume_id))
+    assert controller.files() == []
+
+
 def test_writes_that_are_waited_for(
     kubernetes: KubernetesAPI, namespace: str, controller: Served, node: Served
 ) -> None:
@@ -255,6 +290,11 @@ def test_a_cloned_machine_gets_no_volumes(kubernetes: KubernetesAPI, namespace: 
 
     wait_until(lambda: "node first has iqn.2026-11.org.example:same too" in refused(), refused)
     assert publish(controller, volume, "first")
+
+    def described() -> str:
+        return kubernetes.kubectl("describe", "cnode", "second", "-n", namespace)
+
+    wait_until(lambda: "DuplicateInitiator" in described().partition("\nEvents:")[2], described)
 
 
 def test_metadata_that_anyone_may_read_needs_a_key(tmp_path: Path, persistence: dict[str, Any]) -> None:
