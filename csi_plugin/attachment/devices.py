@@ -176,14 +176,17 @@ def _connector(connection_info: dict[str, Any], multipath: bool, root_helper: st
 
 
 def _prepare_os_brick() -> None:
-    """Privileged code runs in this process when it is root's; a process that set os-brick up already stays as it is."""
+    """Privileged code runs in this process when it is root's; a process that set os-brick up already stays as it is.
+
+    In the node's child, oslo.concurrency takes the folder of lock files from the environment (OSLO_LOCK_PATH).
+    """
     import os_brick
     import os_brick.privileged
+    from oslo_concurrency import lockutils  # noqa: F401 - it defines the option that os-brick's is set from
     from oslo_config import cfg
 
     if os.geteuid() == 0:
         os_brick.privileged.default.set_client_mode(False)
         os_brick.privileged.brick_privsep_hide_output.set_client_mode(False)
-    if "os_brick" not in cfg.CONF:
-        cfg.CONF([], project="os_brick", default_config_files=[], default_config_dirs=[])
+    if not cfg.CONF.os_brick.lock_path:
         os_brick.setup(cfg.CONF)

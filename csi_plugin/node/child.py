@@ -44,6 +44,7 @@ def _run(configuration: NodeConfiguration, operation: str, arguments: dict[str, 
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        env=os.environ | {"OSLO_LOCK_PATH": str(configuration.locks_dir)},
         start_new_session=True,
     )
     try:

@@ -11,6 +11,8 @@ class NodeConfiguration:
     node_id: str
     state_dir: Path
     """For the node's key and a file per staged volume; local to this machine, and kept over reboots."""
+    locks_dir: Path
+    """For os-brick's lock files: one folder for everything on this machine that attaches volumes."""
     topology: dict[str, str] = field(default_factory=dict)
     max_volumes: int = 0
     default_filesystem: str = "ext4"

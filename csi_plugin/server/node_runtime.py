@@ -38,6 +38,7 @@ class NodeRuntime:
             NodeConfiguration(
                 node_id=settings.node_id,
                 state_dir=settings.state_dir / "node",
+                locks_dir=settings.locks_path,
                 topology=dict(settings.node_topology),
                 max_volumes=settings.max_volumes,
                 default_filesystem=settings.default_filesystem,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-DISKS = ("lvm", "second", "nfs", "ceph")
+DISKS = ("iscsi", "chap", "multipath", "nvme", "nfs", "ceph")
 
 
 def test_the_guest_is_a_machine_of_its_own() -> None:

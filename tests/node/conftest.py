@@ -56,6 +56,7 @@ class Claim:
         gib: int = 1,
         flags: tuple[str, ...] = (),
         source: "Claim | None" = None,
+        snapshot: str = "",
         **parameters: str,
     ) -> None:
         self.served = served
@@ -71,6 +72,8 @@ class Claim:
         )
         if source is not None:
             request.volume_content_source.volume.volume_id = source.id
+        if snapshot:
+            request.volume_content_source.snapshot.snapshot_id = snapshot
         self.volume = served.controller.CreateVolume(request).volume
         self.id = self.volume.volume_id
         self.context: dict[str, str] = {}

@@ -1,0 +1,111 @@
+"""The backends of the storage lab, and what each can do: one place that the tests and the table at their end read."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.lab import ceph, storage
+
+FEATURES = (
+    "block",
+    "ext4",
+    "xfs",
+    "clone",
+    "snapshot",
+    "expand offline",
+    "expand online",
+    "read-only",
+    "encryption",
+)
+
+LVM = "cinder.volume.drivers.lvm.LVMVolumeDriver"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabBackend:
+    """``make`` makes its storage; ``objects`` lists the volumes and snapshots in it, by name; ``lacks`` says for a
+    feature of FEATURES why there is none; ``multipath``: on a node that attaches over all paths.
+    """
+
+    name: str
+    driver: str
+    options: Mapping[str, Any]
+    make: Callable[[], None]
+    objects: Callable[[], list[str]]
+    protocol: str
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    multipath: bool = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"name": self.name, "driver": self.driver, **self.options}
+
+
+def lvm(name: str, options: Mapping[str, Any], **arguments: Any) -> LabBackend:
+    """Thin volumes of LVM in a group on a disk of the backend's name."""
+    return LabBackend(
+        name=name,
+        driver=LVM,
+        options={"volume_group": name, "lvm_type": "thin", "target_ip_address": "127.0.0.1", **options},
+        make=lambda: storage.volume_group(name),
+        objects=lambda: storage.logical_volumes(name),
+        **arguments,
+    )
+
+
+LIO = {"target_helper": "lioadm", "target_protocol": "iscsi"}
+
+BACKENDS = (
+    lvm("iscsi", LIO, protocol="iSCSI"),
+    lvm("chap", {**LIO, "use_chap_auth": True}, protocol="iSCSI with CHAP"),
+    lvm(
+        "nvme",
+        {
+            "target_helper": "nvmet",
+            "target_protocol": "nvmet_tcp",
+            "target_prefix": "nvme-subsystem",
+            "target_port": 4420,
+            "nvmet_port_id": 1,
+            "nvmet_ns_id": 10,
+            "nvmeof_conn_info_version": 2,
+        },
+        protocol="NVMe over TCP",
+    ),
+    lvm(
+        "multipath",
+        {**LIO, "target_secondary_ip_addresses": "127.0.0.2"},
+        protocol="iSCSI over two paths",
+        multipath=True,
+    ),
+    LabBackend(
+        name="nfs",
+        driver="cinder.volume.drivers.nfs.NfsDriver",
+        options={
+            "nfs_shares_config": "/etc/cinderbox-nfs-shares",
+            "nfs_mount_options": "vers=4.2",
+            "nfs_snapshot_support": True,
+            "nas_secure_file_operations": "false",
+            "nas_secure_file_permissions": "false",
+        },
+        make=storage.nfs_server,
+        objects=storage.nfs_files,
+        protocol="NFS",
+        lacks={
+            "expand online": "the driver refuses to extend an attached volume",
+        },
+    ),
+    LabBackend(
+        name="rbd",
+        driver="cinder.volume.drivers.rbd.RBDDriver",
+        options={
+            "rbd_pool": ceph.POOL,
+            "rbd_user": ceph.USER,
+            "rbd_ceph_conf": "/etc/ceph/ceph.conf",
+            "rbd_keyring_conf": str(ceph.KEYRING),
+            "rbd_exclusive_cinder_pool": True,
+        },
+        make=ceph.start,
+        objects=ceph.images,
+        protocol="Ceph RBD",
+    ),
+)
