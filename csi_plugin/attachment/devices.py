@@ -1,11 +1,13 @@
 """Attaching and detaching: os-brick's connectors, and loop devices for volumes that are files."""
 
 import os
+import shlex
 import stat
 from pathlib import Path
 from typing import Any
 
 from csi_plugin.attachment import loop_devices
+from csi_plugin.attachment.commands import run
 
 DEFAULT_SCAN_ATTEMPTS = 3
 
@@ -37,6 +39,10 @@ def attach(
         return {**device, "path": loop_devices.attach(path, read_only=read_only), "file": os.path.realpath(path)}
     if not stat.S_ISBLK(mode):
         raise AttachmentError(f"{path} is neither a block device nor a file")
+    if read_only:
+        # The storage's connection is for writing all the same, and mounting read-only alone would replay a journal.
+        helper = [] if os.geteuid() == 0 else shlex.split(root_helper)
+        run(*helper, "blockdev", "--setro", path)
     return device
 
 
@@ -55,6 +61,8 @@ def detach(
     if _local_file(connection_info) is None:
         connector = _connector(connection_info, multipath, root_helper, DEFAULT_SCAN_ATTEMPTS)
         known = {**device, "path": file} if device and file else device
+        if known and "conf" in known and not Path(known["conf"]).exists():
+            known = {name: value for name, value in known.items() if name != "conf"}  # unmapping needs no keyring
         connector.disconnect_volume(
             connection_info["data"], known, force=force or device is None, ignore_errors=device is None
         )

@@ -11,6 +11,8 @@ from csi_plugin.attachment import signatures
 from csi_plugin.attachment.commands import run
 
 PROVIDERS = ("luks", "luks2")
+_NO_KEY_FITS = 2
+"""cryptsetup's exit status for a wrong passphrase."""
 
 
 class EncryptionError(Exception):
@@ -49,6 +51,8 @@ def open_device(
     device: str, *, volume_id: str, encryption: dict[str, Any], passphrase: str, used_before: bool, root_helper: str
 ) -> str:
     """The decrypted device of an encrypted one. Raises EncryptionError."""
+    from oslo_concurrency.processutils import ProcessExecutionError
+
     encryptor = _encryptor(device, volume_id, encryption["provider"], passphrase, root_helper)
     mapped = mapped_path(volume_id)
     if Path(mapped).exists():
@@ -56,7 +60,12 @@ def open_device(
     secret = encryptor._get_encryption_key_as_passphrase(None)
     if must_format(device, used_before=used_before):
         encryptor._format_volume(secret, cipher=encryption.get("cipher"), key_size=encryption.get("key_size"))
-    encryptor._open_volume(secret)
+    try:
+        encryptor._open_volume(secret)
+    except ProcessExecutionError as error:
+        if error.exit_code == _NO_KEY_FITS:
+            raise EncryptionError(f"the passphrase in secrets opens no key of {device}") from None
+        raise
     return mapped
 
 

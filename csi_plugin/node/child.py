@@ -38,13 +38,14 @@ def _run(configuration: NodeConfiguration, operation: str, arguments: dict[str, 
         "root_helper": configuration.root_helper,
         **arguments,
     }
+    configuration.temporary_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Its standard error may hold anything, so nobody reads it.
     child = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "csi_plugin.attachment"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=os.environ | {"OSLO_LOCK_PATH": str(configuration.locks_dir)},
+        env=os.environ | {"OSLO_LOCK_PATH": str(configuration.locks_dir), "TMPDIR": str(configuration.temporary_dir)},
         start_new_session=True,
     )
     try:

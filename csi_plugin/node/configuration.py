@@ -25,5 +25,10 @@ class NodeConfiguration:
         return self.state_dir / "node.key"
 
     @property
+    def temporary_dir(self) -> Path:
+        """For what attached volumes need, such as os-brick's ceph.conf of an RBD image; it outlives a container."""
+        return self.state_dir / "temporary"
+
+    @property
     def volumes_dir(self) -> Path:
         return self.state_dir / "volumes"

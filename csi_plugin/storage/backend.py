@@ -240,14 +240,21 @@ class Backend:
         return getattr(self.__dict__["driver"], name)
 
     def supports(self, capability: str) -> bool:
-        """Whether the driver can: clone, snapshot, extend, online_extend, revert, groups, retype, multiattach, manage,
-        list_manageable, migrate, qos, thin. Decided from its methods and its last stats, without a call to the storage.
+        """Whether the driver can: clone, snapshot, copy_in_use (either, of a connected volume), extend, online_extend,
+        revert, groups, retype, multiattach, manage, list_manageable, migrate, qos, thin. Decided from its methods and
+        its last stats, without a call to the storage.
         """
-        if capability not in {"clone", "extend", "snapshot", *_CAPABILITY_METHODS, *_CAPABILITY_STATS}:
+        if capability not in {"clone", "copy_in_use", "extend", "snapshot", *_CAPABILITY_METHODS, *_CAPABILITY_STATS}:
             raise ValueError(f"unknown capability {capability!r}")
         if capability == "snapshot":
             # The one family of drivers that has snapshots only when told so.
             return self.configuration.safe_get("nfs_snapshot_support") is not False or not _is_nfs(self.driver)
+        if capability == "copy_in_use":
+            # They ask Nova to do it.
+            return not hasattr(self.driver, "_create_snapshot_online")
+        if capability == "online_extend" and self.driver.extend_volume.__module__ == "cinder.volume.drivers.nfs":
+            # It refuses, and its stats do not say so (Launchpad bug 1870367).
+            return False
         method = _CAPABILITY_METHODS.get(capability)
         if method is not None and not driver_lifecycle.implements(self.driver, method):
             return False

@@ -121,6 +121,7 @@ class Snapshot(NamedResource):
         if self._ovo.status not in ("creating", "error"):
             raise exception.InvalidSnapshot(reason=f"snapshot {self._ovo.id} is {self._ovo.status}: it exists already")
         self.volume.check_has_data("snapshotted")
+        self.volume.check_copy("snapshotted")
         with self.volume.deciding():
             self.save()
             failpoint("snapshot.recorded")
@@ -163,8 +164,11 @@ class Snapshot(NamedResource):
         self.save()
 
     def delete(self) -> None:
-        """Delete the snapshot. One that clones need raises SnapshotIsBusy and stays as it is."""
-        _ = self.volume
+        """Delete the snapshot. One that clones need raises SnapshotIsBusy and stays as it is.
+
+        Raises InvalidVolume when the volume is connected and its driver works only on those that are not.
+        """
+        self.volume.check_copy("merged with its snapshot")
         previous = self._ovo.status
         self._ovo.status = "deleting"
         self._set_phase(Phase.DELETING)

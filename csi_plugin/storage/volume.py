@@ -257,6 +257,7 @@ class Volume(NamedResource):
     def clone(self, **new_vol_attrs: Any) -> "Volume":
         """Make a volume with this one's data. ``size`` may be larger; other attributes as for Volume."""
         self.check_has_data("cloned")
+        self.check_copy("cloned")
         clone = Volume(self, source_volid=self._ovo.id, **new_vol_attrs)
         if clone.size < self._ovo.size:
             raise exception.InvalidInput(reason=f"size must be at least {self._ovo.size} GiB, the size of the source")
@@ -314,6 +315,14 @@ class Volume(NamedResource):
         """Raise InvalidVolume when the volume is in a state without dependable data; ``action`` is for the message."""
         if self._ovo.status in _WITHOUT_DATA:
             raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is {self._ovo.status} and cannot be {action}")
+
+    def check_copy(self, action: str) -> None:
+        """Raise InvalidVolume when the volume is connected and its driver copies only volumes that are not."""
+        if self._ovo.status == "in-use" and not self.backend.supports("copy_in_use"):
+            raise exception.InvalidVolume(
+                reason=f"volume {self._ovo.id} is in use and cannot be {action}: backend {self.backend.id} copies only "
+                "volumes that are not"
+            )
 
     def check_stored_data(self, action: str) -> None:
         """check_has_data() of what the store says now, which another object of the volume may have written."""
