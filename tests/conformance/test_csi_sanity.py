@@ -1,23 +1,17 @@
 """csi-sanity, the CSI project's own conformance suite, against a whole server with each kind of persistence."""
 
-import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from csi_plugin.persistence.sealing import generate_key
+from tests.conformance.csi_sanity import ENVIRONMENT, OF_SNAPSHOT_TOPOLOGY, names, report
 from tests.kubernetes_api import KubernetesAPI
 from tests.serving import loop_devices, mounts_below, serving
 
-SANITY = Path(__file__).parents[2] / ".tools/bin/csi-sanity"
 TOY_PLUGIN = Path(__file__).parents[1] / "toy_plugin"
 PERSISTENCE = ("db", "memory_db", "memory", "toy")
-# csi-sanity 5.6.0 compares the topology that it sent with the one that it got including protobuf's private size cache,
-# so that no driver that says where its snapshots are usable can pass. tests/controller has the test instead, and
-# without topology the capability is not claimed.
-OF_SNAPSHOT_TOPOLOGY = "should succeed when creating a snapshot with accessibility requirements"
 TOPOLOGY = {
     "X_CSI_TOPOLOGIES": '[{"topology.example/zone": "a"}]',
     "X_CSI_NODE_TOPOLOGY": '{"topology.example/zone": "a"}',
@@ -61,39 +55,9 @@ def run_sanity(
     folder: Path, persistence: dict[str, Any], environment: dict[str, str], *flags: str
 ) -> list[dict[str, Any]]:
     """csi-sanity's report on a new server, after checking that nothing failed and nothing was left behind."""
-    report = folder / "report.json"
-    environment = {
-        "X_CSI_DEFAULT_MOUNT_FS": "xfs",  # grows while it is mounted in containers too, which ext4 does not
-        "CINDERBOX_MAX_VOLUMES": "16",
-        "PYTHONPATH": f"{TOY_PLUGIN.parents[1]}:{TOY_PLUGIN}",
-        **environment,
-    }
+    environment = {"PYTHONPATH": f"{TOY_PLUGIN.parents[1]}:{TOY_PLUGIN}", **ENVIRONMENT, **environment}
     with serving(folder, persistence=persistence, environment=environment) as server:
-        done = subprocess.run(
-            [
-                str(SANITY),
-                f"--csi.endpoint={server.socket}",
-                f"--csi.mountdir={folder}/target",
-                f"--csi.stagingdir={folder}/staging",
-                f"--csi.testvolumesize={1024**3}",
-                f"--csi.testvolumeexpandsize={2 * 1024**3}",
-                "--csi.testnodevolumeattachlimit",
-                "--ginkgo.no-color",
-                f"--ginkgo.json-report={report}",
-                *flags,
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        results = report(server, folder, *flags)
         left = server.files(), loop_devices(folder), mounts_below(folder)
-    assert done.returncode == 0, done.stdout[-8000:]
-    results: list[dict[str, Any]] = json.loads(report.read_text())[0]["SpecReports"]
-    # A pending test is one that csi-sanity itself has switched off.
-    assert {spec["State"] for spec in results} <= {"passed", "skipped", "pending"}
     assert left == ([], [], [])
     return results
-
-
-def names(results: list[dict[str, Any]], state: str) -> list[str]:
-    return [spec["LeafNodeText"] for spec in results if spec["State"] == state and spec["LeafNodeType"] == "It"]

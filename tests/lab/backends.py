@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.lab import ceph, storage
@@ -10,13 +11,16 @@ FEATURES = (
     "block",
     "ext4",
     "xfs",
+    "read-only",
+    "expand online",
     "clone",
     "snapshot",
-    "expand offline",
-    "expand online",
-    "read-only",
+    "copies in use",
     "encryption",
+    "library",
+    "csi-sanity",
 )
+TESTS = ("test_raw_block", "test_filesystem", "test_encryption", "test_library", "test_csi_sanity")
 
 LVM = "cinder.volume.drivers.lvm.LVMVolumeDriver"
 
@@ -24,7 +28,8 @@ LVM = "cinder.volume.drivers.lvm.LVMVolumeDriver"
 @dataclass(frozen=True, kw_only=True)
 class LabBackend:
     """``make`` makes its storage; ``objects`` lists the volumes and snapshots in it, by name; ``lacks`` says for a
-    feature of FEATURES why there is none; ``multipath``: on a node that attaches over all paths.
+    feature of FEATURES why there is none; ``multipath``: on a node that attaches over all paths; ``tests``: those that
+    run with it, all where another backend does not have the same driver.
     """
 
     name: str
@@ -35,10 +40,19 @@ class LabBackend:
     protocol: str
     lacks: Mapping[str, str] = field(default_factory=dict)
     multipath: bool = False
+    tests: tuple[str, ...] = TESTS
 
     @property
     def settings(self) -> dict[str, Any]:
         return {"name": self.name, "driver": self.driver, **self.options}
+
+    def can(self, feature: str) -> bool:
+        assert feature in FEATURES
+        return feature not in self.lacks
+
+    def mark(self, feature: str) -> str:
+        """What the table says of a feature that was not shown."""
+        return "-" if feature in self.lacks else "not run"
 
 
 def lvm(name: str, options: Mapping[str, Any], **arguments: Any) -> LabBackend:
@@ -53,11 +67,16 @@ def lvm(name: str, options: Mapping[str, Any], **arguments: Any) -> LabBackend:
     )
 
 
+def python_path() -> list[str]:
+    """Where the drivers find Python modules that are in no package registry."""
+    return [str(Path(__file__).parent / "modules"), str(ceph.modules())]
+
+
 LIO = {"target_helper": "lioadm", "target_protocol": "iscsi"}
 
 BACKENDS = (
     lvm("iscsi", LIO, protocol="iSCSI"),
-    lvm("chap", {**LIO, "use_chap_auth": True}, protocol="iSCSI with CHAP"),
+    lvm("chap", {**LIO, "use_chap_auth": True}, protocol="iSCSI with CHAP", tests=("test_raw_block",)),
     lvm(
         "nvme",
         {
@@ -76,6 +95,7 @@ BACKENDS = (
         {**LIO, "target_secondary_ip_addresses": "127.0.0.2"},
         protocol="iSCSI over two paths",
         multipath=True,
+        tests=("test_raw_block", "test_encryption", "test_library"),
     ),
     LabBackend(
         name="nfs",
@@ -91,7 +111,8 @@ BACKENDS = (
         objects=storage.nfs_files,
         protocol="NFS",
         lacks={
-            "expand online": "the driver refuses to extend an attached volume",
+            "expand online": "the driver refuses to extend an attached volume (Launchpad bug 1870367)",
+            "copies in use": "the driver asks Nova to copy an attached volume",
         },
     ),
     LabBackend(

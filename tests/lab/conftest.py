@@ -1,38 +1,66 @@
 """Tests inside the storage lab's guest: `make storage-lab`, or `scripts/storage_lab test`, runs them there.
 
-A test of a feature has ``pytest.mark.feature`` and the fixture ``backend``, and runs with each backend that has it.
+A test with the fixture ``backend`` runs with each of them, and says with ``shows`` which features it has seen to work;
+a table of that ends the run.
 """
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab import ceph, host
-from tests.lab.backends import BACKENDS, FEATURES, LabBackend
+from tests.conformance import csi_sanity
+from tests.lab import host
+from tests.lab.backends import BACKENDS, FEATURES, LabBackend, python_path
 from tests.lab.volumes import LabClaim, MakeClaim
 from tests.serving import Served
 
 # They need kernel modules, targets and disks that only the guest has.
 collect_ignore_glob = [] if os.environ.get("STORAGE_LAB_RESULTS") else ["test_*.py"]
 
-MODULES = Path(__file__).parent / "modules"
+
+SHOWN = pytest.StashKey[dict[str, set[str]]]()
+"""Features that were seen to work, by backend."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "feature(name): what a test of tests/lab shows of a backend")
+    config.stash[SHOWN] = {}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    mark = metafunc.definition.get_closest_marker("feature")
-    if mark is not None:
-        (feature,) = mark.args
-        assert feature in FEATURES
-        able = [backend for backend in BACKENDS if feature not in backend.lacks]
+    if "backend" in metafunc.fixturenames:
+        able = [backend for backend in BACKENDS if metafunc.definition.originalname in backend.tests]
         names = [backend.name for backend in able]
         metafunc.parametrize("backend", able, ids=names, indirect=True, scope="session")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    shown = config.stash[SHOWN]
+    if not shown:
+        return
+    terminalreporter.section("backends and features")
+    width = max(map(len, FEATURES))
+    terminalreporter.write_line(" " * width + "".join(f"{name:>11}" for name in shown))
+    by_name = {backend.name: backend for backend in BACKENDS}
+    for feature in FEATURES:
+        cells = ["pass" if feature in shown[name] else by_name[name].mark(feature) for name in shown]
+        terminalreporter.write_line(f"{feature:<{width}}" + "".join(f"{cell:>11}" for cell in cells))
+    for name in shown:
+        for feature, reason in by_name[name].lacks.items():
+            terminalreporter.write_line(f"no {feature} with {name}: {reason}")
+
+
+@pytest.fixture
+def shows(backend: LabBackend, request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Notes that a feature works with the backend."""
+
+    def note(feature: str) -> None:
+        assert feature in FEATURES
+        request.config.stash[SHOWN].setdefault(backend.name, set()).add(feature)
+
+    return note
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +80,8 @@ def server(backend: LabBackend, tmp_path_factory: pytest.TempPathFactory) -> Ite
         environment={
             "X_CSI_BACKEND_CONFIG": json.dumps(backend.settings),
             "CINDERBOX_REQUEST_MULTIPATH": str(backend.multipath).lower(),
-            "PYTHONPATH": f"{MODULES}:{ceph.modules()}:{Path(__file__).parents[2]}",
+            "PYTHONPATH": ":".join([*python_path(), str(Path(__file__).parents[2])]),
+            **csi_sanity.ENVIRONMENT,
         },
     )
     try:

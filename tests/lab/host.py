@@ -28,7 +28,7 @@ def traces() -> dict[str, list[str]]:
         ),
         "loop devices": [path.parent.parent.name for path in Path("/sys/block").glob("loop*/loop/backing_file")],
         "mounts": sorted(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if _is_volume(line)),
-        "files of keys": _names("/tmp/brickrbd_*"),
+        "files of keys": _names("/tmp/**/brickrbd_*"),
     }
 
 

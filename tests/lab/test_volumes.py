@@ -1,70 +1,162 @@
-"""A volume's life over real protocols, through CSI: the data is what was written, and nothing is left behind."""
+"""A volume's life over real protocols, through CSI: the data is what was written, and nothing is left behind.
 
+Attaching takes seconds here, so a test shows several features with one volume, each as soon as it is seen to work.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
 import pytest
 
-from tests.lab.volumes import MakeClaim, filesystem_size, read_block, read_file, size_of, write_block, write_file
-from tests.node.conftest import GIB
+from csi_plugin.attachment import signatures
+from tests.lab.backends import LabBackend
+from tests.lab.host import run
+from tests.lab.volumes import (
+    MIB,
+    LabClaim,
+    MakeClaim,
+    device_holds,
+    filesystem_size,
+    read_block,
+    read_file,
+    size_of,
+    write_block,
+    write_file,
+)
+from tests.node.conftest import GIB, Mode, fails
+
+Code = grpc.StatusCode
+Shows = Callable[[str], None]
+PASSPHRASE = {"passphrase": "correct horse battery staple"}
 
 
-@pytest.mark.feature("block")
-def test_raw_block_keeps_data_over_staging(claim: MakeClaim) -> None:
-    volume = claim(block=True)
+def test_raw_block(backend: LabBackend, claim: MakeClaim, shows: Shows) -> None:
+    volume = claim("source", block=True)
     device = volume.use()
     assert size_of(device) == GIB
-    first, last = write_block(device), write_block(device, GIB - 8 * 1024**2)
-    volume.unpublish()
-    volume.unstage()
+    written = write_block(device, GIB - 8 * MIB)
+
+    if backend.can("expand online"):
+        with writer(device):
+            assert volume.expand(2, device) == size_of(device) == 2 * GIB
+        assert read_block(device, 2 * GIB - 8 * MIB) != write_block(device, 2 * GIB - 8 * MIB)
+        shows("expand online")
+    else:
+        with fails(Code.FAILED_PRECONDITION):
+            volume.expand(2, device)
+        volume.take_away()
+        volume.expand_controller(2)
+    volume.take_away(controller=False)
 
     device = volume.use()
-    assert read_block(device) == first
-    assert read_block(device, GIB - 8 * 1024**2) == last
+    assert size_of(device) == 2 * GIB
+    assert read_block(device, GIB - 8 * MIB) == written
+    shows("block")
 
-
-def files_stay(claim: MakeClaim, filesystem: str) -> None:
-    volume = claim(filesystem=filesystem)
-    written = write_file(volume.use())
-    volume.unpublish()
-    volume.unstage()
-
-    assert read_file(volume.use()) == written
-
-
-@pytest.mark.feature("ext4")
-def test_ext4_keeps_files_over_staging(claim: MakeClaim) -> None:
-    files_stay(claim, "ext4")
-
-
-@pytest.mark.feature("xfs")
-def test_xfs_keeps_files_over_staging(claim: MakeClaim) -> None:
-    files_stay(claim, "xfs")
-
-
-@pytest.mark.feature("clone")
-def test_a_clone_has_the_data_and_room_of_its_own(claim: MakeClaim) -> None:
-    source = claim("source", block=True)
-    device = source.use()
-    written = write_block(device)
-    source.unpublish()
-    source.unstage()
-    clone = claim("clone", block=True, gib=2, source=source)
-
+    if not backend.can("copies in use"):
+        volume.take_away()
+    clone = claim("clone", block=True, gib=3, source=volume)
+    clone.publish_controller(readonly=True)
     copy = clone.use()
-    assert size_of(copy) == 2 * GIB
-    assert read_block(copy) == written
-    write_block(copy)
-    assert read_block(source.use()) == written
+    assert size_of(copy) == 3 * GIB
+    with pytest.raises(OSError, match="not permitted"):
+        write_block(copy)
+    if not backend.can("copies in use"):
+        device = volume.use()
+    write_block(device, GIB - 8 * MIB)
+    assert read_block(copy, GIB - 8 * MIB) == written
+    shows("clone")
+    shows("read-only")
 
 
-@pytest.mark.feature("snapshot")
-def test_a_snapshot_restores_what_was_then(claim: MakeClaim) -> None:
-    source = claim("source", filesystem="ext4")
-    then = write_file(source.use())
-    source.unpublish()
-    source.unstage()
+def test_filesystem(backend: LabBackend, claim: MakeClaim, shows: Shows) -> None:
+    source = claim("source", filesystem="ext4", mode=Mode.SINGLE_NODE_MULTI_WRITER)
+    pod = source.use()
+    then = write_file(pod)
+    reader = source.publish("reader", readonly=True)
+    assert read_file(reader) == then
+    with pytest.raises(OSError, match="Read-only"):
+        write_file(reader)
+
+    if not backend.can("copies in use"):
+        source.take_away()
     snapshot = source.snapshot("then")
-    write_file(source.use())
-
+    if not backend.can("copies in use"):
+        snapshot_of_unused(backend, source)
+    else:
+        write_file(pod)
     restored = claim("restored", filesystem="ext4", gib=2, snapshot=snapshot)
     pod = restored.use()
     assert read_file(pod) == then
     assert filesystem_size(pod) > 1.5
+    shows("snapshot")
+
+    if backend.can("expand online"):
+        with writer(pod / "running"):
+            restored.expand(3, pod)
+        assert filesystem_size(pod) > 2.5
+        assert read_file(pod) == then
+    shows("ext4")
+
+
+def snapshot_of_unused(backend: LabBackend, source: LabClaim) -> None:
+    """A driver that copies what is not in use may have changed the file's format; it must be usable all the same."""
+    write_file(source.use())
+    source.take_away()
+
+
+def test_encryption(backend: LabBackend, claim: MakeClaim, shows: Shows) -> None:
+    volume = claim("secret", filesystem="xfs", encryption="luks2")
+    pod = volume.use(secrets=PASSPHRASE)
+    marker = b"plain to see" * 1000
+    (pod / "text").write_bytes(marker)
+    written = write_file(pod)
+    mapped = f"/dev/mapper/crypt-{volume.id}"
+    (encrypted,) = [
+        line.split()[1]
+        for line in run("cryptsetup", "status", mapped).splitlines()
+        if line.strip().startswith("device:")
+    ]
+    assert signatures.probe(encrypted).kind == "crypto_LUKS"
+    assert device_holds(mapped, marker[:100])
+    assert not device_holds(encrypted, marker[:100])
+
+    if backend.can("expand online"):
+        volume.expand(2, pod, secrets=PASSPHRASE)
+        assert filesystem_size(pod) > 1.5
+    volume.take_away(controller=False)
+    with fails(Code.FAILED_PRECONDITION, "passphrase"):
+        volume.stage(secrets={"passphrase": "wrong"})
+
+    pod = volume.use(secrets=PASSPHRASE)
+    assert read_file(pod) == written
+    shows("xfs")
+    shows("encryption")
+
+
+@contextlib.contextmanager
+def writer(path: Path) -> Iterator[None]:
+    """Something that writes all the time, and must not notice what happens meanwhile."""
+    done = threading.Event()
+    errors: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            with path.open("wb" if not path.exists() else "r+b", buffering=0) as file:
+                while not done.wait(0.1):
+                    file.seek(0)
+                    file.write(b"w" * 4096)
+        except OSError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    assert errors == []

@@ -9,8 +9,9 @@ from typing import Any
 
 from csi_plugin.protocol import csi_pb2
 from tests.lab.backends import LabBackend
+from tests.lab.host import run
 from tests.node.conftest import GIB, Claim
-from tests.serving import Served
+from tests.serving import Served, mounts_below
 
 MIB = 1024**2
 SAMPLE = 8 * MIB
@@ -34,6 +35,16 @@ class LabClaim(Claim):
     def delete_snapshot(self, snapshot_id: str) -> None:
         self.served.controller.DeleteSnapshot(csi_pb2.DeleteSnapshotRequest(snapshot_id=snapshot_id))
         self.snapshots.remove(snapshot_id)
+
+    def take_away(self, *, controller: bool = True) -> None:
+        """Unpublish and unstage it; from the controller too, unless told not to."""
+        for target in [path for path in mounts_below(self.folder) if path != str(self.staging)]:
+            self.unpublish(str(Path(target).relative_to(self.folder)))
+        self.unstage()
+        if controller:
+            request = csi_pb2.ControllerUnpublishVolumeRequest(volume_id=self.id, node_id="test-node")
+            self.served.controller.ControllerUnpublishVolume(request)
+            self.context = {}
 
     def remove(self) -> None:
         for snapshot_id in list(self.snapshots):
@@ -90,3 +101,15 @@ def filesystem_size(folder: Path) -> float:
     """GiB."""
     counts = os.statvfs(folder)
     return counts.f_blocks * counts.f_frsize / GIB
+
+
+def device_holds(device: str, text: bytes) -> bool:
+    """Whether a text is anywhere on a device."""
+    run("blockdev", "--flushbufs", device)
+    before = b""
+    with Path(device).open("rb", buffering=0) as file:
+        while part := file.read(SAMPLE):
+            if text in before + part:
+                return True
+            before = part[-len(text) :]
+    return False

@@ -132,8 +132,8 @@ class Claim:
         return self.folder / target
 
     def use(self, target: str = "pod", **changes: Any) -> Path:
-        """Stage and publish; the path at which a pod would see the volume."""
-        self.stage()
+        """Stage and publish; the path at which a pod would see the volume. Secrets are for the stage."""
+        self.stage(**{name: changes.pop(name) for name in ("secrets",) if name in changes})
         return self.publish(target, **changes)
 
     def unpublish(self, target: str = "pod") -> None:
@@ -146,19 +146,24 @@ class Claim:
             csi_pb2.NodeUnstageVolumeRequest(volume_id=self.id, staging_target_path=str(self.staging))
         )
 
-    def expand(self, gib: int, path: Path) -> int:
-        capacity = csi_pb2.CapacityRange(required_bytes=gib * GIB)
+    def expand_controller(self, gib: int) -> None:
         self.served.controller.ControllerExpandVolume(
             csi_pb2.ControllerExpandVolumeRequest(
-                volume_id=self.id, capacity_range=capacity, volume_capability=self.capability
+                volume_id=self.id,
+                capacity_range=csi_pb2.CapacityRange(required_bytes=gib * GIB),
+                volume_capability=self.capability,
             )
         )
+
+    def expand(self, gib: int, path: Path, **changes: Any) -> int:
+        self.expand_controller(gib)
         request = csi_pb2.NodeExpandVolumeRequest(
             volume_id=self.id,
             volume_path=str(path),
             staging_target_path=str(self.staging),
-            capacity_range=capacity,
+            capacity_range=csi_pb2.CapacityRange(required_bytes=gib * GIB),
             volume_capability=self.capability,
+            **changes,
         )
         return int(self.served.node.NodeExpandVolume(request).capacity_bytes)
 
