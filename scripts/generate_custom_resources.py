@@ -14,10 +14,11 @@ from enum import EnumMeta
 from pathlib import Path
 from typing import Any
 
+import backend_definition
 import yaml
 
 from csi_plugin.persistence import records
-from csi_plugin.persistence.crd.kinds import GROUP, RESOURCES, VERSION
+from csi_plugin.persistence.crd.kinds import BACKEND, GROUP, RESOURCES, VERSION, ResourceKind
 from csi_plugin.persistence.crd.resource import camel_case
 from csi_plugin.persistence.records import (
     ConnectionRecord,
@@ -33,8 +34,10 @@ from csi_plugin.persistence.records import (
 
 TARGET = Path(__file__).parent.parent / "deploy" / "helm" / "cinderbox" / "crds"
 HEADER = "# Generated from csi_plugin/persistence/records.py by `make crds`; do not edit.\n"
+BACKEND_HEADER = "# Generated from scripts/backend_definition.py by `make crds`; do not edit.\n"
 
 Schema = dict[str, Any]
+Columns = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +45,9 @@ class Shown:
     """What people see of a kind."""
 
     description: str
-    columns: tuple[tuple[str, str], ...]
+    columns: Columns
     """Name and JSON path of the columns of `kubectl get`."""
-    wide: tuple[tuple[str, str], ...] = ()
+    wide: Columns = ()
     """Those of `kubectl get -o wide`."""
     status: dict[str, tuple[str, str] | Schema] = field(default_factory=dict)
     """Type and description, or schema, of the status's fields, besides conditions."""
@@ -158,7 +161,8 @@ SHOWN: dict[type[Record], Shown] = {
         fixed=("id",),
     ),
 }
-INTEGERS = {".status.volumes", ".spec.maxVolumes", ".status.snapshots"}
+TYPES = dict.fromkeys((".status.volumes", ".spec.maxVolumes", ".status.snapshots"), "integer")
+TYPES[".spec.suspend"] = "boolean"
 
 CONDITIONS: Schema = {
     "description": "What is to be said about the object; Ready is always there.",
@@ -189,14 +193,25 @@ def definitions() -> dict[str, str]:
     """File name and content of each definition."""
     made = {}
     for kind, names in RESOURCES.items():
-        text = yaml.safe_dump(definition(kind), sort_keys=False, width=110, allow_unicode=True)
-        made[f"{GROUP}_{names.plural}.yaml"] = HEADER + text
+        shown = SHOWN[kind]
+        found = definition(names, columns(shown.columns, shown.wide), whole_schema(kind))
+        made[f"{GROUP}_{names.plural}.yaml"] = HEADER + _text(found)
+    shown_columns = columns(backend_definition.COLUMNS, backend_definition.WIDE)
+    found = definition(BACKEND, shown_columns, backend_definition.schema(CONDITIONS))
+    made[f"{GROUP}_{BACKEND.plural}.yaml"] = BACKEND_HEADER + _text(found)
     return made
 
 
-def definition(kind: type[Record]) -> Schema:
-    """The CustomResourceDefinition of a kind of record."""
-    names = RESOURCES[kind]
+def _text(found: Schema) -> str:
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    return yaml.dump(found, Dumper=Dumper, sort_keys=False, width=110, allow_unicode=True)
+
+
+def definition(names: ResourceKind, shown_columns: list[Schema], schema: Schema) -> Schema:
+    """A CustomResourceDefinition."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -218,20 +233,20 @@ def definition(kind: type[Record]) -> Schema:
                     "served": True,
                     "storage": True,
                     "subresources": {"status": {}},
-                    "additionalPrinterColumns": columns(SHOWN[kind]),
-                    "schema": {"openAPIV3Schema": whole_schema(kind)},
+                    "additionalPrinterColumns": shown_columns,
+                    "schema": {"openAPIV3Schema": schema},
                 }
             ],
         },
     }
 
 
-def columns(shown: Shown) -> list[Schema]:
+def columns(usual: Columns, wide: Columns) -> list[Schema]:
     age = ("Age", ".metadata.creationTimestamp")
     made = []
-    for priority, wanted in ((0, (*shown.columns, age)), (1, shown.wide)):
+    for priority, wanted in ((0, (*usual, age)), (1, wide)):
         for name, path in wanted:
-            column: Schema = {"name": name, "type": "integer" if path in INTEGERS else "string", "jsonPath": path}
+            column: Schema = {"name": name, "type": TYPES.get(path, "string"), "jsonPath": path}
             if name == "Age":
                 column["type"] = "date"
             made.append(column | ({"priority": priority} if priority else {}))

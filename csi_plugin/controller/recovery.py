@@ -131,10 +131,12 @@ class Recovery:
             self._core.pending.wait(_BACKENDS_POLL_SECONDS)
 
     def _recover_backends(self) -> None:
-        for backend in self._core.backends.ready():
-            if backend.name not in self._replayed:
-                self._replay(backend.name)
-                self._replayed.add(backend.name)
+        ready = [backend.name for backend in self._core.backends.ready()]
+        self._replayed.intersection_update(ready)  # one that was removed may come back with what it had
+        for name in ready:
+            if name not in self._replayed:
+                self._replay(name)
+                self._replayed.add(name)
 
     def _look_at_all(self, items: list[Item]) -> None:
         for kind, record_id in items:

@@ -13,6 +13,7 @@ from csi_plugin.server.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from csi_plugin.controller.service import ControllerService
     from csi_plugin.persistence.base import RecordStore
+    from csi_plugin.server.cinder_backends import CinderBackends
     from csi_plugin.server.leadership import Leadership, Lease
     from csi_plugin.storage.backends import BackendSet, BackendStatus
 
@@ -33,6 +34,7 @@ class ControllerRuntime:
         self.service: ControllerService | None = None
         self.store: RecordStore | None = None
         self._backends: BackendSet | None = None
+        self._cinder_backends: CinderBackends | None = None
         self._leadership: Leadership | None = None
 
     # Start
@@ -102,7 +104,7 @@ class ControllerRuntime:
         assert self.store is not None
         Backend.before_driver_call = self._check_leadership
         settings = self._settings
-        self._backends = BackendSet(backend_configurations(self._settings))
+        self._backends = BackendSet(backend_configurations(settings), on_change=self._backend_changed)
         configuration = ControllerConfiguration(
             driver_name=settings.driver_name,
             cluster_name=settings.cluster_name,
@@ -115,9 +117,27 @@ class ControllerRuntime:
         self.store.use_connection_sealer(service.node_registry.sealed_for_store)
         self.store.start_upkeep()
         self._backends.start()
+        if settings.persistence.get("storage") == "crd":
+            self._follow_cinder_backends(self._backends)
         service.recovery.start()
         self.service = service
         self._started.set()
+
+    def _follow_cinder_backends(self, backends: "BackendSet") -> None:
+        from csi_plugin.server.cinder_backends import CinderBackends
+        from csi_plugin.storage.backend import Backend
+
+        self._cinder_backends = CinderBackends(
+            Backend.persistence.backends,
+            backends,
+            taken=[status.name for status in backends.status()],
+            topologies=self._settings.topologies,
+        )
+        self._cinder_backends.start()
+
+    def _backend_changed(self) -> None:
+        if self._cinder_backends is not None:
+            self._cinder_backends.wake()
 
     def stop_waiting(self) -> None:
         """End a lead() that waits; it returns False."""
@@ -128,6 +148,8 @@ class ControllerRuntime:
         self._stopping.set()
         if self.service is not None:
             self.service.recovery.stop()
+        if self._cinder_backends is not None:
+            self._cinder_backends.stop()
         if self._backends is not None:
             self._backends.close()
         if self._leadership is not None:

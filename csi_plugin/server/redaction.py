@@ -1,11 +1,11 @@
 """Removal of secrets from what is logged, at the one place that every log line passes.
 
-Two nets: values under telling names, in dictionaries and messages; and telling shapes inside text, since drivers log
-whole dictionaries, command lines and URLs as text.
+Three nets: values under telling names, in dictionaries and messages; telling shapes inside text, since drivers log
+whole dictionaries, command lines and URLs as text; and values that are known to be secret, wherever they are.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.protobuf.message import Message
@@ -53,6 +53,17 @@ _IN_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
+_LEAST_LENGTH = 6
+"""Shorter values would mask parts of words all over a log."""
+_known: frozenset[str] = frozenset()
+
+
+def keep_secret(values: Iterable[str]) -> None:
+    """Mask these values in everything from now on, unless they are too short to be told from words."""
+    global _known
+    _known |= {value for value in values if len(value) >= _LEAST_LENGTH}
+
+
 def redact(value: Any) -> Any:
     """The value without secrets: dictionaries, lists and CSI messages are gone through, text is searched."""
     if isinstance(value, str):
@@ -71,7 +82,9 @@ def redact(value: Any) -> Any:
 
 
 def redact_text(text: str) -> str:
-    """Text with the secrets masked that its shape gives away."""
+    """Text with the secrets masked that are known, or that its shape gives away."""
+    for secret in _known:
+        text = text.replace(secret, MASK)
     for pattern, replacement in _IN_TEXT:
         text = pattern.sub(replacement, text)
     return text

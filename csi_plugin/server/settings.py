@@ -55,7 +55,7 @@ class Settings(BaseModel):
     backends: list[dict[str, Any]] = Field(
         default_factory=list,
         description="Backends: `name`, `driver` (class path or short name), `topology` (list of segments), "
-        "`max_concurrent_operations`, and options of the driver.",
+        "`max_concurrent_operations`, and options of the driver. With persistence in crd, CinderBackends come to them.",
     )
     cinder_conf: Path | None = Field(None, description="A cinder.conf whose enabled_backends are added to `backends`.")
     cinder_options: dict[str, Any] = Field(
@@ -168,8 +168,12 @@ class Settings(BaseModel):
             raise ValueError("registry_tls_ca, registry_tls_certificate and registry_tls_key go together")
         if self.registry_endpoint and self.registry_endpoint.startswith("tcp:") and not all(tls):
             raise ValueError("registry_endpoint over TCP needs registry_tls_ca, _certificate and _key")
-        if self.mode != "node" and not self.backends and not self.cinder_conf:
-            raise ValueError("mode controller and mode all need backends, or a cinder_conf with enabled_backends")
+        has_backends = self.backends or self.cinder_conf or self.persistence.get("storage") == "crd"
+        if self.mode != "node" and not has_backends:
+            raise ValueError(
+                "mode controller and mode all need backends, or a cinder_conf with enabled_backends (or persistence in "
+                "crd, whose CinderBackends are backends)"
+            )
         if self.mode == "node" and not self.registry_endpoint and self.persistence.get("storage") != "crd":
             raise ValueError(
                 "mode node needs registry_endpoint, to tell the controller who this node is (or persistence in crd)"

@@ -161,6 +161,8 @@ class Backend:
         }
         self._stats_and_time = (self._with_pools(stats), time.monotonic())
         self._stats_refresh = threading.Lock()
+        self.stats_error = ""
+        """Why the driver could not tell its stats when it was last asked; empty when it could."""
         self._pool_names = tuple(pool["pool_name"] for pool in self.stats()["pools"])
         self._restore_volumes()
 
@@ -309,15 +311,17 @@ class Backend:
     def _try_to_read_stats(self) -> None:
         try:
             self._read_stats()
-        except Exception:
+        except Exception as error:
             # Drivers raise anything here; the last stats stay, and are asked for again when they are old again.
             LOG.warning("stats of backend %s cannot be read", self.id, exc_info=True)
             self._stats_and_time = (self._stats_and_time[0], time.monotonic())
+            self.stats_error = str(error) or type(error).__name__
 
     def _read_stats(self) -> None:
         asked_at = time.monotonic()
         stats = self._with_pools(dict(self.driver.get_volume_stats(refresh=True)))
         self._stats_and_time = (stats, asked_at)
+        self.stats_error = ""
 
     def _with_pools(self, stats: dict[str, Any]) -> dict[str, Any]:
         """Drivers that know no pools report one backend: that is its one pool, under the backend's name."""

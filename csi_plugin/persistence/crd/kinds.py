@@ -51,6 +51,11 @@ RESOURCES: dict[type[Record], ResourceKind] = {
     NodeRecord: ResourceKind(kind="CinderNode", short_name="cnode"),
 }
 
+BACKEND = ResourceKind(kind="CinderBackend", short_name="cbackend")
+"""No record: people write it."""
+FORGET = f"{GROUP}/forget"
+"""Annotation ("true") by which a person lets a backend go that has volumes; they stay on the storage."""
+
 # RFC 1123 subdomains, which names of resources are, without those that look like our own for other ids.
 _NAME = re.compile(r"(?!id-[0-9a-f]{40}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _NAME_LIMIT = 253

@@ -52,11 +52,16 @@ def status(one: Stored, find: Find) -> JSON:
 
 
 def conditions(one: Stored, *wanted: JSON) -> list[JSON]:
-    """The resource's conditions with ``wanted`` put in; a transition's time is kept while the condition stays."""
-    by_type = {found["type"]: found for found in one.status.get("conditions", [])}
+    """The resource's conditions with ``wanted`` put in."""
+    return merged_conditions(one.status.get("conditions", []), *wanted)
+
+
+def merged_conditions(present: list[JSON], *wanted: JSON) -> list[JSON]:
+    """Conditions with ``wanted`` put in; a transition's time is kept while the condition stays."""
+    by_type = {found["type"]: found for found in present}
     for condition in wanted:
-        present = by_type.get(condition["type"], {})
-        since = present.get("lastTransitionTime") if present.get("status") == condition["status"] else None
+        before = by_type.get(condition["type"], {})
+        since = before.get("lastTransitionTime") if before.get("status") == condition["status"] else None
         by_type[condition["type"]] = condition | {"lastTransitionTime": since or _time(utc_now())}
     return [by_type[name] for name in sorted(by_type)]
 

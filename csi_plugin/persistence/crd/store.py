@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict, traced
 from csi_plugin.persistence.crd.api import Conflict, Missing, ResourceAPI
+from csi_plugin.persistence.crd.backend_resources import BackendResources
 from csi_plugin.persistence.crd.events import Events
 from csi_plugin.persistence.crd.kinds import FINALIZER, GROUP, RESOURCES, VERSION, resource_name
 from csi_plugin.persistence.crd.lease import KubernetesLease
@@ -43,6 +44,8 @@ class CRDPersistence(RecordPersistence):
         self._caches: dict[type[Record], WatchCache] = {}
         self._events = Events(namespace=namespace, kubeconfig=kubeconfig)
         self._upkeep = Upkeep(self._api, self._events, self._cache)
+        self.backends = BackendResources(self._api, self._events, self._find)
+        """The CinderBackends beside the records."""
         self._closed = False
 
     @property
@@ -133,6 +136,7 @@ class CRDPersistence(RecordPersistence):
         self._api.close()
         self._events.close()
         self._upkeep.stop()
+        self.backends.close()
         for opening in self._opening.values():
             with opening:
                 pass  # a cache that is being opened is there, or has failed

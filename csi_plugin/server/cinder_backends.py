@@ -1,0 +1,286 @@
+"""The controller's backends as the CinderBackends of its namespace have them, and their statuses."""
+
+import logging
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from csi_plugin.persistence.base import PersistenceError
+from csi_plugin.persistence.crd.api import Missing
+from csi_plugin.persistence.crd.backend_resources import (
+    BackendReport,
+    BackendResources,
+    Condition,
+    Pool,
+    WantedBackend,
+)
+from csi_plugin.server import redaction
+from csi_plugin.server.driver_names import full_driver_name
+from csi_plugin.server.topology_rules import check_topologies
+
+if TYPE_CHECKING:
+    from csi_plugin.storage.backends import BackendSet, BackendStatus
+
+LOG = logging.getLogger(__name__)
+
+LOOK_SECONDS = 3.0
+"""Pause between two looks at Secrets, volumes and the room on the storage; what people change is seen at once."""
+
+_OWN = {
+    "name": "the name of the resource",
+    "volume_backend_name": "the name of the resource",
+    "driver": "spec.driver",
+    "volume_driver": "spec.driver",
+    "topology": "spec.topology",
+    "max_concurrent_operations": "spec.maxConcurrentOperations",
+    "strict": "nothing that can be set",
+    "secret_options": "spec.secretRef",
+}
+"""Names that are no options, and what there is instead."""
+
+
+class _Refused(Exception):
+    """What people wrote cannot be done; the message says why."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class CinderBackends:
+    """Keeps a BackendSet as people want it. One thread, from start() to stop().
+
+    What cannot be done leaves the backend as it is; the resource's conditions say why.
+    """
+
+    def __init__(
+        self,
+        resources: BackendResources,
+        backends: "BackendSet",
+        *,
+        taken: Collection[str],
+        topologies: Sequence[Mapping[str, str]],
+    ) -> None:
+        """``taken``: names of backends that the settings have, which count more than a resource; ``topologies``: of
+        backends that name none themselves."""
+        self._resources = resources
+        self._backends = backends
+        self._taken = frozenset(taken)
+        self._topologies = [dict(segments) for segments in topologies]
+        self._configured: dict[str, dict[str, Any]] = {}
+        self._unused_since: dict[str, float] = {}
+        self._wake = threading.Event()
+        self._is_stopping = False
+        self._is_following = False
+        self._thread = threading.Thread(target=self._run, name="cinder-backends", daemon=True)
+
+    def start(self) -> None:
+        """Take what there is now, so that the backends are known when this returns, and go on in a thread."""
+        self._look()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._is_stopping = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def wake(self) -> None:
+        """Look at once: a backend's status has changed."""
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._is_stopping:
+            self._wake.wait(LOOK_SECONDS)
+            self._wake.clear()
+            if not self._is_stopping:
+                self._look()
+
+    def _look(self) -> None:
+        with _logged("CinderBackends"):
+            if not self._is_following:
+                self._resources.start(self.wake)
+                self._is_following = True
+            wanted = self._resources.all()
+            for name in self._configured.keys() - {found.name for found in wanted}:
+                LOG.warning("backend %s: its CinderBackend is gone", name)
+                self._forget(name)
+            volumes, snapshots = self._resources.count()
+            for found in wanted:
+                with _logged(f"CinderBackend {found.name}"):
+                    self._look_at(found, volumes[found.name], snapshots[found.name])
+
+    def _look_at(self, wanted: WantedBackend, volumes: int, snapshots: int) -> None:
+        if wanted.name in self._taken:
+            self._leave_to_settings(wanted)
+            return
+        if not wanted.is_held and not wanted.is_deletion_wanted:
+            self._resources.hold(wanted.name)
+        held = self._reason_to_stay(wanted, volumes, snapshots) if wanted.is_deletion_wanted else ""
+        if wanted.is_deletion_wanted and not held:
+            LOG.info("backend %s is removed: its CinderBackend was deleted", wanted.name)
+            self._forget(wanted.name)
+            self._resources.let_go(wanted.name)
+            return
+        refusal = None
+        try:
+            self._configure(wanted, volumes + snapshots)
+        except _Refused as error:
+            refusal = Condition(status=False, reason=error.reason, message=redaction.redact_text(str(error)))
+        self._backends.suspend(wanted.name, wanted.is_suspended or wanted.is_deletion_wanted)
+        up_to_date = refusal or self._up_to_date(wanted.name)
+        report = BackendReport(
+            ready=self._ready(wanted, up_to_date),
+            up_to_date=up_to_date,
+            pools=self._pools(wanted.name),
+            volumes=volumes,
+            snapshots=snapshots,
+            deletion_held=held,
+        )
+        self._resources.report(wanted, report)
+
+    # What people want
+
+    def _leave_to_settings(self, wanted: WantedBackend) -> None:
+        if wanted.is_deletion_wanted:
+            self._resources.let_go(wanted.name)
+            return
+        message = "the controller's settings have a backend of this name, which counts; remove one of the two"
+        taken = Condition(status=False, reason="NameTaken", message=message)
+        self._resources.report(wanted, BackendReport(ready=taken, up_to_date=taken))
+
+    def _configure(self, wanted: WantedBackend, uses: int) -> None:
+        """Configure the backend unless it is so already. Raises _Refused."""
+        configuration = self._configuration(wanted)
+        present = self._configured.get(wanted.name)
+        if configuration == present:
+            return
+        if present is not None and uses and not _is_same_driver(present, configuration):
+            raise _Refused(
+                "InvalidConfiguration",
+                f"spec.driver cannot be changed while volumes or snapshots are on the backend ({uses} are): "
+                "make another CinderBackend",
+            )
+        self._configured[wanted.name] = configuration
+        self._backends.configure(configuration)
+
+    def _configuration(self, wanted: WantedBackend) -> dict[str, Any]:
+        """Arguments of Backend. Raises _Refused."""
+        secret = self._secret_options(wanted)
+        for name in (*wanted.options, *secret):
+            if name in _OWN:
+                raise _Refused("InvalidConfiguration", f"{name} is not an option of a driver: it is {_OWN[name]}")
+        if twice := sorted(wanted.options.keys() & secret.keys()):
+            raise _Refused(
+                "InvalidConfiguration",
+                f"option {twice[0]} is in spec.options and in Secret {wanted.secret}: it belongs into one of them",
+            )
+        topology = wanted.topology or self._topologies
+        try:
+            check_topologies([("spec.topology", segments) for segments in topology])
+        except ValueError as error:
+            raise _Refused("InvalidConfiguration", str(error)) from error
+        configuration = {
+            **wanted.options,
+            **secret,
+            "volume_backend_name": wanted.name,
+            "volume_driver": full_driver_name(wanted.driver),
+            "secret_options": sorted(secret),
+            "topology": topology,
+        }
+        if wanted.max_concurrent_operations is not None:
+            configuration["max_concurrent_operations"] = wanted.max_concurrent_operations
+        return configuration
+
+    def _secret_options(self, wanted: WantedBackend) -> dict[str, str]:
+        if wanted.secret is None:
+            return {}
+        try:
+            options = self._resources.secret(wanted.secret)
+        except Missing as error:
+            raise _Refused("SecretNotFound", f"Secret {wanted.secret} (spec.secretRef) is not there") from error
+        except ValueError as error:
+            raise _Refused("InvalidConfiguration", str(error)) from error
+        redaction.keep_secret(options.values())
+        return options
+
+    def _reason_to_stay(self, wanted: WantedBackend, volumes: int, snapshots: int) -> str:
+        """Why a backend whose resource was deleted has to stay; empty when it may go."""
+        if wanted.is_forgotten:
+            return ""
+        if volumes or snapshots:
+            self._unused_since.pop(wanted.name, None)
+            return (
+                f"{volumes} volumes and {snapshots} snapshots are on it. Delete them; or, to leave them on the storage "
+                "without a driver, annotate it with cinderbox.io/forget=true"
+            )
+        if all(backend.name != wanted.name for backend in self._backends.ready()):
+            return ""
+        # A creation that began before the backend was suspended may not be recorded yet.
+        since = self._unused_since.setdefault(wanted.name, time.monotonic())
+        return "" if time.monotonic() - since >= LOOK_SECONDS else "its last operations end"
+
+    def _forget(self, name: str) -> None:
+        self._backends.remove(name)
+        self._configured.pop(name, None)
+        self._unused_since.pop(name, None)
+
+    # How it is
+
+    def _status(self, name: str) -> "BackendStatus | None":
+        return next((status for status in self._backends.status() if status.name == name), None)
+
+    def _up_to_date(self, name: str) -> Condition:
+        status = self._status(name)
+        if status is None or not (status.is_current or status.attempts):
+            return Condition(status=None, reason="Starting", message="its driver is being started")
+        if status.is_current:
+            return Condition(status=True, reason="InForce", message="spec and Secret are in force as they are now")
+        reason = "InvalidConfiguration" if status.is_invalid else "StartFailed"
+        return Condition(status=False, reason=reason, message=redaction.redact_text(status.error))
+
+    def _ready(self, wanted: WantedBackend, up_to_date: Condition) -> Condition:
+        status = self._status(wanted.name)
+        if status is None or not status.is_ready:
+            return Condition(status=False, reason=up_to_date.reason, message=up_to_date.message)
+        backend = self._backends.get(wanted.name)
+        if backend.stats_error:
+            message = redaction.redact_text(f"the storage does not answer: {backend.stats_error}")
+            return Condition(status=False, reason="Unreachable", message=message)
+        if wanted.is_deletion_wanted or wanted.is_suspended:
+            cause = "it is being removed" if wanted.is_deletion_wanted else "spec.suspend"
+            return Condition(status=True, reason="Suspended", message=f"takes no new volumes ({cause})")
+        return Condition(status=True, reason="Ready", message="serves volumes")
+
+    def _pools(self, name: str) -> tuple[Pool, ...]:
+        backend = next((backend for backend in self._backends.ready() if backend.name == name), None)
+        if backend is None:
+            return ()
+        return tuple(
+            Pool(name=pool["pool_name"], capacity=_room(pool, "total"), free=_room(pool, "free"))
+            for pool in backend.recent_stats()["pools"]
+        )
+
+
+def _room(pool: Mapping[str, Any], which: str) -> float | str:
+    room = pool.get(f"{which}_capacity_gb")
+    return float(room) if isinstance(room, int | float) else str(room or "unknown")
+
+
+def _is_same_driver(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    from csi_plugin.storage.options import current_path
+
+    return current_path(one["volume_driver"]) == current_path(other["volume_driver"])
+
+
+@contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """One resource's trouble must not stop the others; everything is looked at again soon."""
+    try:
+        yield
+    except PersistenceError as error:
+        LOG.info("%s: not now: %s", what, error)
+    except Exception:
+        LOG.exception("%s cannot be followed", what)
