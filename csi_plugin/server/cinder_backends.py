@@ -42,7 +42,7 @@ _OWN = {
 
 
 class _Refused(Exception):
-    """What people wrote cannot be done; the message says why."""
+    """What people wrote cannot be done; the message says why, and quotes nothing out of a Secret."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -128,7 +128,7 @@ class CinderBackends:
         try:
             self._configure(wanted, volumes + snapshots)
         except _Refused as error:
-            refusal = Condition(status=False, reason=error.reason, message=redaction.redact_text(str(error)))
+            refusal = Condition(status=False, reason=error.reason, message=str(error))
         self._backends.suspend(wanted.name, wanted.is_suspended or wanted.is_deletion_wanted)
         up_to_date = refusal or self._up_to_date(wanted.name)
         report = BackendReport(

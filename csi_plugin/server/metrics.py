@@ -103,16 +103,22 @@ class _Controller(Collector):
 
     def _backends(self) -> Iterator[GaugeMetricFamily]:
         ready = _gauge("backend_ready", "Whether a backend serves (1) or not (0).", ("backend",))
+        current = _gauge(
+            "backend_up_to_date",
+            "Whether a backend serves with what it was configured with last (1) or not (0).",
+            ("backend",),
+        )
         capacity = _gauge("pool_capacity_bytes", "Size of a pool, where its driver knows it.", ("backend", "pool"))
         free = _gauge("pool_free_bytes", "Free room of a pool, where its driver knows it.", ("backend", "pool"))
         for status, stats in self._controller.backends():
             ready.add_metric([status.name], status.is_ready)
+            current.add_metric([status.name], status.is_current)
             for pool in stats.get("pools", ()):
                 for family, name in ((capacity, "total_capacity_gb"), (free, "free_capacity_gb")):
                     # Drivers say "infinite" and "unknown", too.
                     if isinstance(pool.get(name), int | float):
                         family.add_metric([status.name, pool["pool_name"]], pool[name] * GIB)
-        yield from (ready, capacity, free)
+        yield from (ready, current, capacity, free)
 
     def _volumes(self) -> Iterator[GaugeMetricFamily]:
         counted_at, volumes, leftovers = self._counted

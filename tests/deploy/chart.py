@@ -13,9 +13,17 @@ HELM = ROOT / ".tools/kubernetes/bin/helm"
 
 Object = dict[str, Any]
 
-ARRAY = {"name": "array", "driver": "cinder.volume.drivers.pure.PureISCSIDriver", "san_ip": "192.0.2.7"}
-LOOP = {"name": "loop", "driver": "csi_plugin.storage.drivers.loop.LoopDriver", "loop_volumes_dir": "/srv/volumes/a"}
-LVM = {"name": "lvm", "driver": "LVMVolumeDriver", "volume_group": "vg"}
+ARRAY: Object = {
+    "name": "array",
+    "driver": "cinder.volume.drivers.pure.PureISCSIDriver",
+    "options": {"san_ip": "192.0.2.7"},
+}
+LOOP: Object = {
+    "name": "loop",
+    "driver": "csi_plugin.storage.drivers.loop.LoopDriver",
+    "options": {"loop_volumes_dir": "/srv/volumes/a"},
+}
+LVM: Object = {"name": "lvm", "driver": "LVMVolumeDriver", "options": {"volume_group": "vg"}}
 
 RESTRICTED: Object = {"backends": [ARRAY]}
 HOST: Object = {

@@ -23,28 +23,6 @@ SPECS: dict[str, dict[str, Any]] = {
 NEWER = {"updatedAt": "2026-01-02T03:04:05Z"}
 
 
-# Kinds that the policies know and the chart does not have a definition of yet.
-KINDS_TO_COME = ["Backend"]
-
-
-def definition(kind: str) -> dict[str, Any]:
-    free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    schema = {"type": "object", "properties": {"spec": free, "status": free}}
-    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    names = {"kind": f"Cinder{kind}", "plural": f"cinder{kind.lower()}s"}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{names['plural']}.cinderbox.io"},
-        "spec": {
-            "group": "cinderbox.io",
-            "scope": "Namespaced",
-            "names": names,
-            "versions": [version | {"subresources": {"status": {}}}],
-        },
-    }
-
-
 def record(kind: str, name: str, *, namespace: str = NAMESPACE) -> dict[str, Any]:
     return {
         "apiVersion": "cinderbox.io/v1",
@@ -79,7 +57,6 @@ class Records:
 
 @pytest.fixture(scope="module")
 def records(api_server: ApiServer) -> Records:
-    api_server.apply([definition(kind) for kind in KINDS_TO_COME])
     api_server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}}])
     api_server.install(RESTRICTED, namespace=NAMESPACE)
     return Records(api_server)
@@ -198,13 +175,41 @@ def test_a_backup_creates_records(records: Records) -> None:
     records.server.create(record("Volume", "restored"))
 
 
+def backend(records: Records, name: str) -> str:
+    """One that the controller has taken up; people make and write it."""
+    manifest = record("Backend", name) | {"spec": {"driver": "LoopDriver"}}
+    records.server.create(manifest)
+    records.patch("Backend", name, {"status": {"volumes": 1}}, CONTROLLER, "--subresource=status")
+    return f"cinderbackends/{name}"
+
+
 def test_backends_are_written_by_people(records: Records) -> None:
-    resource = records.make("Backend", "fast")
-    records.patch("Backend", "fast", {"spec": {"driver": "other"}})
-    status = records.patching("Backend", "fast", {"status": {"ready": True}}, "--subresource=status")
+    resource = backend(records, "fast")
+    records.patch("Backend", "fast", {"spec": {"suspend": True}})
+    status = records.patching("Backend", "fast", {"status": {"volumes": 0}}, "--subresource=status")
     assert "status of a CinderBackend" in records.server.refusal(*status)
+    driver = records.patching("Backend", "fast", {"spec": {"driver": "Other"}})
+    assert "driver cannot be changed while volumes" in records.server.refusal(*driver)
     records.server.kubectl("delete", resource, "-n", NAMESPACE, "--wait=false")
     assert records.exists(resource), "its finalizer waits for its volumes"
+
+
+def test_a_backend_goes_when_a_person_forgets_it(records: Records) -> None:
+    resource = backend(records, "forgotten")
+    removal = records.patching("Backend", "forgotten", {"metadata": {"finalizers": []}})
+    message = records.server.refusal(*removal)
+    assert "delete its volumes, or annotate it with cinderbox.io/forget=true" in message
+    records.server.kubectl("delete", resource, "-n", NAMESPACE, "--wait=false")
+    records.server.refusal(*removal)
+    records.server.kubectl("annotate", resource, "-n", NAMESPACE, "cinderbox.io/forget=true")
+    records.server.kubectl(*removal)
+    assert not records.exists(resource)
+
+
+def test_backends_have_short_names(records: Records) -> None:
+    manifest = record("Backend", "n" * 64) | {"spec": {"driver": "LoopDriver"}}
+    message = records.server.refusal("create", "-f", "-", stdin=json.dumps(manifest))
+    assert "the name of a CinderBackend must have at most 63 characters" in message
 
 
 def test_other_namespaces_are_not_the_releases_business(records: Records) -> None:

@@ -31,7 +31,17 @@ from tests.deploy.chart import (
 )
 
 ON = {"enabled": True}
-EVERYTHING: Object = RESTRICTED | {
+EVERYTHING: Object = {
+    "backends": [
+        ARRAY
+        | {
+            "secretOptions": {"pure_api_token": "12345"},
+            "suspend": True,
+            "topology": [{"zone": "z1"}],
+            "maxConcurrentOperations": 1000,
+        },
+        ARRAY | {"name": "second", "secretRef": {"name": "mine"}},
+    ],
     "clusterName": "prod",
     "global": {"imageRegistry": "mirror.example", "imagePullSecrets": ["pull"]},
     "settings": {"disabled_features": ["clone"]},
@@ -154,9 +164,10 @@ def test_the_server_takes_the_plain_manifests(cluster: ApiServer) -> None:
     cluster.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", directory)
 
 
-def test_an_upgrade_keeps_the_sealing_keys(cluster: ApiServer, tmp_path: Path) -> None:
+def test_an_upgrade_keeps_keys_and_backends(cluster: ApiServer, tmp_path: Path) -> None:
     values = tmp_path / "values.json"
-    values.write_text(json.dumps(RESTRICTED | {"driverName": "kept.example", "admission": {"keep": False}}))
+    backends = [ARRAY | {"secretOptions": {"pure_api_token": "12345"}}]
+    values.write_text(json.dumps({"backends": backends} | {"driverName": "kept.example", "admission": {"keep": False}}))
     keys = []
     for _ in range(2):
         helm(cluster, "upgrade", "--install", "kept", str(CHART), "-n", "cinderbox", "-f", str(values))
@@ -166,8 +177,13 @@ def test_an_upgrade_keeps_the_sealing_keys(cluster: ApiServer, tmp_path: Path) -
     assert len(base64.b64decode(keys[0], validate=True)) == 32
     second = helm(cluster, "install", "rival", str(CHART), "-n", "cinderbox", "-f", str(values), check=False)
     assert "namespace cinderbox already has release kept" in second
+    for _ in range(2):  # what was left is taken over by an installation of the same name
+        helm(cluster, "uninstall", "kept", "-n", "cinderbox")
+        assert cluster.get("secret", "kept-cinderbox-sealing", "-n", "cinderbox")["data"]
+        assert cluster.get("secret", "kept-cinderbox-backend-array", "-n", "cinderbox")["data"]
+        assert cluster.get("cbackend", "array", "-n", "cinderbox")["spec"]["options"] == ARRAY["options"]
+        helm(cluster, "install", "kept", str(CHART), "-n", "cinderbox", "-f", str(values))
     helm(cluster, "uninstall", "kept", "-n", "cinderbox")
-    assert cluster.get("secret", "kept-cinderbox-sealing", "-n", "cinderbox")["data"]
 
 
 def helm(cluster: ApiServer, *arguments: str, check: bool = True) -> str:
@@ -238,11 +254,29 @@ def test_cinderbox_takes_the_settings(values: Object, tmp_path: Path) -> None:
     content = one(manifests, "Secret", "-settings")["stringData"]["settings.yaml"]
     controller = settings_of(one(manifests, "Deployment"), tmp_path / "settings.yaml", content)
     assert controller.mode == "controller"
-    assert [b["volume_backend_name"] for b in controller.backends] == [b["name"] for b in values["backends"]]
+    assert controller.backends == []
     content = one(manifests, "ConfigMap", "-node")["data"]["settings.yaml"]
     node = settings_of(one(manifests, "DaemonSet"), tmp_path / "node.yaml", content)
     assert (node.mode, node.node_id) == ("node", "node-1")
     assert node.node_topology == ({"topology.cinderbox.io/node": "node-1"} if values is EVERYTHING else {})
+
+
+def test_backends_are_rendered_and_stay() -> None:
+    manifests = render(EVERYTHING)
+    first = one(manifests, "CinderBackend", "array")
+    assert first["spec"] == {
+        "driver": ARRAY["driver"],
+        "options": ARRAY["options"],
+        "secretRef": {"name": "box-cinderbox-backend-array"},
+        "suspend": True,
+        "topology": [{"zone": "z1"}],
+        "maxConcurrentOperations": 1000,
+    }
+    secret = one(manifests, "Secret", "-backend-array")
+    assert base64.b64decode(secret["data"]["pure_api_token"]) == b"12345"
+    assert one(manifests, "CinderBackend", "second")["spec"]["secretRef"] == {"name": "mine"}
+    for kept in (first, secret):
+        assert kept["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
 
 def test_all_images_come_from_the_registry_that_is_named() -> None:
@@ -305,9 +339,13 @@ def test_old_clusters_are_refused() -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({}, "backends: name at least one"),
         ({"backends": [ARRAY, ARRAY]}, "backends: two are named array"),
-        ({"backends": [ARRAY], "existingSettingsSecret": "s"}, "exclude each other"),
+        ({"settings": {"workers": 3}, "existingSettingsSecret": "s"}, "exclude each other"),
+        (
+            {"backends": [ARRAY | {"secretOptions": {"a": "b"}, "secretRef": {"name": "s"}}]},
+            "backend array: secretOptions and secretRef exclude each other",
+        ),
+        ({"backends": [ARRAY | {"san_ip": "192.0.2.7"}]}, "additional properties 'san_ip' not allowed"),
         (
             {"backends": [LOOP]},
             "backend loop: csi_plugin.storage.drivers.loop.LoopDriver works with storage that the host",

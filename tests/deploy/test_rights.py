@@ -1,11 +1,13 @@
 """The chart's RBAC is enough, and no more: what runs with it is the real metadata plugin."""
 
+import threading
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from csi_plugin.persistence.crd import CRDPersistence
+from csi_plugin.persistence.crd.backend_resources import BackendReport, Condition
 from csi_plugin.persistence.crd.events import Events, reference
 from csi_plugin.persistence.records import RECORD_TYPES, VolumeRecord
 from tests.deploy.api_server import ApiServer
@@ -65,10 +67,36 @@ def test_the_controller_sends_events(server: ApiServer, caplog: pytest.LogCaptur
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("verb_and_resource", ["create pods", "delete nodes", "delete namespaces", "update crd"])
+def test_the_controller_keeps_a_backend(store: CRDPersistence, server: ApiServer) -> None:
+    metadata = {"name": "fast", "namespace": NAMESPACE}
+    spec = {"driver": "LoopDriver", "secretRef": {"name": "fast"}}
+    server.create({"apiVersion": "cinderbox.io/v1", "kind": "CinderBackend", "metadata": metadata, "spec": spec})
+    server.create({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"a": "b"}})
+    changed = threading.Event()
+    store.backends.start(changed.set)
+    (wanted,) = [found for found in store.backends.all() if found.name == "fast"]
+    assert store.backends.secret("fast") == {"a": "b"}
+    store.backends.hold("fast")
+    ready = Condition(status=True, reason="Ready", message="serves")
+    store.backends.report(wanted, BackendReport(ready=ready, up_to_date=ready))
+    server.kubectl("wait", "cbackend/fast", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=30s")
+    changed.clear()
+    server.kubectl("delete", "cbackend", "fast", "-n", NAMESPACE, "--wait=false")
+    assert changed.wait(30)
+    store.backends.let_go("fast")
+    server.kubectl("wait", "cbackend/fast", "-n", NAMESPACE, "--for=delete", "--timeout=30s")
+
+
+@pytest.mark.parametrize(
+    "verb_and_resource",
+    [
+        *("create pods", "delete nodes", "delete namespaces", "update crd", "list secrets"),
+        *("create cinderbackends", "delete cinderbackends"),
+    ],
+)
 def test_the_controller_may_not(server: ApiServer, verb_and_resource: str) -> None:
     user = f"--as=system:serviceaccount:{NAMESPACE}:box-cinderbox-controller"
-    assert server.try_kubectl("auth", "can-i", *verb_and_resource.split(), user).stdout.strip() == "no"
+    assert server.try_kubectl("auth", "can-i", *verb_and_resource.split(), "-n", NAMESPACE, user).stdout.strip() == "no"
 
 
 @pytest.mark.parametrize(("namespace", "answer"), [(NAMESPACE, "yes"), ("default", "no")])

@@ -70,7 +70,7 @@ def test_calls_are_counted_by_method_and_status(server: Served, address: str) ->
     assert found["cinderbox_rpc_duration_seconds_count{code=INVALID_ARGUMENT,method=CreateVolume}"] == 1
     assert found["cinderbox_rpc_duration_seconds_sum{code=OK,method=CreateVolume}"] > 0
     assert found["cinderbox_leader{}"] == 1
-    assert found["cinderbox_backend_ready{backend=loop}"] == 1
+    assert found["cinderbox_backend_ready{backend=loop}"] == found["cinderbox_backend_up_to_date{backend=loop}"] == 1
     assert found["cinderbox_node_registered{node=test-node}"] == 1
     assert found["cinderbox_operations{}"] == 0
     pool = next(name for name in found if name.startswith("cinderbox_pool_capacity_bytes"))

@@ -10,12 +10,6 @@ loop lvmvolume
 
 {{/* What the schema can't say. Every sentence names the value and what to do. */}}
 {{- define "cinderbox.check" -}}
-{{- if and .Values.backends .Values.existingSettingsSecret -}}
-{{- fail "backends and existingSettingsSecret exclude each other: put the backends into the Secret, or leave existingSettingsSecret empty" -}}
-{{- end -}}
-{{- if not (or .Values.backends .Values.existingSettingsSecret) -}}
-{{- fail "backends: name at least one, or give a Secret of your own in existingSettingsSecret" -}}
-{{- end -}}
 {{- if and .Values.settings .Values.existingSettingsSecret -}}
 {{- fail "settings and existingSettingsSecret exclude each other: put the settings into the Secret" -}}
 {{- end -}}
@@ -26,6 +20,9 @@ loop lvmvolume
   {{- fail (printf "backends: two are named %s" $backend.name) -}}
   {{- end -}}
   {{- $names = append $names $backend.name -}}
+  {{- if and $backend.secretOptions $backend.secretRef -}}
+  {{- fail (printf "backend %s: secretOptions and secretRef exclude each other: put the options into the Secret" $backend.name) -}}
+  {{- end -}}
   {{- $driver := $backend.driver | splitList "." | last | lower | trimSuffix "driver" -}}
   {{- if and $restricted (has $driver (include "cinderbox.hostDrivers" $ | splitList " ")) -}}
   {{- fail (printf "backend %s: %s works with storage that the host serves or mounts, which needs root, devices and mounts; the restricted profile has none of these. Set controller.profile=host" $backend.name $backend.driver) -}}
@@ -34,7 +31,7 @@ loop lvmvolume
   {{- fail (printf "backend %s: the volumes of %s are on one host, so the controller has to run there. Name it in controller.nodeSelector, such as kubernetes.io/hostname: storage-1" $backend.name $backend.driver) -}}
   {{- end -}}
   {{- if eq $driver "loop" -}}
-    {{- $directory := printf "%s/" (clean (default "" $backend.loop_volumes_dir)) -}}
+    {{- $directory := printf "%s/" (clean (dig "options" "loop_volumes_dir" "" $backend)) -}}
     {{- $inside := false -}}
     {{- range $.Values.hostPaths -}}
       {{- $inside = or $inside (hasPrefix (printf "%s/" .) $directory) -}}
