@@ -5,6 +5,9 @@
 # EXTRAS    parts of Cinderbox. "node crd" makes a smaller image that only nodes in Kubernetes can use.
 # CLIENTS   Debian packages of the storage protocols that os-brick and Cinder's drivers use. Leave out what your storage
 #           does not need: Ceph's are the largest.
+# PIP_PACKAGES  Python packages of storage vendors, such as "py-pure-client>=1.89.0"; docs/backends/drivers.md has each
+#           driver's. They may not change what Cinderbox itself runs with: uv.lock constrains them.
+# DEB_PACKAGES  more Debian packages, such as "default-jre-headless" for a vendor's command line
 # VERSION   for the labels
 ARG BASE=docker.io/library/debian:trixie-slim
 
@@ -30,15 +33,23 @@ RUN /uv/bin/uv sync --frozen --no-dev --no-editable $(printf -- '--extra %s ' $E
     # What is in it, in the form that scanners read; Debian's packages are in dpkg's own database.
     && /uv/bin/uv export --quiet --frozen --no-dev --preview-features sbom-export --format cyclonedx1.5 \
         $(printf -- '--extra %s ' $EXTRAS) --output-file /opt/cinderbox/sbom.cdx.json
+ARG PIP_PACKAGES=""
+RUN if [ -n "$PIP_PACKAGES" ]; then \
+        /uv/bin/uv export --quiet --frozen --no-dev --no-emit-project --no-hashes $(printf -- '--extra %s ' $EXTRAS) \
+            --output-file /tmp/constraints.txt \
+        && /uv/bin/uv pip install --python /opt/cinderbox/bin/python --compile-bytecode \
+            --constraint /tmp/constraints.txt $PIP_PACKAGES; \
+    fi
 
 FROM ${BASE}
 ARG CLIENTS="lsscsi multipath-tools nfs-common nvme-cli open-iscsi sg3-utils lvm2 thin-provisioning-tools ceph-common python3-rados python3-rbd"
+ARG DEB_PACKAGES=""
 # Filesystems, encryption, and the clients of the storage protocols.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
         ca-certificates python3 \
         btrfs-progs cryptsetup-bin e2fsprogs mount qemu-utils util-linux xfsprogs \
-        $CLIENTS \
+        $CLIENTS $DEB_PACKAGES \
     && rm -rf /var/lib/apt/lists/* \
     # Every node has names of its own; those of the image would be the same on all.
     && rm -f /etc/iscsi/initiatorname.iscsi /etc/nvme/hostid /etc/nvme/hostnqn \

@@ -12,14 +12,15 @@ def full_driver_name(name: str) -> str:
         return name
     from csi_plugin.storage.drivers_catalogue import supported_drivers
 
-    wanted = _short(name)
+    wanted = short_name(name)
     if wanted == "loop":
         return LOOP_DRIVER
     for class_name, driver in supported_drivers(2).items():
-        if _short(class_name) == wanted:
+        if short_name(class_name) == wanted:
             return str(driver["class_fqn"])
     return name
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """A class name in lower case without "Driver": the shortest form that ``full_driver_name`` takes."""
     return name.lower().removesuffix("driver")

@@ -14,7 +14,10 @@ from types import ModuleType
 from typing import Any
 
 from cinder.volume import configuration, driver, manager
+from cinder.volume.targets import spdknvmf
 from oslo_config import cfg
+
+from csi_plugin.storage import driver_requirements
 
 LOG = logging.getLogger(__name__)
 
@@ -34,8 +37,25 @@ _COMMON: tuple[list[cfg.Opt], ...] = (
     driver.backup_opts,
     driver.image_opts,
     driver.fqdn_opts,
+    spdknvmf.spdk_opts,
 )
-"""What Cinder registers for every backend."""
+"""What Cinder registers for every backend, and the options of the targets that a driver loads by name."""
+
+_LOADED_BY_NAME: dict[str, tuple[str, ...]] = {
+    "cinder.volume.drivers.ibm.ibm_storage.ibm_storage": ("cinder.volume.drivers.ibm.ibm_storage.ds8k_proxy",),
+    "cinder.volume.drivers.netapp.common": (
+        "cinder.volume.drivers.netapp.dataontap.fc_cmode",
+        "cinder.volume.drivers.netapp.dataontap.iscsi_cmode",
+        "cinder.volume.drivers.netapp.dataontap.nfs_cmode",
+        "cinder.volume.drivers.netapp.dataontap.nvme_cmode",
+        "cinder.volume.drivers.nfs",
+        "cinder.volume.drivers.remotefs",
+    ),
+}
+"""Modules with options of their own that a driver's module loads at run time, by a name that is no import."""
+
+_MISCONFIGURED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What a driver's constructor raises when it trips over an option that has no value."""
 
 _REFERENCE = re.compile(r"\$(?:\$|(?P<name>[a-z_][a-z0-9_]*)|\{(?P<braced>[a-z_][a-z0-9_]*)\})", re.IGNORECASE)
 """``$name``, ``${name}``, and ``$$`` which stands for a dollar sign."""
@@ -67,17 +87,26 @@ def set_global(options: Mapping[str, Any]) -> None:
 def new_driver(name: str, options: Mapping[str, Any], *, host: str, strict: bool, secret: Collection[str] = ()) -> Any:
     """A driver object, not started: ``options`` with ``volume_driver``, for the backend ``name``.
 
-    Raises as backend_configuration does, and whatever the driver's constructor raises.
+    Raises as backend_configuration does, driver_requirements.MissingRequirement, ValueError for a constructor that
+    trips over its options, and whatever else the driver's constructor raises.
     """
     path = _driver_path(options)
+    cls = driver_class(path)
     driver_configuration = backend_configuration(name, {**options, "volume_driver": path}, strict=strict, secret=secret)
-    return driver_class(path)(
-        configuration=driver_configuration,
-        host=host,
-        cluster_name=None,
-        is_vol_db_empty=False,  # the drivers that ask would otherwise clean up what they do not know
-        active_backend_id=None,
-    )
+    driver_requirements.check(path, cls, options)
+    try:
+        return cls(
+            configuration=driver_configuration,
+            host=host,
+            cluster_name=None,
+            is_vol_db_empty=False,  # the drivers that ask would otherwise clean up what they do not know
+            active_backend_id=None,
+        )
+    except _MISCONFIGURED as error:
+        unset = ", ".join(_without_value(path, options)) or "none"
+        raise ValueError(
+            f"driver {path} cannot be made ({type(error).__name__}: {error}); its own options without a value: {unset}"
+        ) from error
 
 
 def driver_class(volume_driver: str) -> type[Any]:
@@ -165,6 +194,15 @@ def definitions_of(volume_driver: str) -> dict[str, cfg.Opt]:
     return by_old_name | {option.dest: option for option in found}
 
 
+def _without_value(volume_driver: str, options: Mapping[str, Any]) -> list[str]:
+    """The driver's own options that have neither a default nor a value, by name."""
+    common = {option.dest for found in _COMMON for option in found}
+    definitions = definitions_of(volume_driver)
+    own = {option.dest for option in definitions.values() if option.default in (None, "", [])} - common
+    undefined = read_by_source(volume_driver) - set(definitions)
+    return sorted(name for name in own | undefined if options.get(name) is None)
+
+
 def _claim_group(name: str) -> None:
     """Make the backend's section, empty. Raises ValueError when Cinder has a section of that name."""
     if name not in _groups:
@@ -229,16 +267,17 @@ def _old_names(option: cfg.Opt) -> Iterator[str]:
 def _options_of_modules(cls: type[Any]) -> list[cfg.Opt]:
     """Options in the lists that a driver's modules define, and those that they take from their neighbours."""
     found: list[cfg.Opt] = []
-    for module in _modules_of(cls):
+    for module in modules_of(cls):
         for value in vars(module).values():
             if isinstance(value, list | tuple) and value and all(isinstance(item, cfg.Opt) for item in value):
                 found += value
     return found
 
 
-def _modules_of(cls: type[Any]) -> list[ModuleType]:
+def modules_of(cls: type[Any]) -> list[ModuleType]:
     """The modules of a driver: those of its class and bases, and what they import from their own package."""
     pending = [sys.modules[base.__module__] for base in cls.__mro__]
+    pending += [importlib.import_module(name) for name in _LOADED_BY_NAME.get(cls.__module__, ())]
     found: dict[str, ModuleType] = {}
     while pending:
         module = pending.pop()

@@ -64,7 +64,8 @@ SILENCED_LOGGERS = (
 )
 """Loggers of Cinder and its libraries, each with all below it."""
 
-_SYSTEM_PROGRAMS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lpp/mmfs/bin")
+SYSTEM_PROGRAMS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lpp/mmfs/bin")
+"""Directories of the programs that drivers run, some of them as root."""
 
 LOG = logging.getLogger(__name__)
 
@@ -201,7 +202,7 @@ def _write_rootwrap_configuration() -> Path:
     """
     installed = Path(sys.prefix) / "etc"
     filters = [installed / package / "rootwrap.d" for package in ("cinder", "os-brick")]
-    programs = [Path(sys.prefix) / "bin", *map(Path, _SYSTEM_PROGRAMS)]
+    programs = [Path(sys.prefix) / "bin", *map(Path, SYSTEM_PROGRAMS)]
     directory = Path(cfg.CONF.state_path)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = directory / "rootwrap.conf"
