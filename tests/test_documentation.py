@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -26,6 +26,8 @@ def test_links_lead_somewhere(page: Path) -> None:
             "commands.md",
             ["-m", "typer", "csi_plugin.cli.main", "utils", "docs", "--name", "cinderbox", "--title", "Commands"],
         ),
+        ("backends/drivers.md", ["scripts/generate_drivers_page.py"]),
+        ("backends/database-calls.md", ["scripts/database_calls.py"]),
     ],
 )
 def test_generated_pages_are_fresh(page: str, command: list[str]) -> None:

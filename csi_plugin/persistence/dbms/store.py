@@ -24,7 +24,7 @@ from csi_plugin.persistence.dbms.lease import DatabaseLease
 from csi_plugin.persistence.dbms.rows import LAYOUTS, SPECIFICATIONS, Layout
 from csi_plugin.persistence.encoding import copy, utc_now
 from csi_plugin.persistence.record_persistence import RecordPersistence
-from csi_plugin.persistence.records import Record, VolumeRecord
+from csi_plugin.persistence.records import GroupRecord, Record, VolumeRecord
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -173,6 +173,8 @@ class DBPersistence(RecordPersistence):
                 dictionaries.insert(connection, dictionary, record.id, getattr(record, dictionary.field))
         if isinstance(record, VolumeRecord) and record.volume_type_id == record.id:
             specifications.write(connection, record, now=_naive(utc_now()))
+        elif isinstance(record, GroupRecord):
+            specifications.write_group(connection, record, now=_naive(utc_now()))
 
     def _replace(self, connection: sa.Connection, layout: Layout, record: Any) -> None:
         self._choose_type(connection, record)
@@ -186,6 +188,8 @@ class DBPersistence(RecordPersistence):
             raise RecordNotFound(f"{record.KIND} {record.id} is not there")
         if layout.dictionaries:
             self._replace_dictionaries(connection, layout, record)
+        if isinstance(record, GroupRecord):
+            specifications.write_group(connection, record, now=_naive(utc_now()))
 
     def _adopt(self, connection: sa.Connection, layout: Layout, record: Record, extra: dict[str, Any]) -> None:
         """Give a row that Cinder's layer made (revision 1 to us) its row in our table; else say why update fails."""
@@ -225,6 +229,8 @@ class DBPersistence(RecordPersistence):
         """Remove what belongs to a record outside its row in Cinder's table."""
         if layout.kind is VolumeRecord:
             specifications.delete(connection, record_id)
+        elif layout.kind is GroupRecord:
+            specifications.delete_group(connection, record_id)
         for dictionary in layout.dictionaries:
             if dictionary not in SPECIFICATIONS:
                 connection.execute(dictionary.table.delete().where(dictionary.owner == record_id))
@@ -235,6 +241,8 @@ class DBPersistence(RecordPersistence):
         values: dict[str, Any] = {"deleted": True, "deleted_at": now}
         if layout.kind is VolumeRecord:
             specifications.mark_deleted(connection, record_id, now=now)
+        elif layout.kind is GroupRecord:
+            specifications.mark_group_deleted(connection, record_id, now=now)
         for dictionary in layout.dictionaries:
             if dictionary not in SPECIFICATIONS:
                 owned = dictionary.table.update().where(dictionary.owner == record_id)
