@@ -40,10 +40,11 @@ def controller_list_volume_health(
 
 def _usable_backends(core: Core) -> dict[str, bool]:
     """Backend name -> whether its storage says that it works, for the backends that are ready."""
-    return {backend.name: _is_up(backend.recent_stats()) for backend in core.backends.ready()}
+    return {backend.name: is_up(backend.recent_stats()) for backend in core.backends.ready()}
 
 
-def _is_up(stats: dict[str, object]) -> bool:
+def is_up(stats: dict[str, object]) -> bool:
+    """Whether a backend's storage serves, as its driver says."""
     pools = stats.get("pools")
     reports = pools if isinstance(pools, list) and pools else [stats]
     return any(report.get("backend_state", "up") == "up" for report in reports)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from csi_plugin.controller.health import is_up
 from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.persistence.crd.api import Missing
 from csi_plugin.persistence.crd.backend_resources import (
@@ -249,6 +250,8 @@ class CinderBackends:
         if backend.stats_error:
             message = redaction.redact_text(f"the storage does not answer: {backend.stats_error}")
             return Condition(status=False, reason="Unreachable", message=message)
+        if not is_up(backend.recent_stats()):
+            return Condition(status=False, reason="Unreachable", message="the driver says that its storage is down")
         if wanted.is_deletion_wanted or wanted.is_suspended:
             cause = "it is being removed" if wanted.is_deletion_wanted else "spec.suspend"
             return Condition(status=True, reason="Suspended", message=f"takes no new volumes ({cause})")

@@ -27,7 +27,11 @@ SIDECARS = {
 
 
 def values(volumes: Path) -> Object:
-    loop = {"name": "loop", "driver": "csi_plugin.storage.drivers.loop.LoopDriver", "loop_volumes_dir": str(volumes)}
+    loop = {
+        "name": "loop",
+        "driver": "csi_plugin.storage.drivers.loop.LoopDriver",
+        "options": {"loop_volumes_dir": str(volumes)},
+    }
     return {
         "driverName": DRIVER,
         "backends": [loop],
@@ -133,7 +137,6 @@ def test_a_claim_gets_its_volume(cluster: ApiServer, tmp_path: Path) -> None:
         "CINDERBOX_DRIVER_NAME": DRIVER,
         "CINDERBOX_HOST": DRIVER,
         "CINDERBOX_STATE_DIR": str(tmp_path / "state"),
-        "CINDERBOX_BACKENDS": json.dumps(values(tmp_path / "volumes")["backends"]),
         "CINDERBOX_PERSISTENCE": json.dumps({"storage": "crd", "namespace": NAMESPACE, "kubeconfig": str(kubeconfig)}),
     }
     with contextlib.ExitStack() as stack:

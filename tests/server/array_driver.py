@@ -18,7 +18,8 @@ cfg.CONF.register_opts(array_opts, group=configuration.SHARED_CONF_GROUP)
 
 
 class ArrayDriver(LoopDriver):
-    """Creations wait while the array has a file `slow`, and are noted in `log` with the password of their driver."""
+    """Creations wait while the array has a file `slow`, and are noted in `log` with the password of their driver. A file
+    `down` says that it is down."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -49,6 +50,8 @@ class ArrayDriver(LoopDriver):
     def _update_volume_stats(self) -> None:
         self._log_in()
         super()._update_volume_stats()
+        if (self.array / "down").exists():
+            self._stats["pools"][0]["backend_state"] = "down"
 
     def _log_in(self) -> None:
         try:

@@ -296,7 +296,14 @@ def test_an_array_out_of_reach_is_tried_again_and_stops_nobody(backends: Backend
     volume = backends.create("pvc-far", "far")  # after which they are asked for again
     assert "the array is out of reach" in backends.wait("far", "False", "Unreachable")
     backends.array("far", "known")
+    (array / "down").touch()
     backends.delete(volume)
+    wait_until(
+        lambda: backends.condition("far", "Ready")[2] == "the driver says that its storage is down",
+        lambda: backends.status("far"),
+    )
+    (array / "down").unlink()
+    backends.delete(backends.create("pvc-far-again", "far"))
     backends.wait("far", "True", "Ready")
 
 
