@@ -18,7 +18,7 @@ cfg.CONF.register_opts(array_opts, group=configuration.SHARED_CONF_GROUP)
 
 
 class ArrayDriver(LoopDriver):
-    """Creations wait while the array has a file `slow`, and are noted in `log` with the password of their driver. A file
+    """Creations wait while there is a file `slow`, and are noted in `log` with the password of their driver. A file
     `down` says that it is down."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
