@@ -154,7 +154,7 @@ def main() -> None:
             (
                 (
                     path(cls),
-                    reported(cls, "online_extend_support", default=True),
+                    extends_online(cls),
                     reported(cls, "multiattach", default=False),
                     *(offered(cls, methods) for methods in FEATURES.values()),
                 )
@@ -222,6 +222,12 @@ def implements(cls: type[Any], method: str) -> bool:
 
 def is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def extends_online(cls: type[Any]) -> str:
+    if cls.extend_volume.__module__ == "cinder.volume.drivers.nfs":  # it refuses, and does not report that
+        return NO
+    return reported(cls, "online_extend_support", default=True)
 
 
 def reported(cls: type[Any], capability: str, *, default: bool) -> str:

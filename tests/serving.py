@@ -35,6 +35,8 @@ class Served:
         environment: Mapping[str, str] | None = None,
         name: str = "server",
     ) -> None:
+        """``backend``: more options of the one backend; None takes one of the loop driver's away."""
+        options = {"name": "loop", "driver": driver, "loop_volumes_dir": str(folder / "volumes"), **(backend or {})}
         self.folder = folder
         self.volumes = folder / "volumes"
         self.state = folder / f"{name}-state"
@@ -53,9 +55,7 @@ class Served:
             "X_CSI_PERSISTENCE_CONFIG": json.dumps(
                 persistence or {"storage": "db", "connection": f"sqlite:///{self.database}"}
             ),
-            "X_CSI_BACKEND_CONFIG": json.dumps(
-                {"name": "loop", "driver": driver, "loop_volumes_dir": str(self.volumes), **(backend or {})}
-            ),
+            "X_CSI_BACKEND_CONFIG": json.dumps({key: value for key, value in options.items() if value is not None}),
             "PYTHONPATH": str(Path(__file__).parent.parent),
             **(environment or {}),
         }

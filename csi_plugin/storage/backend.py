@@ -239,7 +239,10 @@ class Backend:
     def __getattr__(self, name: str) -> Any:
         if "driver" not in self.__dict__:
             raise AttributeError(name)
-        return getattr(self.__dict__["driver"], name)
+        try:
+            return getattr(self.__dict__["driver"], name)
+        except NotImplementedError as error:  # as some drivers say that they do not have it
+            raise AttributeError(name) from error
 
     def supports(self, capability: str) -> bool:
         """Whether the driver can: clone, snapshot, copy_in_use (either, of a connected volume), extend, online_extend,
@@ -253,7 +256,7 @@ class Backend:
             return self.configuration.safe_get("nfs_snapshot_support") is not False or not _is_nfs(self.driver)
         if capability == "copy_in_use":
             # They ask Nova to do it.
-            return not hasattr(self.driver, "_create_snapshot_online")
+            return driver_lifecycle.attribute(self.driver, "_create_snapshot_online") is None
         if capability == "online_extend" and self.driver.extend_volume.__module__ == "cinder.volume.drivers.nfs":
             # It refuses, and its stats do not say so (Launchpad bug 1870367).
             return False

@@ -72,9 +72,17 @@ def restore(driver: Any, host: str, attached: Collection[str]) -> None:
             LOG.exception("volume %s cannot be exported again", volume.id)
 
 
+def attribute(driver: Any, name: str) -> Any:
+    """An attribute of a driver, or None. SolidFire's raises NotImplementedError for those that it does not have."""
+    try:
+        return getattr(driver, name, None)
+    except NotImplementedError:
+        return None
+
+
 def implements(driver: Any, method: str) -> bool:
     """Whether a driver has its own version of a method; those of Cinder's base classes only raise or do nothing."""
-    found = getattr(type(driver), method, None) or getattr(driver, method, None)
+    found = getattr(type(driver), method, None) or attribute(driver, method)
     return found is not None and getattr(found, "__module__", None) != volume_driver.__name__
 
 
