@@ -100,13 +100,13 @@ class Served:
             stderr=subprocess.DEVNULL,
         )
 
-    def wait_until_ready(self, timeout: float = 60) -> None:
+    def wait_until_ready(self, timeout: float = 60, pause: float = 0.05) -> None:
         deadline = time.monotonic() + timeout
         while not self.is_ready():
             assert self.process is not None
             assert self.process.poll() is None, f"the server ended with {self.process.returncode}: {self.log_text()}"
             assert time.monotonic() < deadline, f"not ready after {timeout} s: {self.log_text()}"
-            time.sleep(0.05)
+            time.sleep(pause)
 
     def is_ready(self) -> bool:
         try:

@@ -25,7 +25,7 @@ TESTS = ("test_raw_block", "test_filesystem", "test_encryption", "test_library",
 LVM = "cinder.volume.drivers.lvm.LVMVolumeDriver"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LabBackend:
     """``make`` makes its storage; ``objects`` lists the volumes and snapshots in it, by name; ``lacks`` says for a
     feature of FEATURES why there is none; ``multipath``: on a node that attaches over all paths; ``tests``: those that

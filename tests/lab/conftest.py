@@ -65,30 +65,47 @@ def shows(backend: LabBackend, request: pytest.FixtureRequest) -> Callable[[str]
 
 @pytest.fixture(scope="session")
 def backend(request: pytest.FixtureRequest) -> LabBackend:
-    """The backend that the test runs with, its storage made."""
+    """The backend that the test runs with."""
     backend: LabBackend = request.param
-    backend.make()
     return backend
 
 
 @pytest.fixture(scope="session")
-def server(backend: LabBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server with the backend; tests are sorted so that each has one, and one at a time."""
-    server = Served(
-        tmp_path_factory.mktemp(backend.name),
-        persistence={"storage": "memory"},
-        environment={
-            "X_CSI_BACKEND_CONFIG": json.dumps(backend.settings),
-            "CINDERBOX_REQUEST_MULTIPATH": str(backend.multipath).lower(),
-            "PYTHONPATH": ":".join([*python_path(), str(Path(__file__).parents[2])]),
-            **csi_sanity.ENVIRONMENT,
-        },
-    )
-    try:
-        server.start(wait=False).wait_until_ready(timeout=300)
-        yield server
-    finally:
+def servers() -> Iterator[dict[bool, Served]]:
+    """Servers that run, by whether their node attaches over all paths."""
+    running: dict[bool, Served] = {}
+    yield running
+    for server in running.values():
         server.close()
+
+
+@pytest.fixture
+def server(
+    backend: LabBackend,
+    servers: dict[bool, Served],
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Served:
+    """The server of the backend. One has all that this run needs, since loading Cinder takes long here."""
+    if backend.multipath not in servers:
+        selected = {item.callspec.params.get("backend") for item in request.session.items if hasattr(item, "callspec")}
+        backends = [other for other in BACKENDS if other in selected and other.multipath == backend.multipath]
+        for other in backends:
+            other.make()
+        server = Served(
+            tmp_path_factory.mktemp("multipath" if backend.multipath else "server"),
+            persistence={"storage": "memory"},
+            environment={
+                "X_CSI_BACKEND_CONFIG": json.dumps([other.settings for other in backends]),
+                "CINDERBOX_REQUEST_MULTIPATH": str(backend.multipath).lower(),
+                "CINDERBOX_LOG_LEVEL": "info",
+                "PYTHONPATH": ":".join([*python_path(), str(Path(__file__).parents[2])]),
+                **csi_sanity.ENVIRONMENT,
+            },
+        )
+        servers[backend.multipath] = server
+        server.start(wait=False).wait_until_ready(timeout=900, pause=2)
+    return servers[backend.multipath]
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def opened(library: Any, backend: LabBackend) -> Iterator[Any]:
     """The backend in this process."""
+    backend.make()
     settings = {name: value for name, value in backend.settings.items() if name not in ("name", "driver")}
     made = library.Backend(
         volume_backend_name=backend.name,

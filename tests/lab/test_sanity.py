@@ -15,7 +15,9 @@ from tests.serving import Served
 def test_csi_sanity(server: Served, backend: LabBackend, tmp_path: Path, shows: Callable[[str], None]) -> None:
     before = host.traces()
 
-    results = report(server, tmp_path)
+    parameters = tmp_path / "parameters.yaml"
+    parameters.write_text(f"backend: {backend.name}\n")
+    results = report(server, tmp_path, f"--csi.testvolumeparameters={parameters}")
 
     assert names(results, "skipped") == [OF_SNAPSHOT_TOPOLOGY]
     assert len(names(results, "passed")) > 100
