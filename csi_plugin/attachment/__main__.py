@@ -78,7 +78,7 @@ def attach(
             encryption=plan["encryption"],
             passphrase=encryption.passphrase_of(secrets),
             used_before=used_before,
-            root_helper=root_helper,
+            read_only=read_only,
         )
     return {
         "device": device,
@@ -125,13 +125,7 @@ def extend(
     plan = _opened(key_file, sealed, context)
     size = devices.extend(plan, device, multipath=multipath, root_helper=root_helper)
     if encrypted:
-        encryption.resize_device(
-            str(device["path"]),
-            volume_id=plan["volume_id"],
-            encryption=plan["encryption"],
-            passphrase=encryption.passphrase_of(secrets),
-            root_helper=root_helper,
-        )
+        encryption.resize_device(volume_id=plan["volume_id"], passphrase=encryption.passphrase_of(secrets))
         size = devices.size_of(encryption.mapped_path(plan["volume_id"]))
     return size
 

@@ -1,35 +1,25 @@
-"""LUKS on a volume's device, through os-brick's encryptors.
+"""LUKS on a volume's device, through cryptsetup, as os-brick's encryptors write it.
 
-os-brick formats whatever it cannot open. Here, what is on the device decides before it is asked: a LUKS header is
-opened, an empty device is formatted when it was never used before, and anything else is refused.
+os-brick formats whatever it cannot open. Here, what is on the device decides: a LUKS header is opened, an empty device
+is formatted when it was never used before, and anything else is refused.
 """
 
 from pathlib import Path
 from typing import Any
 
 from csi_plugin.attachment import signatures
-from csi_plugin.attachment.commands import run
+from csi_plugin.attachment.commands import CommandFailed, run
 
-PROVIDERS = ("luks", "luks2")
+_TYPES = {"luks": "luks1", "luks2": "luks2"}
+"""cryptsetup's names of the encryption providers."""
+_KEY_MEMORY_KIB = 64 * 1024
+"""Taken to open a volume. cryptsetup's own 1 GiB is more than a container may have; it is for weaker secrets."""
 _NO_KEY_FITS = 2
 """cryptsetup's exit status for a wrong passphrase."""
 
 
 class EncryptionError(Exception):
     """The device cannot be opened as an encrypted volume. gRPC: FAILED_PRECONDITION."""
-
-
-class _Passphrase:
-    """The one key that os-brick may ask for."""
-
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
-
-    def get(self, context: Any, key_id: Any) -> "_Passphrase":
-        return self
-
-    def get_encoded(self) -> bytes:
-        return self._secret
 
 
 def must_format(device: str, *, used_before: bool) -> bool:
@@ -48,25 +38,46 @@ def must_format(device: str, *, used_before: bool) -> bool:
 
 
 def open_device(
-    device: str, *, volume_id: str, encryption: dict[str, Any], passphrase: str, used_before: bool, root_helper: str
+    device: str,
+    *,
+    volume_id: str,
+    encryption: dict[str, Any],
+    passphrase: str,
+    used_before: bool,
+    read_only: bool = False,
 ) -> str:
     """The decrypted device of an encrypted one. Raises EncryptionError."""
-    from oslo_concurrency.processutils import ProcessExecutionError
-
-    encryptor = _encryptor(device, volume_id, encryption["provider"], passphrase, root_helper)
     mapped = mapped_path(volume_id)
     if Path(mapped).exists():
         return mapped
-    secret = encryptor._get_encryption_key_as_passphrase(None)
     if must_format(device, used_before=used_before):
-        encryptor._format_volume(secret, cipher=encryption.get("cipher"), key_size=encryption.get("key_size"))
+        _format(device, encryption, passphrase)
+    options = ["--readonly"] if read_only else []
+    name = Path(mapped).name
     try:
-        encryptor._open_volume(secret)
-    except ProcessExecutionError as error:
-        if error.exit_code == _NO_KEY_FITS:
+        run("cryptsetup", "luksOpen", "--key-file=-", *options, device, name, stdin=passphrase.encode())
+    except CommandFailed as error:
+        if error.status == _NO_KEY_FITS:
             raise EncryptionError(f"the passphrase in secrets opens no key of {device}") from None
         raise
     return mapped
+
+
+def _format(device: str, encryption: dict[str, Any], passphrase: str) -> None:
+    options = ["--type", _type(encryption["provider"])]
+    if encryption["provider"] == "luks2":
+        options += ["--pbkdf-memory", str(_KEY_MEMORY_KIB)]
+    if cipher := encryption.get("cipher"):
+        options += ["--cipher", cipher]
+    if key_size := encryption.get("key_size"):
+        options += ["--key-size", str(key_size)]
+    run("cryptsetup", "luksFormat", "--batch-mode", "--key-file=-", *options, device, stdin=passphrase.encode())
+
+
+def _type(provider: str) -> str:
+    if provider not in _TYPES:
+        raise EncryptionError(f"encryption must be one of {', '.join(_TYPES)}, not {provider!r}")
+    return _TYPES[provider]
 
 
 def close_device(volume_id: str) -> None:
@@ -75,35 +86,13 @@ def close_device(volume_id: str) -> None:
         run("cryptsetup", "luksClose", Path(mapped_path(volume_id)).name, allowed=(0, 4))
 
 
-def resize_device(
-    device: str, *, volume_id: str, encryption: dict[str, Any], passphrase: str, root_helper: str
-) -> None:
+def resize_device(*, volume_id: str, passphrase: str) -> None:
     """Let the decrypted device grow to its device's size."""
-    secret = _encryptor(device, volume_id, encryption["provider"], passphrase, root_helper)
-    run(
-        "cryptsetup",
-        "resize",
-        "--key-file=-",
-        Path(mapped_path(volume_id)).name,
-        stdin=secret._get_encryption_key_as_passphrase(None).encode(),
-    )
+    run("cryptsetup", "resize", "--key-file=-", Path(mapped_path(volume_id)).name, stdin=passphrase.encode())
 
 
 def mapped_path(volume_id: str) -> str:
     return f"/dev/mapper/crypt-{volume_id}"
-
-
-def _encryptor(device: str, volume_id: str, provider: str, passphrase: str, root_helper: str) -> Any:
-    from os_brick.encryptors import luks
-
-    if provider not in PROVIDERS:
-        raise EncryptionError(f"encryption must be one of {', '.join(PROVIDERS)}, not {provider!r}")
-    cls = luks.Luks2Encryptor if provider == "luks2" else luks.LuksEncryptor
-    # os-brick makes the passphrase of the key's hexadecimal digits.
-    key = _Passphrase(passphrase.encode())
-    encryptor = cls(root_helper, {"data": {"device_path": device, "volume_id": volume_id}}, key)
-    encryptor.dev_name = Path(mapped_path(volume_id)).name
-    return encryptor
 
 
 def passphrase_of(secrets: dict[str, str]) -> str:

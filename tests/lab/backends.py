@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.lab import ceph, storage
+from tests.lab import ceph, host, storage
 
 FEATURES = (
     "block",
@@ -23,13 +23,15 @@ FEATURES = (
 TESTS = ("test_raw_block", "test_filesystem", "test_encryption", "test_library", "test_csi_sanity")
 
 LVM = "cinder.volume.drivers.lvm.LVMVolumeDriver"
+LVM_OPTIONS = {"lvm_type": "thin", "target_ip_address": "127.0.0.1"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabBackend:
     """``make`` makes its storage; ``objects`` lists the volumes and snapshots in it, by name; ``lacks`` says for a
-    feature of FEATURES why there is none; ``multipath``: on a node that attaches over all paths; ``tests``: those that
-    run with it, all where another backend does not have the same driver.
+    feature of FEATURES why there is none; ``multipath``: on a node that attaches over all paths; ``check`` looks at an
+    attached device for what is special about the protocol; ``tests``: those that run with it, not all where another
+    backend has the same driver and target.
     """
 
     name: str
@@ -40,6 +42,7 @@ class LabBackend:
     protocol: str
     lacks: Mapping[str, str] = field(default_factory=dict)
     multipath: bool = False
+    check: Callable[[Path], None] | None = None
     tests: tuple[str, ...] = TESTS
 
     @property
@@ -60,7 +63,7 @@ def lvm(name: str, options: Mapping[str, Any], **arguments: Any) -> LabBackend:
     return LabBackend(
         name=name,
         driver=LVM,
-        options={"volume_group": name, "lvm_type": "thin", "target_ip_address": "127.0.0.1", **options},
+        options={**LVM_OPTIONS, "volume_group": name, **options},
         make=lambda: storage.volume_group(name),
         objects=lambda: storage.logical_volumes(name),
         **arguments,
@@ -76,7 +79,13 @@ LIO = {"target_helper": "lioadm", "target_protocol": "iscsi"}
 
 BACKENDS = (
     lvm("iscsi", LIO, protocol="iSCSI"),
-    lvm("chap", {**LIO, "use_chap_auth": True}, protocol="iSCSI with CHAP", tests=("test_raw_block",)),
+    lvm(
+        "chap",
+        {**LIO, "use_chap_auth": True},
+        protocol="iSCSI with CHAP",
+        check=host.check_chap,
+        tests=("test_raw_block",),
+    ),
     lvm(
         "nvme",
         {
@@ -89,13 +98,6 @@ BACKENDS = (
             "nvmeof_conn_info_version": 2,
         },
         protocol="NVMe over TCP",
-    ),
-    lvm(
-        "multipath",
-        {**LIO, "target_secondary_ip_addresses": "127.0.0.2"},
-        protocol="iSCSI over two paths",
-        multipath=True,
-        tests=("test_raw_block", "test_encryption", "test_library"),
     ),
     LabBackend(
         name="nfs",
@@ -128,5 +130,17 @@ BACKENDS = (
         make=ceph.start,
         objects=ceph.images,
         protocol="Ceph RBD",
+    ),
+    # Last: with it runs multipathd.
+    LabBackend(
+        name="multipath",
+        driver=LVM,
+        options={**LVM_OPTIONS, **LIO, "volume_group": "multipath", "target_secondary_ip_addresses": "127.0.0.2"},
+        make=storage.multipath_volume_group,
+        objects=lambda: storage.logical_volumes("multipath"),
+        protocol="iSCSI over two paths",
+        multipath=True,
+        check=host.check_two_paths,
+        tests=("test_raw_block", "test_encryption", "test_library"),
     ),
 )

@@ -1,5 +1,6 @@
 """What this machine has of storage: commands, and everything that a volume can leave behind on it."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -39,6 +40,28 @@ def exports() -> dict[str, list[str]]:
         "LIO backstores": _names("/sys/kernel/config/target/core/iblock_*/*", without=("alua", "hba_info", "hba_mode")),
         "NVMe subsystems": _names("/sys/kernel/config/nvmet/subsystems/*"),
     }
+
+
+def in_sysfs(device: Path) -> Path:
+    """The kernel's folder of a block device."""
+    number = device.stat().st_rdev
+    return Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+
+
+def check_two_paths(device: Path) -> None:
+    """The device is a multipath map over two SCSI devices of different sessions."""
+    assert (in_sysfs(device) / "dm/uuid").read_text().startswith("mpath-")
+    paths = [(path / "device").resolve() for path in (in_sysfs(device) / "slaves").iterdir()]
+    assert len({path.parents[2].name for path in paths}) == len(paths) == 2, paths
+
+
+def check_chap(device: Path) -> None:
+    """The target asks for a password, and the session gave it."""
+    (target,) = Path("/sys/kernel/config/target/iscsi").glob("iqn*")
+    assert (target / "tpgt_1/attrib/authentication").read_text().strip() == "1"
+    (session,) = Path("/sys/class/iscsi_session").iterdir()
+    (user,) = (target / "tpgt_1/acls").glob("*/auth/userid")
+    assert (session / "username").read_text() == user.read_text()
 
 
 def _names(pattern: str, without: tuple[str, ...] = ()) -> list[str]:

@@ -18,6 +18,14 @@ def volume_group(name: str) -> None:
         run("vgcreate", name, disk(name))
 
 
+def multipath_volume_group() -> None:
+    """A volume group for volumes with two paths, and multipathd, which looks after those."""
+    volume_group("multipath")
+    if not Path("/run/multipathd.pid").exists():
+        Path("/etc/multipath.conf").write_text('defaults { find_multipaths yes }\nblacklist { devnode "^vd" }\n')
+        run("multipathd")
+
+
 def logical_volumes(group: str) -> list[str]:
     """Volumes and snapshots in a group, without its thin pool."""
     names = run("lvs", "--noheadings", "--options", "lv_name", group).split()

@@ -37,6 +37,8 @@ def test_raw_block(backend: LabBackend, claim: MakeClaim, shows: Shows) -> None:
     volume = claim("source", block=True)
     device = volume.use()
     assert size_of(device) == GIB
+    if backend.check:
+        backend.check(device)
     written = write_block(device, GIB - 8 * MIB)
 
     if backend.can("expand online"):
