@@ -72,14 +72,19 @@ def attach(
     device = devices.attach(plan, multipath=multipath, read_only=read_only, root_helper=root_helper)
     path = str(device["path"])
     if plan.get("encryption"):
-        path = encryption.open_device(
-            path,
-            volume_id=plan["volume_id"],
-            encryption=plan["encryption"],
-            passphrase=encryption.passphrase_of(secrets),
-            used_before=used_before,
-            read_only=read_only,
-        )
+        try:
+            path = encryption.open_device(
+                path,
+                volume_id=plan["volume_id"],
+                encryption=plan["encryption"],
+                passphrase=encryption.passphrase_of(secrets),
+                used_before=used_before,
+                read_only=read_only,
+            )
+        except Exception:
+            # Whatever it was, the node gets no device from here that it could detach later.
+            devices.detach(plan, device, multipath=multipath, root_helper=root_helper)
+            raise
     return {
         "device": device,
         "path": path,

@@ -60,6 +60,8 @@ def detach(
         loop_devices.detach(file)
     if _local_file(connection_info) is None:
         connector = _connector(connection_info, multipath, root_helper, DEFAULT_SCAN_ATTEMPTS)
+        if device is None:
+            device = _connected_nvme(connection_info)
         known = {**device, "path": file} if device and file else device
         if known and "conf" in known and not Path(known["conf"]).exists():
             known = {name: value for name, value in known.items() if name != "conf"}  # unmapping needs no keyring
@@ -137,6 +139,16 @@ def _own_address() -> str:
         except OSError:
             return "127.0.0.1"
         return str(probe.getsockname()[0])
+
+
+def _connected_nvme(connection_info: dict[str, Any]) -> dict[str, Any] | None:
+    """The device of an NVMe volume that was connected and not recorded: os-brick disconnects only what it is told."""
+    if str(connection_info.get("driver_volume_type", "")).lower() not in ("nvme", "nvmeof"):
+        return None
+    from os_brick.initiator.connectors.nvmeof import NVMeOFConnProps
+
+    found = NVMeOFConnProps(connection_info["data"], find_controllers=True).get_devices()
+    return {"type": "block", "path": found[0]} if found else None
 
 
 def _check_format(connection_info: dict[str, Any]) -> None:

@@ -64,14 +64,14 @@ def _stage(core: Core, wanted: VolumeState, request: csi_pb2.NodeStageVolumeRequ
     core.states.save(wanted)
     failpoint("stage.planned")
     attached = _attach(core, wanted, dict(request.secrets), is_new=known is None)
+    wanted.device, wanted.path, wanted.encrypted = attached["device"], attached["path"], attached["encrypted"]
+    wanted.identity = identity_of(wanted.path)
+    core.states.save(wanted)
     if attached["size"] < attached["planned_bytes"]:
         raise internal(
             f"device {attached['path']} has {attached['size']} bytes, the volume {attached['planned_bytes']}: "
             "it is not this volume, or its storage has not caught up with an expansion"
         )
-    wanted.device, wanted.path, wanted.encrypted = attached["device"], attached["path"], attached["encrypted"]
-    wanted.identity = identity_of(wanted.path)
-    core.states.save(wanted)
     failpoint("stage.connected")
     if wanted.access_type == "mount":
         _mount(core, wanted, request.volume_context.get(filesystems.MKFS_OPTIONS, ""))
