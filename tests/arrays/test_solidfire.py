@@ -6,6 +6,7 @@ and locks run in real threads here, many at once.
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -75,13 +76,16 @@ class Orchestrator:
         registry = node_registry_pb2_grpc.NodeRegistryStub(self.served.channel)
         self.repeat(lambda: registry.RegisterNode(request, timeout=30))
 
-    def repeat(self, call: Callable[[], T], tries: int = 20) -> T:
-        for _ in range(tries - 1):
+    def repeat(self, call: Callable[[], T]) -> T:
+        deadline = time.monotonic() + 60
+        while True:
             try:
                 return call()
             except grpc.RpcError as error:
+                if time.monotonic() > deadline:
+                    raise
                 self.errors.append(error)
-        return call()
+            time.sleep(0.2)  # as COs do before they repeat a call
 
     def create(self, name: str, size: int = 1, **fields: Any) -> csi_pb2.Volume:
         request = create_request(name, size, **{"volume_capabilities": [block()], **fields})
