@@ -5,7 +5,6 @@ so that the parts which need no Cinder (the node's) can be imported without it.
 """
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,10 +24,7 @@ if TYPE_CHECKING:
 
     get_connector_properties: Any
 
-try:
-    __version__ = version("cinderbox")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0.0.0"
+    __version__: str
 
 _HOMES = {
     "Backend": "csi_plugin.storage.backend",
@@ -85,9 +81,21 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(_MODULES[name])
     if name == "list_supported_drivers":
         return importlib.import_module("csi_plugin.storage.drivers_catalogue").supported_drivers
+    if name == "__version__":
+        return _version()
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _version() -> str:
+    # Not at import: this takes longer than all else that the node's short-lived children import.
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("cinderbox")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0.0.0"
 
 
 def __dir__() -> list[str]:

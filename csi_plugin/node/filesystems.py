@@ -21,8 +21,10 @@ _FSCK_REPAIRED = (0, 1, 2)
 _OPTION = re.compile(r"[A-Za-z0-9_=,.:^@+-]+")
 
 
-def ensure(path: str, *, wanted: str, default: str, read_only: bool, mkfs_options: str, used_before: bool) -> str:
-    """The filesystem of a device, made when the device is empty and may be written; returns its type.
+def ensure(
+    path: str, *, wanted: str, default: str, read_only: bool, mkfs_options: str, used_before: bool
+) -> tuple[str, bool]:
+    """The filesystem of a device, made when the device is empty and may be written: its type, and whether it was made.
 
     ``wanted``: the type that the CO asked for, empty for any; ``used_before``: the device had content, as recorded, so
     an empty one is a sign of something wrong. Raises FAILED_PRECONDITION, and never writes to a device that holds
@@ -36,12 +38,12 @@ def ensure(path: str, *, wanted: str, default: str, read_only: bool, mkfs_option
         if used_before:
             raise failed_precondition(f"the volume had a filesystem and {path} shows none; it is not formatted again")
         make(path, filesystem, mkfs_options)
-        return filesystem
+        return filesystem, True
     if found.kind not in SUPPORTED:
         raise failed_precondition(f"the volume holds {found.kind}, which cannot be mounted and is not overwritten")
     if wanted and found.kind != wanted:
         raise failed_precondition(f"volume_capability: the volume holds {found.kind}, not {wanted}")
-    return found.kind
+    return found.kind, False
 
 
 def make(path: str, filesystem: str, mkfs_options: str) -> None:

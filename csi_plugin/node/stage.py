@@ -149,7 +149,7 @@ def _mount(core: Core, state: VolumeState, mkfs_options: str) -> None:
     mounted = mounts.at(target)
     if mounted is not None and not mounts.is_of(mounted, path):
         raise failed_precondition(f"staging_target_path: {mounted.source} is mounted at {target}, not this volume")
-    filesystem = filesystems.ensure(
+    filesystem, is_new = filesystems.ensure(
         path,
         wanted=state.filesystem,
         default=core.configuration.default_filesystem,
@@ -161,14 +161,14 @@ def _mount(core: Core, state: VolumeState, mkfs_options: str) -> None:
     core.states.save(state)
     failpoint("stage.formatted")
     if mounted is None:
-        if not state.read_only:
+        if not state.read_only and not is_new:
             filesystems.check(path, filesystem)
             filesystems.grow_unmounted(path, filesystem)
             if filesystem == "btrfs":
                 filesystems.separate_copy(path)
         filesystems.mount(path, target, filesystem, state.mount_flags, read_only=state.read_only)
     failpoint("stage.mounted")
-    if not state.read_only:
+    if not state.read_only and not is_new:
         filesystems.grow(path, target, filesystem)
 
 

@@ -1,11 +1,11 @@
 """CSI's Identity service."""
 
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from google.protobuf import wrappers_pb2
 
+import csi_plugin
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
 
 _Service = csi_pb2.PluginCapability.Service
@@ -59,7 +59,4 @@ class IdentityService(csi_pb2_grpc.IdentityServicer):
 
 
 def own_version() -> str:
-    try:
-        return version("cinderbox")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "0.0.0"
+    return csi_plugin.__version__
