@@ -25,6 +25,7 @@ BINARIES = PROJECT / ".tools" / "kubernetes" / "bin"
 DEFINITIONS = PROJECT / "deploy" / "helm" / "cinderbox" / "crds"
 
 START_SECONDS = 120
+CHANGING = ("POST", "PUT", "PATCH", "APPLY", "DELETE")
 
 
 class KubernetesAPI:
@@ -93,15 +94,15 @@ class KubernetesAPI:
         """What ``kubectl get`` finds, as JSON."""
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))
 
-    def writes(self) -> Counter[str]:
-        """How often each verb changed each kind of our resources so far, "verb kind", statuses left out; the server
-        counts them together for all namespaces, so tests of one server run one after the other.
+    def writes(self, subresource: str = "") -> Counter[str]:
+        """How often each verb changed each kind of our resources so far, "verb kind", or only their ``status``; the
+        server counts them together for all namespaces, so tests of one server run one after the other.
         """
         counted: Counter[str] = Counter()
         for line in self.kubectl("get", "--raw", "/metrics").splitlines():
             if line.startswith("apiserver_request_total{") and 'group="cinderbox.io"' in line:
                 labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
-                if labels["verb"] in ("POST", "PUT", "PATCH", "APPLY", "DELETE") and not labels["subresource"]:
+                if labels["verb"] in CHANGING and labels["subresource"] == subresource:
                     counted[f"{labels['verb']} {labels['resource']}"] += int(float(line.rpartition(" ")[2]))
         return counted
 
