@@ -12,9 +12,10 @@ from csi_plugin.cli.settings_source import EXIT_SETTINGS, SettingsOption, load_s
 from csi_plugin.cli.tables import Output, OutputOption, show
 
 if TYPE_CHECKING:
+    from csi_plugin.server.settings import Settings
     from csi_plugin.storage.backend import Backend
 
-BackendArgument = Annotated[str, typer.Argument(help="Name of a backend of the settings.")]
+BackendArgument = Annotated[str, typer.Argument(help="Name of a backend.")]
 
 
 def manageable(backend: BackendArgument, settings: SettingsOption = None, output: OutputOption = Output.TABLE) -> None:
@@ -52,23 +53,37 @@ def adopt(
 @contextmanager
 def _started(name: str, settings: Path | None) -> "Iterator[Backend]":
     """The backend, started in this process beside the one that serves."""
-    from csi_plugin.server.controller_runtime import backend_configurations
-
     with metadata(settings):
-        loaded = load_settings(settings)
-        configurations = {found["volume_backend_name"]: found for found in backend_configurations(loaded)}
-        if name not in configurations:
-            known = ", ".join(sorted(configurations)) or "none"
-            typer.echo(f"cinderbox: backend {name} is not configured (configured: {known})", err=True)
+        with _driver_errors():
+            configuration = _configuration(name, load_settings(settings))
+        if configuration is None:
+            typer.echo(f"cinderbox: backend {name} is not configured", err=True)
             raise typer.Exit(EXIT_SETTINGS)
         from csi_plugin.storage.backend import Backend
 
         with _driver_errors():
-            backend = Backend(**configurations[name])
+            backend = Backend(**configuration)
         try:
             yield backend
         finally:
             backend.close()
+
+
+def _configuration(name: str, settings: "Settings") -> dict[str, Any] | None:
+    """Arguments of Backend, from the settings or a CinderBackend. The metadata has to be open."""
+    from csi_plugin.server.controller_runtime import backend_configurations
+
+    for configuration in backend_configurations(settings):
+        if configuration["volume_backend_name"] == name:
+            return configuration
+    if settings.persistence.get("storage") != "crd":
+        return None
+    from csi_plugin.server.cinder_backends import CinderBackends
+    from csi_plugin.storage.backend import Backend
+    from csi_plugin.storage.backends import BackendSet
+
+    resources = Backend.persistence.backends
+    return CinderBackends(resources, BackendSet(), taken=(), topologies=settings.topologies).configuration_of(name)
 
 
 @contextmanager

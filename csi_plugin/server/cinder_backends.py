@@ -92,6 +92,23 @@ class CinderBackends:
         """Look at once: a backend's status has changed."""
         self._wake.set()
 
+    def configuration_of(self, name: str) -> dict[str, Any] | None:
+        """Arguments of Backend as the CinderBackend of that name has them; None when there is none.
+
+        Needs no start(). Raises ValueError when they cannot work.
+        """
+        self._follow()
+        wanted = next((found for found in self._resources.all() if found.name == name), None)
+        try:
+            return self._configuration(wanted) if wanted else None
+        except _Refused as error:
+            raise ValueError(str(error)) from error
+
+    def _follow(self) -> None:
+        if not self._is_following:
+            self._resources.start(self.wake)
+            self._is_following = True
+
     def _run(self) -> None:
         while not self._is_stopping:
             self._wake.wait(LOOK_SECONDS)
@@ -101,9 +118,7 @@ class CinderBackends:
 
     def _look(self) -> None:
         with _logged("CinderBackends"):
-            if not self._is_following:
-                self._resources.start(self.wake)
-                self._is_following = True
+            self._follow()
             wanted = self._resources.all()
             for name in self._configured.keys() - {found.name for found in wanted}:
                 LOG.warning("backend %s: its CinderBackend is gone", name)
