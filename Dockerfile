@@ -54,7 +54,8 @@ RUN apt-get update \
     # Every node has names of its own; those of the image would be the same on all.
     && rm -f /etc/iscsi/initiatorname.iscsi /etc/nvme/hostid /etc/nvme/hostnqn \
     # For controllers that need no privileges: a name and a home for the user that the chart gives them.
-    && useradd --uid 65532 --home-dir /var/lib/cinderbox --create-home --shell /usr/sbin/nologin cinderbox
+    && groupadd --gid 65532 cinderbox \
+    && useradd --uid 65532 --gid cinderbox --home-dir /var/lib/cinderbox --create-home --shell /usr/sbin/nologin cinderbox
 COPY --from=build /opt/cinderbox /opt/cinderbox
 # Ceph's bindings are no Python packages: they come with the distribution's Python, which is the one used here.
 RUN for module in /usr/lib/python3/dist-packages/rados*.so /usr/lib/python3/dist-packages/rbd*.so; do \
