@@ -154,7 +154,14 @@ def dry_run_pod(cluster: ApiServer, workload: Object) -> str:
     return cluster.try_kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod)).stderr
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "deploy/examples").glob("*.yaml")), ids=lambda file: file.stem)
+EXAMPLES = sorted(file for file in (ROOT / "deploy/examples").glob("*.yaml") if file.stem != "values")
+
+
+def test_the_chart_takes_the_example_values() -> None:
+    render(yaml.safe_load((ROOT / "deploy/examples/values.yaml").read_text()))
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
 def test_the_server_takes_the_example(cluster: ApiServer, file: Path) -> None:
     cluster.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", str(file))
 
@@ -371,3 +378,13 @@ def test_old_clusters_are_refused() -> None:
 )
 def test_wrong_values_are_refused_with_the_reason(values: Object, reason: str) -> None:
     assert reason in refusal(values)
+
+
+def test_room_is_published_where_nodes_have_a_topology() -> None:
+    """Without one the provisioner takes back what it publishes, and pods would wait for it for ever."""
+    for topology in ({}, {"topology.cinderbox.io/node": "$(NODE_NAME)"}):
+        manifests = render(RESTRICTED | {"node": {"topology": topology}})
+        assert one(manifests, "CSIDriver")["spec"]["storageCapacity"] == bool(topology)
+        containers = one(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+        (provisioner,) = [each for each in containers if each["name"] == "provisioner"]
+        assert ("--enable-capacity" in provisioner["args"]) == bool(topology)

@@ -18,6 +18,7 @@ from tests.kubernetes_api import BINARIES
 
 NAMESPACE = "sidecars"
 DRIVER = "sidecars.example"
+TOPOLOGY = "topology.cinderbox.io/node"
 SIDECARS = {
     "provisioner": "csi-provisioner",
     "attacher": "csi-attacher",
@@ -37,6 +38,7 @@ def values(volumes: Path) -> Object:
         "backends": [loop],
         "hostPaths": [str(volumes)],
         "controller": {"profile": "host", "nodeSelector": {"kubernetes.io/hostname": "storage-1"}},
+        "node": {"topology": {TOPOLOGY: "$(NODE_NAME)"}},
         "storageClasses": [
             {"name": "sidecars", "parameters": {"backend": "loop"}, "volumeBindingMode": "Immediate"},
             {"name": "sidecars-later", "parameters": {"backend": "loop"}},  # the scheduler asks for its capacity
@@ -61,10 +63,10 @@ def cluster(api_server: ApiServer, tmp_path: Path) -> ApiServer:
         api_server.apply(file.read_text())
     api_server.install(values(tmp_path / "volumes"), namespace=NAMESPACE)
     # What kubelet writes when the driver has registered.
-    drivers = [{"name": DRIVER, "nodeID": "storage-1"}]
+    drivers = [{"name": DRIVER, "nodeID": "storage-1", "topologyKeys": [TOPOLOGY]}]
     api_server.apply(
         [
-            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "storage-1"}},
+            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "storage-1", "labels": {TOPOLOGY: "storage-1"}}},
             {
                 "apiVersion": "storage.k8s.io/v1",
                 "kind": "CSINode",
