@@ -32,7 +32,6 @@ test-cluster: cluster-up
 
 # Tests with real iSCSI, NVMe over TCP, NFS and Ceph, in a virtual machine made for them.
 storage-lab:
-	scripts/setup
 	scripts/storage_lab test
 
 # Python modules and type stubs of the wire protocol.
