@@ -13,6 +13,7 @@ from cinder import exception, objects, utils
 from cinder.volume import driver as volume_driver
 from cinder.volume import volume_utils
 
+from csi_plugin.storage import rbd_clones
 from csi_plugin.storage.runtime import CONTEXT
 
 LOG = logging.getLogger(__name__)
@@ -131,7 +132,8 @@ def disconnect(driver: Any, volume: Any, connector: Mapping[str, Any] | None, *,
 def delete_volume(driver: Any, volume: Any) -> None:
     """Delete a volume with whatever is left of its export, and its lock files. Raises what the driver raises."""
     driver.remove_export(CONTEXT, volume)
-    driver.delete_volume(volume)
+    with rbd_clones.source_released(driver, volume):
+        driver.delete_volume(volume)
     utils.clean_volume_file_locks(volume.id, driver)
 
 
