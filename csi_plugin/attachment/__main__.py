@@ -29,13 +29,11 @@ def main() -> None:
 
 
 def _import_less() -> None:
-    """Half of the time of a child goes to importing os-brick, and half of that to what is never used here."""
+    """Half of the time of a child that attaches over a network goes to importing os-brick, and half of that to what is
+    never used here."""
     # Looked for by oslo's libraries and os-brick's VMware connector, which do without.
     for name in ("eventlet", "oslo_vmware"):
         sys.modules[name] = None  # type: ignore[assignment]
-    from oslo_service import backend
-
-    backend.init_backend(backend.BackendType.THREADING)
 
 
 def identify(*, key_file: str, multipath: bool, my_ip: str | None, root_helper: str) -> dict[str, Any]:

@@ -200,6 +200,11 @@ def _prepare_os_brick() -> None:
 
     In the node's child, oslo.concurrency takes the folder of lock files from the environment (OSLO_LOCK_PATH).
     """
+    from oslo_service import backend
+
+    if backend.get_backend_type() is None:
+        # Before os-brick's libraries look for eventlet. The library, or a service of Cinder's own, has chosen already.
+        backend.init_backend(backend.BackendType.THREADING)
     import os_brick
     import os_brick.privileged
     from oslo_concurrency import lockutils  # noqa: F401 - it defines the option that os-brick's is set from
