@@ -55,6 +55,9 @@ def cluster_command(*arguments: str, text: str | None = None, check: bool = True
 
 
 def install() -> None:
+    # Helm installs definitions, and leaves those of an earlier version as they are.
+    definitions = str(PROJECT / "deploy/helm/cinderbox/crds")
+    cluster_command("kubectl", "apply", "--server-side", "--force-conflicts", "-f", definitions)
     cluster_command(
         *(
             "helm",
