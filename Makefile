@@ -28,7 +28,7 @@ cluster-down:
 
 # Tests in that cluster, which stays up.
 test-cluster: cluster-up
-	CINDERBOX_TEST_CLUSTER=1 .venv/bin/pytest tests/cluster
+	CINDERBOX_KEEP_CLUSTER=1 scripts/test tests/cluster
 
 # Tests with real iSCSI, NVMe over TCP, NFS and Ceph, in a virtual machine made for them.
 storage-lab:

@@ -9,7 +9,9 @@ from typing import Any
 from tests.serving import wait_until
 
 PROJECT = Path(__file__).parents[2]
+CHART = PROJECT / "deploy/helm/cinderbox"
 NAMESPACE = "cinderbox"
+DRIVER_NAME = "csi.cinderbox.io"
 VOLUMES = Path("/var/lib/cinderbox-volumes")
 NODES = ("node1", "node2")
 Object = dict[str, Any]
@@ -64,11 +66,14 @@ class Cluster:
 
     def records(self, kind: str) -> list[Any]:
         """The driver's records of a kind, of the claims of this test's namespace."""
-        found = json.loads(self.run("kubectl", "-n", NAMESPACE, "get", kind, "-o", "json"))["items"]
+        found = self.all_records(kind)
         return [one for one in found if one["metadata"].get("labels", {}).get(CLAIM_NAMESPACE) == self.namespace]
 
     def node_of(self, pod: str) -> str:
         return str(self.get("pod", pod)["spec"]["nodeName"])
+
+    def all_records(self, kind: str) -> list[Any]:
+        return list(json.loads(self.run("kubectl", "-n", NAMESPACE, "get", kind, "-o", "json"))["items"])
 
     def volume_of(self, claim: str) -> str:
         """The id of a claim's volume."""
@@ -181,7 +186,7 @@ def pod(name: str, claim_name: str, *, block: bool = False, node: str | None = N
     """A pod that sleeps, with the claim at /data, or at /dev/block; on ``node`` if it is given."""
     container: Object = {
         "name": "main",
-        "image": "localhost/busybox:1",
+        "image": "busybox:1",
         "imagePullPolicy": "Never",
         "command": ["sh", "-c", "trap exit TERM; sleep 100000 & wait"],
     }

@@ -1,0 +1,72 @@
+"""Further releases of the chart, each in a namespace of its own, as an admin installs and removes them."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.cluster.cluster import CHART, VOLUMES, Cluster, Object
+
+HOST_PATH = f"{VOLUMES}/{{name}}"
+
+
+def host_values(name: str, number: int) -> Object:
+    """Values of a release whose controller runs on node1, with a folder of the host as storage.
+
+    ``number``: tells its ports from those of others.
+    """
+    folder = HOST_PATH.format(name=name)
+    return {
+        "driverName": f"{name}.example",
+        "backends": [
+            {
+                "name": "loop",
+                "driver": "csi_plugin.storage.drivers.loop.LoopDriver",
+                "options": {"loop_volumes_dir": folder},
+            }
+        ],
+        "hostPaths": [folder],
+        "controller": {
+            "profile": "host",
+            "nodeSelector": {"kubernetes.io/hostname": "node1"},
+            "hostMounts": [],
+            "http": {"port": 9808 + 10 * number},
+        },
+        "node": {"hostMounts": [], "http": {"port": 9809 + 10 * number}},
+        "storageClasses": [{"name": name, "parameters": {"backend": "loop"}, "volumeBindingMode": "Immediate"}],
+    }
+
+
+def helm_install(name: str, values: Object, *arguments: str, chart: Path = CHART, check: bool = True) -> str:
+    """`helm upgrade --install` of release ``name`` in namespace ``name``; what it says."""
+    return Cluster(name).run(
+        *("helm", "upgrade", "--install", name, str(chart), "--namespace", name, "--values", "-", *arguments),
+        input_text=json.dumps(values),
+        check=check,
+    )
+
+
+@contextmanager
+def release(name: str, values: Object, *, level: str = "privileged", wait: bool = True) -> Iterator[Cluster]:
+    """A release that serves, removed at the end. ``level``: of Pod Security, in its namespace."""
+    cluster = Cluster(name)
+    cluster.run("kubectl", "create", "namespace", name)
+    cluster.run("kubectl", "label", "namespace", name, f"pod-security.kubernetes.io/enforce={level}")
+    helm_install(name, values, *(["--wait", "--timeout=120s"] if wait else []))
+    yield cluster
+    remove(name)
+
+
+def remove(name: str) -> None:
+    """Take the release and all its records away; what is on the storage stays."""
+    cluster = Cluster(name)
+    cluster.run("helm", "uninstall", name, "--namespace", name, "--wait")
+    policies = "validatingadmissionpolicybindings,validatingadmissionpolicies"
+    cluster.run("kubectl", "delete", policies, "-l", f"app.kubernetes.io/instance={name}")
+    kinds = cluster.run("kubectl", "api-resources", "--api-group=cinderbox.io", "--output=name").split()
+    names = cluster.kubectl("get", ",".join(kinds), "--output=name").split()
+    for one in names:
+        cluster.kubectl("patch", one, "--type=merge", '--patch={"metadata": {"finalizers": null}}')
+    if names:
+        cluster.kubectl("delete", *names)
+    cluster.run("kubectl", "delete", "namespace", name)

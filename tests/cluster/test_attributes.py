@@ -1,0 +1,58 @@
+"""VolumeAttributesClasses in a real cluster: what of a claim can be changed in its life, and what can't."""
+
+import json
+from typing import Any
+
+from tests.cluster.cluster import DRIVER_NAME, NAMESPACE, Cluster, Object, claim, pod
+from tests.cluster.test_claims import write
+from tests.serving import wait_until
+
+
+def attributes_class(name: str, **parameters: str) -> Object:
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "VolumeAttributesClass",
+        "metadata": {"name": name},
+        "driverName": DRIVER_NAME,
+        "parameters": parameters,
+    }
+
+
+def change_class(cluster: Cluster, name: str) -> None:
+    cluster.kubectl("patch", "pvc", "orders", "-p", json.dumps({"spec": {"volumeAttributesClassName": name}}))
+
+
+def test_class_of_a_claim_changes_while_a_pod_writes(cluster: Cluster) -> None:
+    slow, fast, wrong = (f"{name}-{cluster.namespace}" for name in ("slow", "fast", "wrong"))
+    cluster.apply(
+        attributes_class(slow, **{"qos.total_iops_sec": "500"}),
+        attributes_class(fast, **{"qos.total_iops_sec": "9000", "extra_specs.tier": "gold"}),
+        attributes_class(wrong, backend="elsewhere"),
+        claim("orders", volumeAttributesClassName=slow),
+        pod("shop", "orders"),
+    )
+    cluster.wait_running("shop")
+    write(cluster, "shop")
+    volume = cluster.volume_of("orders")
+
+    def spec() -> Any:
+        return json.loads(cluster.run("kubectl", "-n", NAMESPACE, "get", "cvol", volume, "-o", "json"))["spec"]
+
+    assert spec()["qosSpecs"] == {"total_iops_sec": "500"}
+    change_class(cluster, fast)
+    cluster.wait("pvc/orders", f"jsonpath={{.status.currentVolumeAttributesClassName}}={fast}")
+    assert spec()["qosSpecs"] == {"total_iops_sec": "9000"}
+    assert spec()["extraSpecs"] == {"tier": "gold"}
+    assert cluster.exec("shop", "cat /data/file") == "precious\n"
+
+    change_class(cluster, wrong)
+    cluster.wait("pvc/orders", "jsonpath={.status.modifyVolumeStatus.status}=Infeasible")
+    wait_until(lambda: "mutable_parameters: 'backend' is unknown" in cluster.events(), cluster.events)
+    assert spec()["qosSpecs"] == {"total_iops_sec": "9000"}
+    change_class(cluster, fast)  # the way back
+    cluster.wait("pvc/orders", f"jsonpath={{.spec.volumeAttributesClassName}}={fast}")
+    assert cluster.exec("shop", "cat /data/file") == "precious\n"
+    cluster.delete("pod", "shop")
+    cluster.delete("pvc", "orders")
+    cluster.wait_until_gone(volume)
+    cluster.delete("volumeattributesclass", slow, fast, wrong)

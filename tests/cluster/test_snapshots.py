@@ -1,0 +1,116 @@
+"""Snapshots in a real cluster, beyond those of one claim: groups, and snapshots that Kubernetes has to be told of."""
+
+from tests.cluster.cluster import DRIVER_NAME, Cluster, Object, claim, pod, snapshot
+from tests.cluster.test_claims import write
+
+SNAPSHOT = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot"}
+
+
+def group_snapshot(name: str, label: str) -> list[Object]:
+    api = "groupsnapshot.storage.k8s.io/v1"
+    return [
+        {
+            "apiVersion": api,
+            "kind": "VolumeGroupSnapshotClass",
+            "metadata": {"name": "loop"},
+            "driver": DRIVER_NAME,
+            "deletionPolicy": "Delete",
+        },
+        {
+            "apiVersion": api,
+            "kind": "VolumeGroupSnapshot",
+            "metadata": {"name": name},
+            "spec": {
+                "volumeGroupSnapshotClassName": "loop",
+                "source": {"selector": {"matchLabels": {"app": label}}},
+            },
+        },
+    ]
+
+
+def test_group_snapshot(cluster: Cluster) -> None:
+    names = ("orders", "journal")
+    for name in names:
+        labelled = claim(name)
+        labelled["metadata"]["labels"] = {"app": "shop"}
+        cluster.apply(labelled, pod(name, name))
+    cluster.apply(claim("elsewhere"))
+    for name in names:
+        cluster.wait_running(name)
+        write(cluster, name, f"{name}-before")
+    cluster.apply(*group_snapshot("both", "shop"))
+    cluster.wait("volumegroupsnapshot/both", "jsonpath={.status.readyToUse}=true")
+    for name in names:
+        write(cluster, name, f"{name}-after")
+
+    volumes = {cluster.volume_of(name): name for name in names}
+    members = {
+        one["spec"]["source"]["persistentVolumeClaimName"]: one["metadata"]["name"]
+        for one in cluster.get("volumesnapshot")["items"]
+    }
+    assert set(members) == set(names)
+    snapshots = [one["spec"] for one in cluster.all_records("csnap") if one["spec"]["volumeId"] in volumes]
+    assert sorted(volumes[one["volumeId"]] for one in snapshots) == sorted(names)
+    (group,) = {one["groupSnapshotId"] for one in snapshots}
+    assert group in [one["spec"]["id"] for one in cluster.all_records("cgsnap")]
+
+    for name in names:
+        cluster.apply(
+            claim(f"{name}-restored", dataSource=SNAPSHOT | {"name": members[name]}),
+            pod(f"{name}-restored", f"{name}-restored"),
+        )
+    for name in names:
+        cluster.wait_running(f"{name}-restored")
+        assert cluster.exec(f"{name}-restored", "cat /data/file") == f"{name}-before\n"
+    identifiers = [cluster.volume_of(name) for name in (*names, *(f"{name}-restored" for name in names))]
+    cluster.kubectl("delete", "pod", "--all")
+    cluster.delete("volumegroupsnapshot", "both")
+    cluster.kubectl("delete", "pvc", "--all")
+    cluster.wait_until_gone(*identifiers)
+
+
+def test_snapshot_that_outlives_its_namespace_is_restored_in_another(cluster: Cluster, other: Cluster) -> None:
+    """What a backup tool does: it keeps the handle, and brings the snapshot back under another name."""
+    cluster.apply(claim("orders"), pod("shop", "orders"))
+    cluster.wait_running("shop")
+    write(cluster, "shop")
+    cluster.apply(snapshot("backup", "orders"))
+    cluster.wait("volumesnapshot/backup", "jsonpath={.status.readyToUse}=true")
+    content = cluster.get("volumesnapshot", "backup")["status"]["boundVolumeSnapshotContentName"]
+    handle = cluster.get("volumesnapshotcontent", content)["status"]["snapshotHandle"]
+    cluster.kubectl(
+        *("patch", "volumesnapshotcontent", content, "--type=merge"), "-p", '{"spec": {"deletionPolicy": "Retain"}}'
+    )
+    cluster.delete("pod", "shop")
+    cluster.delete("volumesnapshot", "backup")
+    cluster.delete("volumesnapshotcontent", content)
+    cluster.delete("pvc", "orders")
+
+    other.apply(
+        {
+            "apiVersion": "snapshot.storage.k8s.io/v1",
+            "kind": "VolumeSnapshotContent",
+            "metadata": {"name": f"restored-{other.namespace}"},
+            "spec": {
+                "driver": DRIVER_NAME,
+                "deletionPolicy": "Delete",
+                "source": {"snapshotHandle": handle},
+                "volumeSnapshotRef": {"name": "brought-back", "namespace": other.namespace},
+            },
+        },
+        {
+            "apiVersion": "snapshot.storage.k8s.io/v1",
+            "kind": "VolumeSnapshot",
+            "metadata": {"name": "brought-back"},
+            "spec": {"source": {"volumeSnapshotContentName": f"restored-{other.namespace}"}},
+        },
+        claim("restored", dataSource=SNAPSHOT | {"name": "brought-back"}),
+        pod("reader", "restored"),
+    )
+    other.wait_running("reader")
+    assert other.exec("reader", "cat /data/file") == "precious\n"
+    volume = other.volume_of("restored")
+    other.delete("pod", "reader")
+    other.delete("volumesnapshot", "brought-back")
+    other.delete("pvc", "restored")
+    other.wait_until_gone(volume, handle)
