@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from csi_plugin.controller.configuration import ControllerConfiguration
+from csi_plugin.controller.handed_out import HandedOut
 from csi_plugin.controller.identifiers import Identifiers
 from csi_plugin.controller.node_limits import NodeLimits
 from csi_plugin.controller.pending import Pending
@@ -37,6 +38,7 @@ class Core:
     store: RecordStore
     inflight: InFlight
     identifiers: Identifiers
+    handed_out: HandedOut
     sources: SourceUse = field(default_factory=SourceUse)
     node_limits: NodeLimits = field(default_factory=NodeLimits)
     pending: Pending = field(default_factory=Pending)

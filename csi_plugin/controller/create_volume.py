@@ -131,11 +131,12 @@ def _made(core: Core, wanted: WantedVolume, *, generation: int) -> VolumeRecord:
         try:
             with driver_errors(f"creating volume {volume_id} ({wanted.name})"):
                 volume = _driver_made(core, wanted, place, volume_id=volume_id, intent=intent)
-        except BaseException:
-            leftovers.set_aside_failed(core, VolumeRecord, volume_id)
+        except BaseException as error:
+            leftovers.set_aside_failed(core, VolumeRecord, volume_id, error)
             placement.give_back(place)
             raise
         record: VolumeRecord = volume.record
+        core.handed_out.add(record.id)
         return record
 
 

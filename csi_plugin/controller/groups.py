@@ -180,10 +180,11 @@ def _made(
         try:
             with driver_errors(f"creating group snapshot {group_snapshot_id} ({request.name})"):
                 made = group.create_snapshot(name=titles.name, id=group_snapshot_id, intent=intent, snapshots=members)
-        except BaseException:
-            leftovers.set_aside_failed(core, GroupSnapshotRecord, group_snapshot_id)
+        except BaseException as error:
+            leftovers.set_aside_failed(core, GroupSnapshotRecord, group_snapshot_id, error)
             raise
         record: GroupSnapshotRecord = made.record
+        core.handed_out.add(record.id)
         return record
 
 

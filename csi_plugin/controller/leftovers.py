@@ -14,17 +14,23 @@ LOG = logging.getLogger(__name__)
 UNFINISHED_DELETED = "deleted by the CO before its creation was finished"
 
 
-def set_aside_failed(core: Core, kind: type[Tried], record_id: str) -> None:
-    """After a driver's error in this process: the try has ended now, and nobody was given its id."""
+def set_aside_failed(core: Core, kind: type[Tried], record_id: str, error: BaseException) -> None:
+    """After a driver's error in this process: the try has ended now, and nobody was given its id.
+
+    Unless the storage says that the object exists: then an earlier try made it, of which old metadata, restored from a
+    backup, know nothing, and it may have data.
+    """
     record = core.store.get(kind, record_id)
     if record is not None and record.status == "error" and state.intent_of(record).phase is Phase.CREATING:
-        _set_aside(core, record, ended_at=datetime.now(UTC))
+        _set_aside(core, record, ended_at=None if "exist" in str(error).lower() else datetime.now(UTC))
 
 
 def set_aside_interrupted(core: Core, record: Tried, *, why: str = "") -> None:
     """For a try that a crash cut off. When it ended is not known, so its beginning counts: a record out of an old
-    backup is old, however recently it was restored or written."""
-    _set_aside(core, record, ended_at=record.created_at, why=why)
+    backup is old, however recently it was restored or written. One that this process has seen the end of is out of a
+    backup for sure. ``why``: the CO itself wants it gone."""
+    is_restored = record.id in core.handed_out and not why
+    _set_aside(core, record, ended_at=None if is_restored else record.created_at, why=why)
 
 
 def _set_aside(core: Core, record: Tried, *, ended_at: datetime | None, why: str = "") -> None:

@@ -21,11 +21,13 @@ from csi_plugin.controller import (
 from csi_plugin.controller.configuration import ControllerConfiguration
 from csi_plugin.controller.core import Backends, Core
 from csi_plugin.controller.error_table import persistence_error
+from csi_plugin.controller.handed_out import HandedOut
 from csi_plugin.controller.identifiers import Identifiers
 from csi_plugin.controller.node_registry import NodeRegistryService
 from csi_plugin.controller.recovery import Recovery
 from csi_plugin.persistence.base import PersistenceError, RecordStore
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
+from csi_plugin.protocol.errors import unavailable
 from csi_plugin.protocol.inflight import InFlight
 
 
@@ -45,6 +47,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
             store=store,
             inflight=inflight,
             identifiers=Identifiers(store),
+            handed_out=HandedOut(seconds=configuration.undo_window_seconds),
         )
         self.group_controller = GroupControllerService(self._core)
         self.node_registry = NodeRegistryService(self._core)
@@ -59,23 +62,23 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
         return any(self._core.backends.topologies().values())
 
     def CreateVolume(self, request: csi_pb2.CreateVolumeRequest, context: Any) -> csi_pb2.CreateVolumeResponse:
-        with _store_errors():
+        with _acting(self._core):
             return create_volume.create_volume(self._core, request, context)
 
     def DeleteVolume(self, request: csi_pb2.DeleteVolumeRequest, context: Any) -> csi_pb2.DeleteVolumeResponse:
-        with _store_errors():
+        with _acting(self._core):
             return delete_volume.delete_volume(self._core, request, context)
 
     def ControllerPublishVolume(
         self, request: csi_pb2.ControllerPublishVolumeRequest, context: Any
     ) -> csi_pb2.ControllerPublishVolumeResponse:
-        with _store_errors():
+        with _acting(self._core):
             return publishing.controller_publish_volume(self._core, request, context)
 
     def ControllerUnpublishVolume(
         self, request: csi_pb2.ControllerUnpublishVolumeRequest, context: Any
     ) -> csi_pb2.ControllerUnpublishVolumeResponse:
-        with _store_errors():
+        with _acting(self._core):
             return publishing.controller_unpublish_volume(self._core, request, context)
 
     def ValidateVolumeCapabilities(
@@ -93,11 +96,11 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
             return capacity.get_capacity(self._core, request)
 
     def CreateSnapshot(self, request: csi_pb2.CreateSnapshotRequest, context: Any) -> csi_pb2.CreateSnapshotResponse:
-        with _store_errors():
+        with _acting(self._core):
             return snapshots.create_snapshot(self._core, request, context)
 
     def DeleteSnapshot(self, request: csi_pb2.DeleteSnapshotRequest, context: Any) -> csi_pb2.DeleteSnapshotResponse:
-        with _store_errors():
+        with _acting(self._core):
             return snapshots.delete_snapshot(self._core, request, context)
 
     def ListSnapshots(self, request: csi_pb2.ListSnapshotsRequest, context: Any) -> csi_pb2.ListSnapshotsResponse:
@@ -111,7 +114,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
     def ControllerExpandVolume(
         self, request: csi_pb2.ControllerExpandVolumeRequest, context: Any
     ) -> csi_pb2.ControllerExpandVolumeResponse:
-        with _store_errors():
+        with _acting(self._core):
             return expansion.controller_expand_volume(self._core, request, context)
 
     def ControllerGetVolume(
@@ -123,7 +126,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
     def ControllerModifyVolume(
         self, request: csi_pb2.ControllerModifyVolumeRequest, context: Any
     ) -> csi_pb2.ControllerModifyVolumeResponse:
-        with _store_errors():
+        with _acting(self._core):
             return modification.controller_modify_volume(self._core, request, context)
 
     def ControllerListVolumeHealth(
@@ -158,13 +161,13 @@ class GroupControllerService(csi_pb2_grpc.GroupControllerServicer):
     def CreateVolumeGroupSnapshot(
         self, request: csi_pb2.CreateVolumeGroupSnapshotRequest, context: Any
     ) -> csi_pb2.CreateVolumeGroupSnapshotResponse:
-        with _store_errors():
+        with _acting(self._core):
             return groups.create_volume_group_snapshot(self._core, request, context)
 
     def DeleteVolumeGroupSnapshot(
         self, request: csi_pb2.DeleteVolumeGroupSnapshotRequest, context: Any
     ) -> csi_pb2.DeleteVolumeGroupSnapshotResponse:
-        with _store_errors():
+        with _acting(self._core):
             return groups.delete_volume_group_snapshot(self._core, request, context)
 
     def GetVolumeGroupSnapshot(
@@ -172,6 +175,15 @@ class GroupControllerService(csi_pb2_grpc.GroupControllerServicer):
     ) -> csi_pb2.GetVolumeGroupSnapshotResponse:
         with _store_errors():
             return groups.get_volume_group_snapshot(self._core, request)
+
+
+@contextmanager
+def _acting(core: Core) -> Iterator[None]:
+    """For an RPC that acts on what the metadata say, and must not act on the past."""
+    with _store_errors():
+        if not core.store.is_current():
+            raise unavailable("the metadata store was away, and what it has now is not read yet; try again")
+        yield
 
 
 @contextmanager

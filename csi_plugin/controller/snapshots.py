@@ -97,10 +97,11 @@ def _made(core: Core, request: csi_pb2.CreateSnapshotRequest, normal: JSON, *, g
                 snapshot = library.volume(core, volume).create_snapshot(
                     titles.name, titles.description, id=snapshot_id, metadata=titles.metadata, intent=intent
                 )
-        except BaseException:
-            leftovers.set_aside_failed(core, SnapshotRecord, snapshot_id)
+        except BaseException as error:
+            leftovers.set_aside_failed(core, SnapshotRecord, snapshot_id, error)
             raise
         record: SnapshotRecord = snapshot.record
+        core.handed_out.add(record.id)
         return record
 
 

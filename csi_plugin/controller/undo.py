@@ -73,7 +73,9 @@ def undo(core: Core, record: Tried, *, window_is_over: bool, settled: bool) -> O
         LOG.info("%s %s left nothing", record.KIND, record.id)
         return _gone(core, record, settled=settled)
     if window_is_over:
-        return _hold(core, record, "held: the try ended before the undo window, so the object may be in use")
+        return _hold(
+            core, record, "held: the object is older than the undo window, or than the try, so it may be in use"
+        )
     if unsafe := next((entry.unsafe for entry in shown if entry.unsafe), ""):
         return _hold(core, record, f"held: {unsafe}", outcome=Outcome.WAITING)
     return _remove_and_verify(core, record, settled=settled)

@@ -101,6 +101,10 @@ class RecordStore(ABC):
     def health(self) -> None:
         """Raise PersistenceError when the store cannot serve right now. Cheap: it runs at every Probe."""
 
+    def is_current(self) -> bool:
+        """Whether reads tell what is there now. Cheap; only a store that keeps a copy, and lost touch, says no."""
+        return True
+
     @abstractmethod
     def close(self) -> None:
         """Give back connections and files. The store cannot be used afterwards. Repeating it does nothing."""

@@ -22,6 +22,8 @@ class Cluster:
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
+        self.files_before: set[str] = set()
+        """What was on the storage before the test."""
 
     @property
     def state(self) -> Path:
@@ -42,8 +44,9 @@ class Cluster:
             raise AssertionError(f"{' '.join(arguments)}: {done.stdout}{done.stderr}\n{self.events()}")
         return done.stdout if check else done.stdout + done.stderr
 
-    def kubectl(self, *arguments: str, input_text: str | None = None, check: bool = True) -> str:
-        return self.run("kubectl", "-n", self.namespace, *arguments, input_text=input_text, check=check)
+    def kubectl(self, *arguments: str, input_text: str | None = None, check: bool = True, timeout: float = 330) -> str:
+        arguments = ("kubectl", "-n", self.namespace, *arguments)
+        return self.run(*arguments, input_text=input_text, check=check, timeout=timeout)
 
     def get(self, *arguments: str) -> Any:
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))
@@ -109,35 +112,45 @@ class Cluster:
         wait_until(is_ready, lambda: answers[-1], timeout=60)
 
     def wait_until_only_these_are_left(self, *volume_ids: str) -> None:
-        """Each of these volumes is there once, and no other: in Kubernetes, in the records and on the storage."""
+        """Each of these volumes of this namespace is there once, and no other: in Kubernetes, in the records and on the
+        storage."""
 
         def found() -> list[set[str]]:
-            handles = [one["spec"].get("csi", {}).get("volumeHandle") for one in self.get("pv")["items"]]
-            records = self.run("kubectl", "get", "cvol", "-A", "-o", "name").split()
+            handles = [one["spec"]["csi"]["volumeHandle"] for one in self._persistent_volumes()]
             return [
                 set(handles) if len(handles) == len(set(handles)) else {"doubled", *handles},
-                {name.rpartition("/")[2] for name in records},
-                {name.removeprefix("volume-") for name in self.files()},
+                {one["spec"]["id"] for one in self.records("cvol")},
+                {name.removeprefix("volume-") for name in self.files() - self.files_before},
             ]
 
         wait_until(lambda: found() == [set(volume_ids)] * 3, found, timeout=90)
 
     def wait_until_nothing_is_left(self, *volume_ids: str, seconds: float = 120) -> None:
-        """No claim's volume is left, of any namespace, in Kubernetes, in the records, on the storage and on the nodes.
+        """Nothing of this namespace's claims is left in Kubernetes, in the records and on the storage.
 
-        ``volume_ids``: whose devices and mounts are looked for.
+        ``volume_ids``: whose attachments, devices and mounts are looked for.
         """
 
         def left() -> list[str]:
-            listed = self.run(
-                "kubectl", "get", "pv,volumeattachments,volumesnapshotcontents,cvol,cconn,csnap", "-A", "-o", "name"
-            ).split()
+            volumes = [one["metadata"]["name"] for one in self._persistent_volumes()]
+            records = [one["spec"]["id"] for one in (*self.records("cvol"), *self.records("csnap"))]
+            connections = [one["spec"]["volumeId"] for one in self.all_records("cconn")]
             devices = [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
             states = [self.on_node(node, "cat /proc/mounts; ls /var/lib/cinderbox/*/node/volumes") for node in NODES]
-            used = [one for one in volume_ids if any(one in text for text in (*devices, *states))]
-            return [*listed, *sorted(self.files()), *used]
+            used = [one for one in volume_ids if any(one in text for text in (*connections, *devices, *states))]
+            return [*volumes, *records, *used, *sorted(self.files() - self.files_before)]
 
         wait_until(lambda: not left(), lambda: f"{left()}\n{self.events()}", timeout=seconds)
+
+    def attachments(self) -> list[Any]:
+        """VolumeAttachments of this namespace's claims."""
+        volumes = {one["metadata"]["name"] for one in self._persistent_volumes()}
+        listed = self.get("volumeattachments")["items"]
+        return [one for one in listed if one["spec"]["source"]["persistentVolumeName"] in volumes]
+
+    def _persistent_volumes(self) -> list[Any]:
+        listed = self.get("pv")["items"]
+        return [one for one in listed if one["spec"].get("claimRef", {}).get("namespace") == self.namespace]
 
     def events(self) -> str:
         done = subprocess.run(
@@ -162,6 +175,15 @@ class Cluster:
             ]
 
         wait_until(lambda: not left(), lambda: f"{left()}\n{self.events()}", timeout=90)
+
+
+def install(cluster: Cluster, *arguments: str) -> None:
+    """Install the chart with the tests' values, or bring the release to them again. ``arguments``: further, of helm."""
+    cluster.run(
+        *("helm", "upgrade", "--install", "cinderbox", str(CHART)),
+        *("--namespace", NAMESPACE, "--values", str(PROJECT / "tests/cluster/values.yaml"), *arguments),
+        *("--wait", "--timeout", "120s"),
+    )
 
 
 CLAIM_NAMESPACE = "cinderbox.io/claim-namespace"

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.cluster.cluster import CHART, NAMESPACE, PROJECT, Cluster
+from tests.cluster.cluster import NAMESPACE, PROJECT, Cluster, install
 from tests.cluster.traces import Traces
 
 HERE = Path(__file__).parent
@@ -54,10 +54,7 @@ def driver(running: None) -> Cluster:
     """The namespace of the driver, which serves."""
     cluster = Cluster(NAMESPACE)
     cluster.run("kubectl", "create", "namespace", NAMESPACE, check=False)
-    cluster.run(
-        *("helm", "upgrade", "--install", "cinderbox", str(CHART)),
-        *("--namespace", NAMESPACE, "--values", str(HERE / "values.yaml"), "--wait", "--timeout", "120s"),
-    )
+    install(cluster)
     return cluster
 
 
@@ -65,6 +62,7 @@ def driver(running: None) -> Cluster:
 def namespace() -> Iterator[Cluster]:
     made = Cluster(f"test-{uuid4().hex[:8]}")
     made.run("kubectl", "create", "namespace", made.namespace)
+    made.files_before = made.files()
     yield made
     made.run("kubectl", "delete", "namespace", made.namespace, "--wait=false")
 

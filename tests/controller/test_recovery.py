@@ -214,6 +214,34 @@ def test_interrupted_snapshot_that_left_nothing_does_not_keep_its_deleted_volume
     plugin.service.recovery.stop()
 
 
+def test_fresh_backup_restored_under_a_running_controller_never_costs_data(plugin: Plugin) -> None:
+    """As with etcd: the CO goes back to its old state too, and asks for the name again."""
+    first = plugin.create("pvc-1").volume_id
+    (plugin.directory / f"volume-{first}").open("r+b").write(b"precious")
+    interrupt(plugin.store, first)
+
+    assert plugin.create("pvc-1").volume_id != first
+    plugin.service.recovery.run_once()
+
+    assert (plugin.directory / f"volume-{first}").open("rb").read(8) == b"precious"
+    assert "held" in condition(plugin, first)
+
+
+def test_backup_from_before_a_creation_that_the_co_repeats_never_costs_data(plugin: Plugin) -> None:
+    first = plugin.create("pvc-1").volume_id
+    (plugin.directory / f"volume-{first}").open("r+b").write(b"precious")
+    plugin.store.delete(plugin.store.get(VolumeRecord, first))
+
+    with fails(Code.INTERNAL, "exists"):
+        plugin.create("pvc-1")
+    second = plugin.create("pvc-1").volume_id
+    plugin.service.recovery.run_once()
+
+    assert second != first
+    assert (plugin.directory / f"volume-{first}").open("rb").read(8) == b"precious"
+    assert "older" in condition(plugin, first)
+
+
 @pytest.mark.parametrize("repeated", [False, True])
 def test_backup_taken_in_the_middle_of_a_creation_never_costs_data(
     plugin: Plugin, serve: Serve, repeated: bool
@@ -237,9 +265,10 @@ def test_backup_taken_in_the_middle_of_a_creation_never_costs_data(
     assert (again.directory / f"volume-{first}").exists()
 
 
-def test_object_in_use_is_never_removed(plugin: Plugin) -> None:
+def test_object_in_use_is_never_removed(plugin: Plugin, serve: Serve) -> None:
     first = plugin.create("pvc-1").volume_id
     interrupt(plugin.store, first)
+    plugin = restart(plugin, serve)
     plugin.create("pvc-1")
 
     with loop_device(plugin.directory / f"volume-{first}"):
@@ -367,9 +396,10 @@ def test_connections_that_a_crash_cut_off_are_brought_to_their_end(plugin: Plugi
     assert again.store.get(VolumeRecord, going).status == "available"
 
 
-def test_recovery_runs_by_itself(plugin: Plugin) -> None:
+def test_recovery_runs_by_itself(plugin: Plugin, serve: Serve) -> None:
     first = plugin.create("pvc-1").volume_id
     interrupt(plugin.store, first)
+    plugin = restart(plugin, serve)
     plugin.service.recovery.start()
     second = plugin.create("pvc-1").volume_id
 

@@ -46,6 +46,8 @@ class Follower:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._unreachable_since: float | None = None
+        self.list_began = 0.0
+        """On the monotonic clock; for on_list(): what was done before then, a list tells of."""
 
     def start(self) -> None:
         """List the kind, and follow it from there. Raises PersistenceError when it cannot be listed."""
@@ -76,10 +78,13 @@ class Follower:
                 pause = _FIRST_PAUSE
             except Expired:
                 self._has_to_list = True
+                self._unreachable_since = self._unreachable_since or time.monotonic()
             except Exception as error:  # noqa: BLE001
                 # Whatever it was: who stopped following would know the past for ever.
                 if self._stopping.is_set():
                     return
+                # A watch that is taken up where it broke shows only later that its version is too old.
+                self._has_to_list = True
                 self._unreachable_since = self._unreachable_since or time.monotonic()
                 LOG.info("the watch of %s is begun again in %.1f s: %s", self._plural, pause, error)
                 self._stopping.wait(pause * random.uniform(0.5, 1.0))
@@ -103,6 +108,7 @@ class Follower:
             self._heard = int(resource["metadata"]["resourceVersion"])
 
     def _list(self) -> None:
+        self.list_began = time.monotonic()
         resources, version = self._api.list_all(self._plural)
         self._on_list(resources, version, self._heard)
         self._heard, self._has_to_list = version, False

@@ -127,9 +127,12 @@ class CRDPersistence(RecordPersistence):
     def health(self) -> None:
         if self._closed:
             raise PersistenceError("the store was closed")
-        silence = max((cache.silent_seconds() for cache in list(self._caches.values())), default=0.0)
-        if silence > _SILENCE_LIMIT:
+        if (silence := self._silent_seconds()) > _SILENCE_LIMIT:
             raise PersistenceError(f"the Kubernetes API server has not answered for {silence:.0f} s")
+
+    def is_current(self) -> bool:
+        """Not from the begin of an outage until all is read again: etcd may have been restored meanwhile."""
+        return not self._silent_seconds()
 
     def close(self) -> None:
         self._closed = True
@@ -156,6 +159,9 @@ class CRDPersistence(RecordPersistence):
 
     def release_lease(self, name: str, *, holder: str) -> None:
         self._lease.release_lease(name, holder=holder)
+
+    def _silent_seconds(self) -> float:
+        return max((cache.silent_seconds() for cache in list(self._caches.values())), default=0.0)
 
     def _cache(self, kind: type[Record]) -> WatchCache:
         """The kind's cache. Only kinds that are used are watched, and only from their first use on."""

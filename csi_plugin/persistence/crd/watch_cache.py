@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,7 @@ class WatchCache:
         self._lock = threading.Lock()
         self._stored: dict[str, Stored] = {}
         self._table = RecordTable(kind)
-        self._deleted: set[str] = set()
+        self._deleted: dict[str, float] = {}
         """UIDs of resources that are known to be gone while events of theirs may still be under way."""
         self._follower = Follower(
             api, self._plural, on_list=self._relist, on_put=self._put_announced, on_gone=self._remove_announced
@@ -60,7 +61,7 @@ class WatchCache:
     def remove(self, record_id: str, uid: str) -> None:
         """A resource is gone, as the API server answered or announced."""
         with self._lock:
-            self._deleted.add(uid)
+            self._deleted[uid] = time.monotonic()
             present = self._stored.get(record_id)
             if present is not None and present.uid == uid:
                 self._unset(record_id)
@@ -93,7 +94,7 @@ class WatchCache:
             self.remove(record_id, resource["metadata"]["uid"])
         # The last that is ever heard of it.
         with self._lock:
-            self._deleted.discard(resource["metadata"]["uid"])
+            self._deleted.pop(resource["metadata"]["uid"], None)
 
     def _relist(self, resources: list[JSON], version: int, heard: int) -> None:
         found = {}
@@ -112,10 +113,12 @@ class WatchCache:
     def _take(self, found: dict[str, Stored], version: int, heard: int) -> list[str]:
         """Make the list the truth, but for what was written after it; the ids of what changed."""
         # After etcd was restored from a backup, time begins again earlier: then nothing here is newer than the list.
+        # Or later, as Kubernetes' manual has it; but what is in the backup keeps its versions.
         latest = max((one.version for one in self._stored.values()), default=0)
         was_restored = heard > version and latest > version
-        if was_restored:
-            self._deleted.clear()
+        # What is listed in spite of an earlier deletion is back out of a backup.
+        began = self._follower.list_began
+        self._deleted = {uid: at for uid, at in self._deleted.items() if at >= began and not was_restored}
         changed = []
         for record_id, present in list(self._stored.items()):
             if record_id not in found and (was_restored or present.version <= version):
@@ -123,8 +126,8 @@ class WatchCache:
                 changed.append(record_id)
         for record_id, one in found.items():
             known = self._stored.get(record_id)
-            if one.uid not in self._deleted and (was_restored or known is None or known.version < one.version):
+            is_news = known is None or known.version < one.version or one.version < known.version <= version
+            if one.uid not in self._deleted and (was_restored or is_news):
                 self._set(one)
                 changed.append(record_id)
-        self._deleted.intersection_update({one.uid for one in found.values()})
         return changed
