@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+_STANDBY_SECONDS = 3.0
+"""Who has waited that long for leadership is a standby."""
+
 STARTING = "the controller is starting; try again"
 
 
@@ -52,10 +55,16 @@ class ControllerRuntime:
         leadership = lock = FileLeadership(self._settings.state_dir / "controller.lock")
         if lease := self._lease():
             leadership = LeaseLeadership(lease, lock=lock, seconds=self._settings.lease_seconds, on_lost=self._on_lost)
-        if not leadership.acquire(self._stopping):
-            return False
-        self._leadership = leadership
-        return True
+        # A standby loads Cinder meanwhile, which takes seconds on a busy machine. Who leads at once does it later, so
+        # that its socket opens before.
+        loading = threading.Timer(_STANDBY_SECONDS, _load_library)
+        loading.daemon = True
+        loading.start()
+        has_won = leadership.acquire(self._stopping)
+        loading.cancel()
+        if has_won:
+            self._leadership = leadership
+        return has_won
 
     def _lease(self) -> "Lease | None":
         """Where the lease is; None when no other host can share the metadata."""
@@ -206,6 +215,11 @@ class ControllerRuntime:
         if service.offers_topology():
             offers.add("topology")
         return frozenset(offers)
+
+
+def _load_library() -> None:
+    import csi_plugin.controller.service
+    import csi_plugin.storage.backends  # noqa: F401
 
 
 def open_store(settings: Settings) -> "RecordStore":

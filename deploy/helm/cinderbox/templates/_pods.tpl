@@ -36,7 +36,9 @@ livenessProbe:
   initialDelaySeconds: 10
   periodSeconds: 10
   timeoutSeconds: 5
-  failureThreshold: 6
+  failureThreshold: 3
+  # What has not answered for that long does not end in order either.
+  terminationGracePeriodSeconds: 10
 readinessProbe:
   httpGet: {path: {{ . }}, port: http}
   periodSeconds: 5
@@ -69,6 +71,10 @@ readinessProbe:
     - --csi-address=/csi/csi.sock
     - --leader-election
     - --leader-election-namespace=$(NAMESPACE)
+    # They begin to wait for the lease of a dead one when the controller beside them leads, after it has waited itself.
+    - --leader-election-lease-duration=8s
+    - --leader-election-renew-deadline=6s
+    - --leader-election-retry-period=2s
     - --timeout={{ .root.Values.sidecars.timeout }}
     - --v={{ .root.Values.sidecars.verbosity }}
     {{- range concat .args .values.extraArgs }}
