@@ -1,0 +1,138 @@
+"""Nodes are drained, die and are deleted, in a real cluster: their pods' volumes come up elsewhere with their data."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.cluster import Cluster, Object, claim, pod
+from tests.serving import wait_until
+
+LOST, OTHER = "node2", "node1"
+_TAINT = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+
+
+@pytest.fixture(autouse=True)
+def nodes(driver: Cluster) -> Iterator[None]:
+    """Both nodes are as they were, whatever a test did to them."""
+    yield
+    if (driver.state / f"{LOST}.held").exists():
+        driver.run("start", LOST)
+    wait_ready(driver)
+    driver.kubectl("uncordon", LOST, OTHER)
+    driver.kubectl("taint", "node", LOST, f"{_TAINT}-", check=False)
+
+
+def wait_ready(driver: Cluster) -> None:
+    """The lost node is back, with the driver on it."""
+    wait_until(
+        lambda: "condition met" in driver.kubectl("wait", f"node/{LOST}", "--for=condition=Ready", check=False),
+        lambda: driver.kubectl("describe", "node", LOST),
+        timeout=120,
+    )
+    driver.kubectl("rollout", "status", "daemonset/cinderbox-node", "--timeout=60s")
+
+
+def stateful_set(name: str, replicas: int) -> Object:
+    """Pods that sleep, each with a claim of its own at /data."""
+    template = pod(name, "unused")
+    del template["spec"]["volumes"]
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "serviceName": name,
+            "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": template["spec"]},
+            "volumeClaimTemplates": [claim("data")],
+        },
+    }
+
+
+def start_on_lost_node(cluster: Cluster, replicas: int) -> list[str]:
+    """Start a StatefulSet there and let each pod write its name; the ids of the volumes."""
+    cluster.kubectl("cordon", OTHER)
+    cluster.apply(stateful_set("shop", replicas))
+    pods = [f"shop-{number}" for number in range(replicas)]
+    cluster.kubectl("rollout", "status", "statefulset/shop", "--timeout=90s")
+    for name in pods:
+        assert cluster.node_of(name) == LOST
+        cluster.exec(name, f"echo {name} > /data/file && sync")
+    cluster.kubectl("uncordon", OTHER)
+    return [cluster.volume_of(f"data-{name}") for name in pods]
+
+
+def check_on_other_node(cluster: Cluster, replicas: int) -> None:
+    for name in [f"shop-{number}" for number in range(replicas)]:
+        wait_until(lambda name=name: _node(cluster, name) == OTHER, lambda: cluster.kubectl("get", "pods"), timeout=90)  # type: ignore[misc]
+        cluster.wait_running(name)
+        assert cluster.exec(name, "cat /data/file") == f"{name}\n"
+
+
+def remove(cluster: Cluster, volumes: list[str]) -> None:
+    cluster.delete("statefulset", "shop")
+    cluster.kubectl("wait", "pod", "--all", "--for=delete", "--timeout=60s")
+    cluster.kubectl("delete", "pvc", "--all", "--timeout=90s")
+    cluster.wait_until_nothing_is_left(*volumes)
+
+
+def _node(cluster: Cluster, name: str) -> str:
+    return cluster.kubectl("get", "pod", name, "-o", "jsonpath={.spec.nodeName}", check=False)
+
+
+def attached_to_lost_node(cluster: Cluster) -> list[str]:
+    return [one["metadata"]["name"] for one in cluster.attachments() if one["spec"]["nodeName"] == LOST]
+
+
+@pytest.mark.timeout(300)
+def test_drain(cluster: Cluster, driver: Cluster) -> None:
+    """The driver's pod, which ends at the same time, stays until the last volume is gone from the node."""
+    volumes = start_on_lost_node(cluster, 2)
+    cluster.kubectl("cordon", LOST)
+    name = driver.kubectl("get", "pod", "-l", *driver_pod_of(LOST), "-o", "name").strip()
+    uid = driver.get(name)["metadata"]["uid"]
+    driver.kubectl("delete", name, "--wait=false")
+
+    def stays() -> bool:
+        return uid in driver.kubectl("get", "pod", "-o", "jsonpath={.items[*].metadata.uid}")
+
+    assert attached_to_lost_node(cluster) and stays()
+    cluster.kubectl("drain", LOST, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=90s")
+    staged = "ls /var/lib/cinderbox/*/node/volumes"
+    while not _is_empty(cluster.on_node(LOST, staged)):
+        assert stays(), "the driver's pod went before the volumes did"
+    wait_until(lambda: not stays(), lambda: driver.kubectl("get", "pods"))
+    wait_until(lambda: not attached_to_lost_node(cluster), lambda: attached_to_lost_node(cluster), timeout=60)
+    check_on_other_node(cluster, 2)
+    cluster.kubectl("uncordon", LOST)
+    remove(cluster, volumes)
+
+
+def _is_empty(listed: str) -> bool:
+    return not listed.strip()
+
+
+@pytest.mark.timeout(400)
+def test_out_of_service(cluster: Cluster, driver: Cluster) -> None:
+    """Power is cut, an admin says that the node is really off, and the volumes are taken from it; then it is back."""
+    volumes = start_on_lost_node(cluster, 1)
+    cut_power(cluster)
+    cluster.kubectl("taint", "node", LOST, _TAINT)
+    wait_until(lambda: not attached_to_lost_node(cluster), lambda: attached_to_lost_node(cluster), timeout=90)
+    check_on_other_node(cluster, 1)
+    cluster.run("start", LOST)
+    wait_ready(driver)
+    cluster.kubectl("taint", "node", LOST, f"{_TAINT}-")
+    assert cluster.exec("shop-0", "cat /data/file") == "shop-0\n"
+    remove(cluster, volumes)
+
+
+def driver_pod_of(node: str) -> tuple[str, str, str]:
+    return "app.kubernetes.io/component=node", "--field-selector", f"spec.nodeName={node}"
+
+
+def cut_power(cluster: Cluster) -> None:
+    cluster.run("stop", LOST)
+    cluster.kubectl("wait", f"node/{LOST}", "--for=condition=Ready=Unknown", "--timeout=60s")
