@@ -1,0 +1,105 @@
+"""Two controllers on two nodes, in a real cluster: whatever happens to the active one, the other goes on."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.cluster.cluster import Cluster, claim, install
+
+WITHIN_SECONDS = 45
+"""From the fault to the next claim that is bound; 25 to 30 where the machine has nothing else to do."""
+_CLAIMS = 8
+_LABELS = {"app.kubernetes.io/name": "cinderbox", "app.kubernetes.io/component": "controller"}
+_APART = {
+    "podAntiAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": _LABELS}}
+        ]
+    }
+}
+# Both nodes have the storage: neither has to be named.
+_PAIR = (
+    *("--set", "controller.replicas=2", "--set", "controller.nodeSelector=null"),
+    *("--set-json", f"controller.affinity={json.dumps(_APART)}"),
+)
+_CONTROLLERS = ("-l", "app.kubernetes.io/component=controller")
+
+
+@pytest.fixture(scope="module")
+def pair(driver: Cluster) -> Iterator[Cluster]:
+    """The namespace of the driver, with two controllers."""
+    install(driver, *_PAIR)
+    yield driver
+    install(driver)
+
+
+@pytest.fixture(autouse=True)
+def both(pair: Cluster) -> Iterator[None]:
+    yield
+    pair.kubectl("rollout", "status", "deployment/cinderbox-controller", "--timeout=120s")
+
+
+def active(driver: Cluster) -> str:
+    """The pod of the active controller. On the host's network, it is called what its node is."""
+    holder = driver.get("lease", "cinderbox-controller")["spec"]["holderIdentity"]
+    pods = driver.get("pod", *_CONTROLLERS)["items"]
+    return next(
+        (str(one["metadata"]["name"]) for one in pods if one["spec"]["nodeName"] == holder.partition("/")[0]), ""
+    )
+
+
+def under_load(cluster: Cluster, fault: Callable[[], None]) -> list[str]:
+    """Cause a fault while claims are made and deleted; the ids of the volumes that are there in the end.
+
+    Claims that are made after the fault are bound within the time that is promised, each to one volume.
+    """
+    before, after = ([f"{when}-{number}" for number in range(_CLAIMS)] for when in ("before", "after"))
+    deleted = [f"deleted-{number}" for number in range(_CLAIMS)]
+    cluster.apply(*(claim(name) for name in deleted))
+    cluster.kubectl("wait", "pvc", "--all", "--for=jsonpath={.status.phase}=Bound", "--timeout=60s")
+    cluster.apply(*(claim(name) for name in before))
+    cluster.kubectl("delete", "pvc", *deleted, "--wait=false")
+    fault()
+    began = time.monotonic()
+    cluster.apply(*(claim(name) for name in after))
+    cluster.kubectl("wait", f"pvc/{after[0]}", "--for=jsonpath={.status.phase}=Bound", "--timeout=120s")
+    took = time.monotonic() - began
+    print(f"bound {took:.1f} s after the fault")
+    assert took < WITHIN_SECONDS
+    cluster.kubectl("wait", "pvc", "--all", "--for=jsonpath={.status.phase}=Bound", "--timeout=60s")
+    return [cluster.volume_of(name) for name in (*before, *after)]
+
+
+def end(cluster: Cluster, volumes: list[str]) -> None:
+    cluster.wait_until_only_these_are_left(*volumes)
+    cluster.kubectl("delete", "pvc", "--all", "--timeout=90s")
+    cluster.wait_until_nothing_is_left(*volumes)
+
+
+@pytest.mark.timeout(300)
+def test_killed(cluster: Cluster, pair: Cluster) -> None:
+    name = active(pair)
+
+    def kill() -> None:
+        pair.signal(name, "KILL")
+        pair.kubectl("delete", "pod", name, "--force", "--grace-period=0")
+
+    volumes = under_load(cluster, kill)
+    assert active(pair) != name
+    end(cluster, volumes)
+
+
+@pytest.mark.timeout(300)
+def test_cut_from_the_api_server(cluster: Cluster, pair: Cluster) -> None:
+    name = active(pair)
+    node = pair.node_of(name)
+    rule = "OUTPUT -p tcp --dport 6443 -j DROP"
+    try:
+        volumes = under_load(cluster, lambda: pair.on_node(node, f"iptables -I {rule}") and None)
+        assert active(pair) != name
+    finally:
+        pair.on_node(node, f"iptables -D {rule}")
+    pair.kubectl("wait", f"node/{node}", "--for=condition=Ready", "--timeout=60s")
+    end(cluster, volumes)
