@@ -9,7 +9,7 @@ import pytest
 from tests.cluster.cluster import Cluster, claim, install
 
 WITHIN_SECONDS = 45
-"""From the fault to the next claim that is bound: the aim is 30, and a machine with ten times its load took 25 to 33."""
+"""From the fault to the next claim that is bound: the aim is 30; a machine under ten times its load took 25 to 33."""
 _CLAIMS = 8
 _LABELS = {"app.kubernetes.io/name": "cinderbox", "app.kubernetes.io/component": "controller"}
 _APART = {
