@@ -136,7 +136,9 @@ class Cluster:
             records = [one["spec"]["id"] for one in (*self.records("cvol"), *self.records("csnap"))]
             connections = [one["spec"]["volumeId"] for one in self.all_records("cconn")]
             devices = [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
-            states = [self.on_node(node, "cat /proc/mounts; ls /var/lib/cinderbox/*/node/volumes") for node in NODES]
+            # A node that never had a volume has no such folder.
+            seen = "cat /proc/mounts; ls /var/lib/cinderbox/*/node/volumes || true"
+            states = [self.on_node(node, seen) for node in NODES]
             used = [one for one in volume_ids if any(one in text for text in (*connections, *devices, *states))]
             return [*volumes, *records, *used, *sorted(self.files() - self.files_before)]
 
