@@ -183,7 +183,7 @@ def test_no_secret_is_stored_or_logged_in_clear(
 
 @pytest.mark.timeout(300)
 def test_twenty_at_once_while_the_array_is_busy_drops_connections_and_is_away(
-    array: SolidFireArray, orchestrator: Orchestrator
+    array: SolidFireArray, served: Served, orchestrator: Orchestrator
 ) -> None:
     orchestrator.delete(orchestrator.create("the-account").volume_id)  # the driver makes its account without a lock
     for method in ("CreateVolume", "CreateSnapshot"):
@@ -206,10 +206,13 @@ def test_twenty_at_once_while_the_array_is_busy_drops_connections_and_is_away(
 
     assert array.most_at_once["CreateVolume"] >= AT_ONCE
     assert all(array.injected[fault] for fault in ("busy", "unavailable", "dropped")), array.injected
-    assert (array.active(), array.snapshots) == ([], {})
+    # A volume waits for what a failed try may have left of its snapshot, until the array must have come to rest.
+    wait_until(lambda: (array.active(), array.snapshots) == ([], {}), served.log_text, timeout=60)
     assert not any(array.attached().values())  # the group itself stays when its last two volumes leave together
-    # Busy and dropped requests are the driver's to repeat; what it does not repeat, the CO does.
-    assert len(orchestrator.errors) <= 2 * array.injected["unavailable"]
+    # Busy and dropped requests are the driver's to repeat; what it does not repeat, the CO does. It may come too early,
+    # and is told ABORTED then.
+    told = [error.code() for error in orchestrator.errors]
+    assert len(told) - told.count(grpc.StatusCode.ABORTED) <= array.injected["unavailable"]
 
 
 STEPS: dict[str, Callable[[Orchestrator, str], Any]] = {
