@@ -51,6 +51,7 @@ BY_CLASS_NAME: dict[str, grpc.StatusCode] = {
     # what may work later
     "DriverNotInitialized": Code.UNAVAILABLE,
     "BackendNotReady": Code.UNAVAILABLE,
+    "BackendBusy": Code.UNAVAILABLE,
     "TimeoutError": Code.UNAVAILABLE,
     "ConnectionError": Code.UNAVAILABLE,
     "ConnectTimeout": Code.UNAVAILABLE,

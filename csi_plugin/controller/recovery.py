@@ -98,7 +98,11 @@ def forget_leftover(store: RecordStore, leftover: Leftover) -> None:
 
 
 class Recovery:
-    """Runs in a thread of its own beside the RPCs, and takes the same in-flight marks as they do."""
+    """Runs beside the RPCs, and takes the same in-flight marks as they do.
+
+    One thread finds what there is to do, and each backend that has something has one that does it: a driver that hangs
+    keeps only its own backend from being recovered.
+    """
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -106,6 +110,9 @@ class Recovery:
         self._replayed: set[str] = set()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._changed = threading.Condition()
+        self._to_do: dict[str, dict[Item | None, None]] = {}
+        """What the thread of each backend has before it, in order; None: to replay. Without entry, there is none."""
 
     def start(self) -> None:
         """Begin; each backend is recovered as soon as it is ready. Repeating it does nothing."""
@@ -119,9 +126,15 @@ class Recovery:
         self._core.pending.awake()
 
     def run_once(self) -> None:
-        """Recover backends that have become ready, then look at everything that is pending."""
+        """Recover backends that have become ready, then look at everything that is pending, to the end."""
         self._recover_backends()
+        self._wait_until_done()
         self._look_at_all(self._core.pending.items())
+        self._wait_until_done()
+
+    def _wait_until_done(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._to_do)
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -135,18 +148,55 @@ class Recovery:
         self._replayed.intersection_update(ready)  # one that was removed may come back with what it had
         for name in ready:
             if name not in self._replayed:
-                self._replay(name)
                 self._replayed.add(name)
+                self._have_done(name, None)
 
     def _look_at_all(self, items: list[Item]) -> None:
         for kind, record_id in items:
-            if self._stopped.is_set():
-                return
             # Whatever comes of this look, the next one is not before then.
             interval = self._core.configuration.recovery_interval_seconds
             self._core.pending.add(kind, record_id, after_seconds=interval)
+            record: Any = self._core.store.get(kind, record_id)
+            if record is None:
+                self._core.pending.discard(kind, record_id)
+            else:
+                self._have_done(record.backend, (kind, record_id))
+
+    def _have_done(self, backend_name: str, item: Item | None) -> None:
+        """Leave it to the backend's thread, which is started if there is none."""
+        with self._changed:
+            if backend_name in self._to_do:
+                self._to_do[backend_name][item] = None
+                return
+            self._to_do[backend_name] = {item: None}
+        threading.Thread(
+            target=self._do_all, args=(backend_name,), name=f"recovery of {backend_name}", daemon=True
+        ).start()
+
+    def _do_all(self, backend_name: str) -> None:
+        while True:
+            with self._changed:
+                to_do = self._to_do[backend_name]
+                if not to_do or self._stopped.is_set():
+                    del self._to_do[backend_name]
+                    self._changed.notify_all()
+                    return
+                item = next(iter(to_do))
+                del to_do[item]
+            if item is None:
+                self._replay_or_later(backend_name)
+                continue
+            kind, record_id = item
             with self._logged(f"{kind.KIND} {record_id}"):
                 self._look_at(kind, record_id)
+
+    def _replay_or_later(self, backend_name: str) -> None:
+        with self._logged(f"recovery of backend {backend_name}"):
+            try:
+                self._replay(backend_name)
+            except BaseException:
+                self._replayed.discard(backend_name)
+                raise
 
     @contextmanager
     def _logged(self, what: str) -> Iterator[None]:

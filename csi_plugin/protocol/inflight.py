@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
+from csi_plugin.protocol import calls
 from csi_plugin.protocol.errors import aborted
 
 T = TypeVar("T")
@@ -14,11 +15,15 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Operation:
-    """A running operation, as shown to people who ask why a resource is busy."""
+    """A mark on a resource, with what people ask who want to know why it is busy. Made by the thread that works."""
 
     key: str
     fingerprint: str
     started: float = field(default_factory=time.monotonic)
+    thread: threading.Thread = field(default_factory=threading.current_thread)
+    call: calls.Call | None = field(default_factory=calls.current)
+    waiting: int = 0
+    """Repeats that wait for its end."""
     ended: threading.Event = field(default_factory=threading.Event)
     result: object = None
     error: BaseException | None = None
@@ -43,9 +48,9 @@ class InFlight:
     def run(self, key: str, fingerprint: str, action: Callable[[], T], *, wait_seconds: float | None) -> T:
         """Run ``action`` unless an operation on ``key`` is running.
 
-        A running one with the same fingerprint is awaited for at most ``wait_seconds`` (None: without end) and its
-        result returned or its error raised; one with another fingerprint, or that does not end in time, raises ABORTED
-        (CSI spec, "Concurrency").
+        A running one with the same fingerprint is awaited and its result returned or its error raised; one with another
+        fingerprint, or that does not end in time, raises ABORTED (CSI spec, "Concurrency"). ``wait_seconds``: until
+        the caller gives up, which has its answer a little before; None: without end.
         """
         with self._lock:
             running = self._operations.get(key)
@@ -81,7 +86,7 @@ class InFlight:
                 self._end(operation)
 
     def running(self) -> list[Operation]:
-        """The operations that run now, oldest first."""
+        """The marks that there are now, oldest first. An operation can have several, all of its thread."""
         with self._lock:
             return sorted(self._operations.values(), key=lambda operation: operation.started)
 
@@ -91,9 +96,19 @@ class InFlight:
             return self._idle.wait_for(lambda: not self._operations, timeout_seconds)
 
     def _await(self, running: Operation, fingerprint: str, wait_seconds: float | None) -> object:
-        if wait_seconds is not None and wait_seconds > threading.TIMEOUT_MAX / 2:
-            wait_seconds = None  # how gRPC tells that a caller has no deadline
-        if running.fingerprint != fingerprint or not running.ended.wait(wait_seconds):
+        if running.fingerprint != fingerprint:
+            raise self._busy(running)
+        if wait_seconds is not None:
+            # gRPC tells by centuries that a caller has no deadline.
+            wait_seconds = None if wait_seconds > threading.TIMEOUT_MAX / 2 else calls.in_time(wait_seconds)
+        with self._lock:
+            running.waiting += 1
+        try:
+            has_ended = running.ended.wait(wait_seconds)
+        finally:
+            with self._lock:
+                running.waiting -= 1
+        if not has_ended:
             raise self._busy(running)
         if running.error is not None:
             raise running.error

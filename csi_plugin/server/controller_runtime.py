@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from csi_plugin.controller.configuration import ControllerConfiguration
+from csi_plugin.protocol import calls
 from csi_plugin.protocol.errors import failed_precondition, unavailable
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.server.settings import Settings, SettingsError
@@ -112,6 +113,7 @@ class ControllerRuntime:
         self.open()
         assert self.store is not None
         Backend.before_driver_call = self._check_leadership
+        Backend.time_to_wait = calls.time_to_wait
         settings = self._settings
         self._backends = BackendSet(backend_configurations(settings), on_change=self._backend_changed)
         configuration = ControllerConfiguration(

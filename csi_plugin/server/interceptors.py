@@ -13,6 +13,7 @@ import structlog
 from google.protobuf.message import Message
 
 from csi_plugin import tracing
+from csi_plugin.protocol import calls
 from csi_plugin.protocol.errors import RpcError
 from csi_plugin.server.redaction import redact_message, redact_text
 
@@ -40,6 +41,7 @@ READS = frozenset(
         "NodeGetInfo",
         "Check",
         "GetConnection",
+        "ListOperations",
     }
 )
 """RPCs that never wait for storage; they have a thread pool of their own, which storage cannot exhaust."""
@@ -90,13 +92,15 @@ class Around(grpc.ServerInterceptor):
         metadata: dict[str, Any],
     ) -> Any:
         answer: Any = None
-        structlog.contextvars.bind_contextvars(request_id=metadata.get(REQUEST_ID_KEY) or uuid.uuid4().hex[:16])
+        request_id = str(metadata.get(REQUEST_ID_KEY) or uuid.uuid4().hex[:16])
+        structlog.contextvars.bind_contextvars(request_id=request_id)
         began = time.monotonic()
         code, message = grpc.StatusCode.OK, ""
         if LOG.isEnabledFor(logging.DEBUG):
             LOG.debug("request", method=method, request=redact_message(request))
         try:
-            answer = behaviour(request, context)
+            with calls.calling(method, request_id=request_id, time_remaining=context.time_remaining()):
+                answer = behaviour(request, context)
         except RpcError as error:
             code, message = error.code, redact_text(error.message)
         except Exception as error:

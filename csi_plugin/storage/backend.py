@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from csi_plugin import tracing
@@ -26,6 +27,8 @@ LOG = logging.getLogger(__name__)
 DEFAULT_CONCURRENCY = 32
 STATS_MAX_AGE = 60.0
 """Seconds after which ``recent_stats`` asks the driver again; Cinder's backend_stats_polling_interval."""
+STATS_WAIT = 10.0
+"""Seconds that somebody waits for new stats."""
 _STATS_MIN_AGE = 1.0
 """Seconds between two readings of stats, however often volumes come and go."""
 
@@ -50,6 +53,18 @@ _CAPABILITY_STATS = {
 """Capability: its name in a driver's stats, and what a driver means that does not report it."""
 
 
+@dataclass
+class _Asked:
+    """A driver that has been asked for its stats, in a thread, and since when (time.monotonic)."""
+
+    at: float = field(default_factory=time.monotonic)
+    has_ended: threading.Event = field(default_factory=threading.Event)
+
+
+class BackendBusy(Exception):
+    """No place for a driver call became free in time; the driver was asked for nothing. gRPC: UNAVAILABLE."""
+
+
 class Backend:
     """A storage backend, as cinderlib documented it; everything that is not here is looked up in the driver.
 
@@ -70,6 +85,8 @@ class Backend:
     user_id: ClassVar[str | None] = None
     before_driver_call: ClassVar[Callable[[], None] | None] = None
     """Called before each driver call; raises to forbid it (a controller that is no longer the active one)."""
+    time_to_wait: ClassVar[Callable[[], float | None] | None] = None
+    """Called in a thread that finds all places taken: the seconds that it may wait for one; None: for ever."""
     _sealing_keys: ClassVar[Sequence[bytes] | None] = None
     _starting: ClassVar[dict[str, "Backend"]] = {}
     """The backends that a thread is starting, by name."""
@@ -139,6 +156,8 @@ class Backend:
             raise ValueError("max_concurrent_operations must be at least 1")
         self._slots = threading.BoundedSemaphore(max_concurrent_operations)
         self._slots_held = threading.local()
+        self._slots_taken: dict[int, float] = {}
+        """Which threads hold a place since when (time.monotonic)."""
         replaced = Backend.backends.get(self.id)
         self.reservations = Reservations() if replaced is None else replaced.reservations
         self.is_suspended = False if replaced is None else replaced.is_suspended
@@ -160,9 +179,10 @@ class Backend:
             if name not in ("properties", "vendor_prefix")
         }
         self._stats_and_time = (self._with_pools(stats), time.monotonic())
-        self._stats_refresh = threading.Lock()
-        self.stats_error = ""
-        """Why the driver could not tell its stats when it was last asked; empty when it could."""
+        self._stats_lock = threading.Lock()
+        self._stats_reading = threading.Lock()
+        self._stats_asked: _Asked | None = None
+        self._stats_failure = ""
         self._pool_names = tuple(pool["pool_name"] for pool in self.stats()["pools"])
         self._restore_volumes()
 
@@ -277,9 +297,17 @@ class Backend:
     def stats(self, refresh: bool = False) -> dict[str, Any]:
         """The driver's stats, always with ``pools``. The last ones; ``refresh`` asks the driver and waits for it."""
         if refresh:
-            with self._stats_refresh:
+            with self._stats_reading:
                 self._read_stats()
         return self._stats_and_time[0]
+
+    @property
+    def stats_error(self) -> str:
+        """Why the driver could not tell its stats when it was last asked; empty when it could."""
+        asked = self._stats_asked
+        if asked is not None and time.monotonic() - asked.at > STATS_MAX_AGE:
+            return f"its driver was asked for its stats more than {STATS_MAX_AGE:.0f} s ago"
+        return self._stats_failure
 
     def recent_stats(self, max_age: float = STATS_MAX_AGE) -> dict[str, Any]:
         """The last stats, at once; if older than ``max_age`` seconds, the driver is asked in the background."""
@@ -290,41 +318,55 @@ class Backend:
         stats, asked_at = self._stats_and_time
         if self._changed_at > asked_at:
             max_age = min(max_age, _STATS_MIN_AGE)
-        if time.monotonic() - asked_at > max_age and self._stats_refresh.acquire(blocking=False):
-            threading.Thread(target=self._refresh_stats, name=f"stats-{self.id}", daemon=True).start()
+        if time.monotonic() - asked_at > max_age:
+            self._ask_for_stats()
         return stats, asked_at
 
-    def read_stats_again(self, min_age: float = _STATS_MIN_AGE) -> None:
-        """Wait for new stats, unless the last are younger than ``min_age`` seconds. They stay when the driver fails."""
-        with self._stats_refresh:
-            if time.monotonic() - self._stats_and_time[1] > min_age:
-                self._try_to_read_stats()
+    def read_stats_again(self, min_age: float = _STATS_MIN_AGE, *, wait_seconds: float = STATS_WAIT) -> None:
+        """Wait for new stats, unless the last are younger than ``min_age`` seconds.
+
+        They stay when the driver fails, or does not answer in time.
+        """
+        end = time.monotonic() + wait_seconds
+        if asked := self._stats_asked:
+            asked.has_ended.wait(max(0, end - time.monotonic()))
+        if time.monotonic() - self._stats_and_time[1] > min_age:
+            self._ask_for_stats().wait(max(0, end - time.monotonic()))
 
     def allocated_gib(self, pool_name: str) -> int:
         """GiB of all volumes recorded in a pool, for drivers that do not count what they provisioned."""
         records = self.store.find(VolumeRecord, backend=self.id)
         return sum(record.size for record in records if (record.pool or self._pool_names[0]) == pool_name)
 
-    def _refresh_stats(self) -> None:
-        try:
-            self._try_to_read_stats()
-        finally:
-            self._stats_refresh.release()
+    def _ask_for_stats(self) -> threading.Event:
+        """Have a thread ask the driver, unless one does; the event comes when that has ended."""
+        with self._stats_lock:
+            asked = self._stats_asked
+            if asked is None:
+                asked = self._stats_asked = _Asked()
+                threading.Thread(
+                    target=self._try_to_read_stats, args=(asked,), name=f"stats-{self.id}", daemon=True
+                ).start()
+            return asked.has_ended
 
-    def _try_to_read_stats(self) -> None:
+    def _try_to_read_stats(self, asked: _Asked) -> None:
         try:
-            self._read_stats()
+            with self._stats_reading:
+                self._read_stats()
         except Exception as error:
             # Drivers raise anything here; the last stats stay, and are asked for again when they are old again.
             LOG.warning("stats of backend %s cannot be read", self.id, exc_info=True)
             self._stats_and_time = (self._stats_and_time[0], time.monotonic())
-            self.stats_error = str(error) or type(error).__name__
+            self._stats_failure = str(error) or type(error).__name__
+        finally:
+            self._stats_asked = None
+            asked.has_ended.set()
 
     def _read_stats(self) -> None:
         asked_at = time.monotonic()
         stats = self._with_pools(dict(self.driver.get_volume_stats(refresh=True)))
         self._stats_and_time = (stats, asked_at)
-        self.stats_error = ""
+        self._stats_failure = ""
 
     def _with_pools(self, stats: dict[str, Any]) -> dict[str, Any]:
         """Drivers that know no pools report one backend: that is its one pool, under the backend's name."""
@@ -345,20 +387,19 @@ class Backend:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Hold one of the backend's ``max_concurrent_operations`` places; waits for one. Held around driver calls.
+        """Hold one of the backend's ``max_concurrent_operations`` places; waits for one. Held around driver calls, and
+        around what is recorded of them: who waits in vain leaves no trace.
 
-        A thread that holds one may enter again without taking another.
+        A thread that holds one may enter again without taking another. Raises BackendBusy after ``time_to_wait``.
         """
         depth = getattr(self._slots_held, "depth", 0)
         if depth == 0:
-            if not self._slots.acquire(blocking=False):
-                with tracing.span("backend.wait_for_place", backend=self.id):
-                    self._slots.acquire()
+            self._take_slot()
             if Backend.before_driver_call is not None:
                 try:
                     Backend.before_driver_call()
                 except BaseException:
-                    self._slots.release()
+                    self._give_slot()
                     raise
         self._slots_held.depth = depth + 1
         try:
@@ -366,7 +407,25 @@ class Backend:
         finally:
             self._slots_held.depth = depth
             if depth == 0:
-                self._slots.release()
+                self._give_slot()
+
+    def _take_slot(self) -> None:
+        began = time.monotonic()
+        if not self._slots.acquire(blocking=False):
+            with tracing.span("backend.wait_for_place", backend=self.id):
+                limit = Backend.time_to_wait() if Backend.time_to_wait is not None else None
+                if not self._slots.acquire(timeout=limit):
+                    now, taken = time.monotonic(), list(self._slots_taken.values())
+                    raise BackendBusy(
+                        f"backend {self.id} is busy: {len(taken)} operations call its driver "
+                        f"(max_concurrent_operations), the longest for {now - min(taken, default=now):.0f} s, and none "
+                        f"ended within {now - began:.0f} s"
+                    )
+        self._slots_taken[threading.get_ident()] = time.monotonic()
+
+    def _give_slot(self) -> None:
+        del self._slots_taken[threading.get_ident()]
+        self._slots.release()
 
     def validate_connector(self, connector_dict: dict[str, Any]) -> None:
         """Raise when a connector lacks what this driver needs (cinder.exception.InvalidConnectorException)."""

@@ -15,7 +15,7 @@ from csi_plugin.persistence.records import (
     VolumeRecord,
 )
 from csi_plugin.storage import codec, serialization
-from csi_plugin.storage.resource import Resource, backend_class, find_backend
+from csi_plugin.storage.resource import Resource, backend_class, find_backend, in_slot
 from csi_plugin.storage.runtime import CONTEXT
 from csi_plugin.storage.snapshot import Snapshot
 from csi_plugin.storage.volume import Volume, finish_deferred_volume
@@ -99,6 +99,7 @@ class Group(Resource):
         found = self._store.find(GroupSnapshotRecord, group_id=self._ovo.id)
         return [GroupSnapshot.from_record(record) for record in found]
 
+    @in_slot
     def create(self) -> None:
         """Make the group on its backend and put the volumes into it that it was given."""
         self.save()
@@ -116,6 +117,7 @@ class Group(Resource):
         if self._initial_volumes:
             self.update(add=self._initial_volumes)
 
+    @in_slot
     def update(self, *, add: Sequence[Volume] = (), remove: Sequence[Volume] = ()) -> None:
         """Put volumes into the group and take others out."""
         _check_same_backend(self.backend, add)
@@ -137,6 +139,7 @@ class Group(Resource):
             volume._ovo.group_id = None
             volume.save()
 
+    @in_slot
     def delete(self) -> None:
         """Delete the group; its volumes stay. Refused with InvalidGroup while it has snapshots."""
         if self._store.find(GroupSnapshotRecord, group_id=self._ovo.id, limit=1):
@@ -227,6 +230,7 @@ class GroupSnapshot(Resource):
         found = self._store.find(SnapshotRecord, group_snapshot_id=self._ovo.id)
         return [Snapshot.from_record(record) for record in found]
 
+    @in_slot
     def create(self, fields: Mapping[str, Mapping[str, Any]]) -> None:
         """Take the snapshots; ``fields`` by volume id. All intents are stored before the driver is called."""
         volumes = self.group.volumes
@@ -266,6 +270,7 @@ class GroupSnapshot(Resource):
                 resource._set_phase(phase)
             resource.save()
 
+    @in_slot
     def delete(self) -> None:
         """Delete the snapshots of all volumes. A failure keeps what was not deleted, and can be repeated."""
         _ = self.group

@@ -1,12 +1,13 @@
 """What the library's objects have in common: a versioned object inside, an identity in the store, and JSON forms."""
 
 import difflib
+import functools
 import json
 import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 
 from cinder.objects import base as objects_base
 from oslo_utils import timeutils, uuidutils
@@ -21,7 +22,22 @@ if TYPE_CHECKING:
     from csi_plugin.persistence.base import RecordStore
     from csi_plugin.storage.backend import Backend
 
+P = ParamSpec("P")
+R = TypeVar("R", bound="Resource")
+T = TypeVar("T")
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}")  # as long as the id columns of Cinder's schema
+
+
+def in_slot(method: Callable[Concatenate[R, P], T]) -> Callable[Concatenate[R, P], T]:
+    """Decorator: the method holds one of its backend's places from before the first record that it writes."""
+
+    @functools.wraps(method)
+    def call(self: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.backend.slot():
+            return method(self, *args, **kwargs)
+
+    return call
 
 
 class Resource:

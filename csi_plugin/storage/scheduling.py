@@ -7,6 +7,7 @@ run side by side do not all see the same free space. Topology is one more filter
 
 import copy
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ from oslo_config import cfg
 from oslo_utils import importutils, timeutils
 
 from csi_plugin.persistence.records import VolumeRecord
+from csi_plugin.storage.backend import STATS_WAIT
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend
@@ -105,9 +107,10 @@ def choose(
     try:
         return _choose(candidates, wish)
     except NoPool:
+        end = time.monotonic() + STATS_WAIT
         for backend in candidates:
             if wish.backend_name in (None, backend.name):
-                backend.read_stats_again()
+                backend.read_stats_again(wait_seconds=end - time.monotonic())
         return _choose(candidates, wish)
 
 

@@ -8,7 +8,7 @@ from cinder import exception, objects
 from csi_plugin.failpoints import failpoint
 from csi_plugin.persistence.records import Phase, Record, SnapshotRecord
 from csi_plugin.storage import codec, driver_lifecycle, serialization
-from csi_plugin.storage.resource import NamedResource, backend_class
+from csi_plugin.storage.resource import NamedResource, backend_class, in_slot
 from csi_plugin.storage.volume import Volume, finish_deferred_volume
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class Snapshot(NamedResource):
         self._ovo.volume = value._ovo
         self._ovo.obj_reset_changes(("volume",))
 
+    @in_slot
     def create(self) -> None:
         """Take the snapshot. The intent is stored first; a failure leaves status ``error``.
 
@@ -146,6 +147,7 @@ class Snapshot(NamedResource):
         self.save()
         failpoint("snapshot.saved")
 
+    @in_slot
     def manage(self, reference: dict[str, str]) -> None:
         """Adopt a snapshot that the storage has; see ``Volume.manage_existing_snapshot``."""
         _ = self.volume
@@ -163,6 +165,7 @@ class Snapshot(NamedResource):
         self._set_phase(Phase.READY)
         self.save()
 
+    @in_slot
     def delete(self) -> None:
         """Delete the snapshot. One that clones need raises SnapshotIsBusy and stays as it is.
 
@@ -190,6 +193,7 @@ class Snapshot(NamedResource):
         self._forget()
         finish_deferred_volume(self._ovo.volume_id)
 
+    @in_slot
     def unmanage(self) -> None:
         """Forget the snapshot and leave it on the backend."""
         _ = self.volume

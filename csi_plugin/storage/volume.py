@@ -22,7 +22,7 @@ from csi_plugin.persistence.records import (
     VolumeRecord,
 )
 from csi_plugin.storage import codec, driver_lifecycle, serialization
-from csi_plugin.storage.resource import NamedResource, backend_class, find_backend
+from csi_plugin.storage.resource import NamedResource, backend_class, find_backend, in_slot
 from csi_plugin.storage.runtime import CONTEXT
 
 if TYPE_CHECKING:
@@ -264,6 +264,7 @@ class Volume(NamedResource):
         clone._make(lambda driver: driver.create_cloned_volume(clone._ovo, self._ovo))
         return clone
 
+    @in_slot
     def _make(self, call: Any) -> None:
         self.save()
         failpoint("create.recorded")
@@ -333,6 +334,7 @@ class Volume(NamedResource):
 
     # Deleting
 
+    @in_slot
     def delete(self, deferred: bool = False) -> None:
         """Delete the volume.
 
@@ -407,6 +409,7 @@ class Volume(NamedResource):
         self._ovo.status, self._ovo.terminated_at = previous_status, None
         self._set_phase(Phase.READY)
 
+    @in_slot
     def unmanage(self) -> None:
         """Forget the volume and leave it on the backend. Refused with InvalidVolume while it has dependants."""
         for kind in (ConnectionRecord, SnapshotRecord):
@@ -483,6 +486,7 @@ class Volume(NamedResource):
 
     # Changing
 
+    @in_slot
     def extend(self, size: int) -> Any:
         """Grow the volume to ``size`` GiB, also while it is in use. Returns its new size in bytes.
 
@@ -517,6 +521,7 @@ class Volume(NamedResource):
             return self.local_attach.extend()
         return size * GIB
 
+    @in_slot
     def retype(self, *, extra_specs: dict[str, str] | None = None, qos_specs: dict[str, str] | None = None) -> None:
         """Give the volume other extra specs or QoS specs (None: as they are), in place.
 
@@ -545,6 +550,7 @@ class Volume(NamedResource):
         self._ovo.volume_type_id, self._ovo.volume_type = self._ovo.id, new_type
         self.save()
 
+    @in_slot
     def revert(self, snapshot: "Snapshot") -> None:
         """Put the volume back to its latest snapshot.
 
@@ -588,7 +594,8 @@ class Volume(NamedResource):
 
         self.check_may_connect(ovo_fields.get("id"))
         self.check_has_data("connected")
-        connection = Connection.connect(self, connector_dict, **ovo_fields)
+        with self.backend.slot():
+            connection = Connection.connect(self, connector_dict, **ovo_fields)
         if self._connections is not None:
             self._remove_connection(connection.id)
             self._connections.append(connection)
@@ -607,6 +614,7 @@ class Volume(NamedResource):
                 reason=f"volume {self._ovo.id} is connected, and backend {self.backend.id} has no multiattach"
             )
 
+    @in_slot
     def disconnect(self, connection: "Connection", force: bool = False) -> None:
         """Undo connect()."""
         connection._terminate(self, force=force)

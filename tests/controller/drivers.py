@@ -113,3 +113,15 @@ class SlowDriver(LoopDriver):
         else:
             time.sleep(2)
         return super().create_volume(volume)
+
+
+class StuckDriver(FaultyDriver):
+    """Deletes nothing as long as ``gate`` is closed."""
+
+    gate: ClassVar[threading.Event] = threading.Event()
+    started: ClassVar[threading.Event] = threading.Event()
+
+    def delete_volume(self, volume: Any) -> None:
+        self.started.set()
+        self.gate.wait(60)
+        super().delete_volume(volume)

@@ -21,7 +21,7 @@ from csi_plugin.persistence.records import (
 )
 from csi_plugin.protocol import csi_pb2
 from tests.controller.conftest import Plugin, Serve, fails
-from tests.controller.drivers import FaultyDriver
+from tests.controller.drivers import FaultyDriver, StuckDriver
 
 Code = grpc.StatusCode
 FAULTY = "tests.controller.drivers.FaultyDriver"
@@ -404,6 +404,25 @@ def test_recovery_runs_by_itself(plugin: Plugin, serve: Serve) -> None:
     second = plugin.create("pvc-1").volume_id
 
     eventually(lambda: plugin.files() == [f"volume-{second}"])
+    plugin.service.recovery.stop()
+
+
+def test_a_driver_that_hangs_keeps_no_other_backend_from_being_recovered(serve: Serve, tmp_path: Path) -> None:
+    others = [{"volume_backend_name": "other", "volume_driver": FAULTY, "loop_volumes_dir": str(tmp_path / "other")}]
+    plugin = serve(driver="tests.controller.drivers.StuckDriver", name="stuck", others=others, settle_seconds=0)
+    StuckDriver.gate.clear()
+    StuckDriver.started.clear()
+    plugin.service.recovery.start()
+    try:
+        for backend in ("stuck", "other"):
+            with fails(Code.INTERNAL, "it was made, but"):
+                plugin.create(f"after-{backend}", parameters={"backend": backend})
+            assert backend == "other" or StuckDriver.started.wait(10)
+        eventually(lambda: list((tmp_path / "other").iterdir()) == [])
+        assert len(plugin.files()) == 1
+    finally:
+        StuckDriver.gate.set()
+    eventually(lambda: plugin.files() == [] and recovery.leftovers(plugin.store) == [])
     plugin.service.recovery.stop()
 
 

@@ -12,6 +12,7 @@ from cinder.volume import volume_utils
 
 from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.records import ConnectionRecord, SnapshotRecord, VolumeRecord
+from csi_plugin.storage import backend as backend_module
 from csi_plugin.storage import runtime
 from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.backends import BackendNotReady, BackendSet, BackendStatus
@@ -84,9 +85,21 @@ def test_recent_stats_never_wait_for_a_slow_driver(new_backend: NewBackend) -> N
         assert backend.recent_stats(max_age=-1)["pools"][0]["free_capacity_gb"] == 10
     assert backend.driver.stats_read == 2, "one reader in the background, however many ask"
     backend.driver.stats_gate.set()
-    with backend._stats_refresh:  # the reader holds it until it is done
-        pass
-    assert backend.recent_stats()["pools"][0]["free_capacity_gb"] == 4
+    wait_until(lambda: backend.recent_stats()["pools"][0]["free_capacity_gb"] == 4, backend.stats)
+
+
+def test_who_wants_new_stats_waits_a_while(new_backend: NewBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = new_backend()
+    monkeypatch.setattr(backend_module, "STATS_MAX_AGE", 0)
+    backend.driver.stats_gate.clear()
+    backend.driver.free = 4
+    backend.read_stats_again(min_age=-1, wait_seconds=0.1)
+    assert backend.stats()["pools"][0]["free_capacity_gb"] == 10
+    assert "was asked for its stats" in backend.stats_error
+    backend.driver.stats_gate.set()
+    backend.read_stats_again(min_age=-1)
+    assert backend.stats()["pools"][0]["free_capacity_gb"] == 4
+    wait_until(lambda: not backend.stats_error, lambda: backend.stats_error)
 
 
 def test_stats_that_cannot_be_read_leave_the_last_ones(
