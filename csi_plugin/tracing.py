@@ -1,8 +1,9 @@
 """Spans for OpenTelemetry: one for each RPC, and below it one for each thing that its time goes to.
 
 Tracing is on when the standard variables name a collector (``OTEL_EXPORTER_OTLP_ENDPOINT``, or the one for traces
-alone). Otherwise nothing of OpenTelemetry is imported, and a span costs a comparison. No attribute is ever an argument
-of a driver or a program, and no error's text is recorded but what the caller is told: both may hold secrets.
+alone). Otherwise nothing of OpenTelemetry is imported, and a span is no more than a step (``csi_plugin.steps``), by
+which people see where an operation is. No attribute is ever an argument of a driver or a program, and no error's text
+is recorded but what the caller is told: both may hold secrets.
 """
 
 import functools
@@ -10,6 +11,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ParamSpec, TypeVar
+
+from csi_plugin.steps import Step
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -82,8 +85,9 @@ def rpc_ended(code: tuple[int, str], message: str, attributes: Mapping[str, str]
 
 
 def span(name: str, **attributes: str) -> AbstractContextManager[Any]:
-    """A step of the RPC that runs in this thread; nothing outside of RPCs. Of an error, the type is noted."""
-    return _NOTHING if _tracer is None else _span(name, attributes)
+    """A step of what runs in this thread, and a span if that is an RPC. Of an error, the span has the type."""
+    step = Step(name, attributes)
+    return step if _tracer is None else _span(step)
 
 
 def traced(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
@@ -101,13 +105,21 @@ def traced(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 
 def traced_methods(target: T, prefix: str, **attributes: str) -> T:
-    """``target`` itself, or a stand-in for it by which every call of a method is a span: ``prefix`` and its name."""
-    return target if _tracer is None else _Traced(target, prefix, attributes)  # type: ignore[return-value]
+    """A stand-in for ``target`` by which every call of a method is a span: ``prefix`` and its name.
+
+    It has the target's ``__class__``; only ``type()`` tells them apart.
+    """
+    return _Traced(target, prefix, attributes)  # type: ignore[return-value]
 
 
 class _Traced:
     def __init__(self, target: Any, prefix: str, attributes: Mapping[str, str]) -> None:
         self._target, self._prefix, self._attributes = target, prefix, attributes
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        found: type = self._target.__class__
+        return found
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._target, name)
@@ -139,17 +151,18 @@ def _rpc(method: str, metadata: Mapping[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _span(name: str, attributes: Mapping[str, str]) -> Iterator[None]:
+def _span(step: Step) -> Iterator[None]:
     from opentelemetry import trace
 
-    if not trace.get_current_span().get_span_context().is_valid:
-        yield
-        return
-    with _tracer.start_as_current_span(
-        name, attributes=attributes, record_exception=False, set_status_on_exception=False
-    ) as step:
-        try:
+    with step:
+        if not trace.get_current_span().get_span_context().is_valid:
             yield
-        except BaseException as error:
-            step.set_status(trace.StatusCode.ERROR, type(error).__name__)
-            raise
+            return
+        with _tracer.start_as_current_span(
+            step.name, attributes=step.attributes, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                yield
+            except BaseException as error:
+                span.set_status(trace.StatusCode.ERROR, type(error).__name__)
+                raise

@@ -9,6 +9,7 @@ import typer
 from csi_plugin.cli import metadata, node, volumes
 from csi_plugin.cli.config import config
 from csi_plugin.cli.drivers import drivers
+from csi_plugin.cli.operations import operations
 from csi_plugin.cli.settings_source import SettingsOption, load_settings, readable_errors
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ def serve(
 
 app.command()(drivers)
 app.command()(config)
+app.command()(operations)
 app.add_typer(volumes.app, name="volumes")
 app.command()(metadata.migrate)
 app.command("import-ember-csi")(metadata.import_ember_csi)

@@ -12,6 +12,7 @@ from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.persistence.records import Phase, VolumeRecord
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.server.identity import own_version
+from csi_plugin.server.operations import by_thread
 
 if TYPE_CHECKING:
     from csi_plugin.server.controller_runtime import ControllerRuntime
@@ -68,11 +69,11 @@ class _Process(Collector):
         self._inflight = inflight
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        running = self._inflight.running()
+        running = by_thread(self._inflight)
         count = _gauge("operations", "Operations that run now.")
         count.add_metric([], len(running))
         oldest = _gauge("oldest_operation_seconds", "Age of the operation that has been running for longest.")
-        oldest.add_metric([], running[0].age_seconds if running else 0)
+        oldest.add_metric([], running[0][0].age_seconds if running else 0)
         build = _gauge("build_info", "Always 1; says which version runs.", ("version",))
         build.add_metric([own_version()], 1)
         yield from (count, oldest, build)

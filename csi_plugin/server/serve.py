@@ -7,11 +7,12 @@ import threading
 from typing import TYPE_CHECKING
 
 from csi_plugin import tracing
-from csi_plugin.protocol import csi_pb2_grpc, node_registry_pb2_grpc
+from csi_plugin.protocol import csi_pb2_grpc, node_registry_pb2_grpc, operations_pb2_grpc
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.server import logs, service_info, sockets, system_files
 from csi_plugin.server.controller_runtime import ControllerRuntime, deferred
 from csi_plugin.server.identity import IdentityService, own_version
+from csi_plugin.server.operations import OperationsService, by_thread
 from csi_plugin.server.settings import Settings, SettingsError, grpc_address
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ class _Process:
             is_ready=self._is_ready,
         )
         csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)
-        names = ["csi.v1.Identity"]
+        operations_pb2_grpc.add_OperationsServicer_to_server(OperationsService(self._inflight), server)
+        names = ["csi.v1.Identity", "cinderbox.v1.Operations"]
         if controller is not None:
             csi_pb2_grpc.add_ControllerServicer_to_server(
                 deferred(csi_pb2_grpc.ControllerServicer, controller.serving), server
@@ -181,7 +183,7 @@ class _Process:
 
     def _stop(self) -> bool:
         """Take no new RPCs, let running operations end, and go. Returns whether they have ended."""
-        LOG.info("stopping; %d operations are running", len(self._inflight.running()))
+        LOG.info("stopping; %d operations are running", len(by_thread(self._inflight)))
         if self._kubelet is not None:
             self._kubelet.stop()
         stopped = self._server.stop(grace=self._settings.stop_seconds)

@@ -83,7 +83,7 @@ def attribute(driver: Any, name: str) -> Any:
 
 def implements(driver: Any, method: str) -> bool:
     """Whether a driver has its own version of a method; those of Cinder's base classes only raise or do nothing."""
-    found = getattr(type(driver), method, None) or attribute(driver, method)
+    found = getattr(driver.__class__, method, None) or attribute(driver, method)
     return found is not None and getattr(found, "__module__", None) != volume_driver.__name__
 
 

@@ -16,7 +16,7 @@ LOG = logging.getLogger(__name__)
 def source_released(driver: Any, volume: Any) -> Iterator[None]:
     """Around the deletion of a volume: what it hung on goes too. Does nothing with other drivers."""
     # Asked of the class: some drivers answer for any attribute of an instance, with an error of their own.
-    source = _source(driver, volume.name) if hasattr(type(driver), "_delete_clone_parent_refs") else None
+    source = _source(driver, volume.name) if hasattr(driver.__class__, "_delete_clone_parent_refs") else None
     yield
     if source is not None:
         _release(driver, volume.name, *source)

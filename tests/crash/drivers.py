@@ -32,3 +32,12 @@ class CommandsDriver(LoopDriver):
             output, _ = utils.execute("echo", f"{volume.id} {number}")
             assert output == f"{volume.id} {number}\n"
         return super().create_volume(volume)
+
+
+class ToolDriver(LoopDriver):
+    """Runs the vendor's tool, the command in $TEST_TOOL, before it makes a volume whose name begins with ``hung``."""
+
+    def create_volume(self, volume: Any) -> Any:
+        if volume.metadata["cinderbox.io/name"].startswith("hung"):
+            utils.execute(*os.environ["TEST_TOOL"].split())
+        return super().create_volume(volume)

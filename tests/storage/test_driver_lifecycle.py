@@ -11,6 +11,7 @@ import pytest
 from cinder import exception, objects
 from cinder.volume import manager
 
+from csi_plugin import tracing
 from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.storage import driver_lifecycle, runtime, scheduling
@@ -135,6 +136,15 @@ def test_deleting_a_volume_removes_what_is_left_of_its_export(new_backend: NewBa
     backend.driver.calls.clear()
     volume.delete()
     assert [name for name, _ in backend.driver.calls] == ["remove_export", "delete_volume"]
+
+
+def test_a_driver_whose_calls_are_noted_is_taken_for_what_it_is(new_backend: NewBackend) -> None:
+    driver = new_backend().driver
+    noted = tracing.traced_methods(driver, "driver.")
+    assert isinstance(noted, type(driver))
+    assert noted.__class__ is type(driver)  # as rbd_clones asks
+    assert driver_lifecycle.implements(noted, "create_volume")
+    assert not driver_lifecycle.implements(noted, "retype")
 
 
 def test_deleting_removes_lock_files(new_backend: NewBackend) -> None:
