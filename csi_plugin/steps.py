@@ -1,6 +1,6 @@
 """Where each thread is: the steps that it is in, for people who ask what an operation is waiting for.
 
-A step costs a microsecond, so that all of them are noted all of the time.
+A step costs two microseconds, so that all of them are noted all of the time.
 """
 
 import threading

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -737,6 +738,7 @@ class TestManage:
 
 
 CLONE = """
+import signal
 import sys
 from oslo_service import backend
 backend.init_backend(backend.BackendType.THREADING)
@@ -744,8 +746,9 @@ from cinder import context, objects
 from cinder.volume import configuration
 from oslo_config import cfg
 objects.register_all()
-from csi_plugin.storage.drivers import loop
-loop._CONSISTENCY_TIMEOUT = 600
+from csi_plugin.storage.drivers import file_copy, loop
+copy_range = file_copy._copy_range
+file_copy._copy_range = lambda *arguments: (copy_range(*arguments), signal.pause())
 directory, source, target = sys.argv[1:]
 settings = configuration.Configuration(loop.loop_opts, config_group="backend")
 cfg.CONF.set_override("loop_volumes_dir", directory, group="backend")
@@ -766,21 +769,20 @@ class TestCrash:
         volume, clone = new_volume(), new_volume()
         driver.create_volume(volume)
         write(path_of(driver, volume), os.urandom(32 * MIB), MIB)
-        # The source is written to all the time, so that the copy starts over and over until the process is killed.
-        with written_to(path_of(driver, volume)):
-            child = subprocess.Popen(
-                [sys.executable, "-c", CLONE, str(directory), volume.id, clone.id], stderr=subprocess.PIPE
-            )
-            try:
-                while not any(file.stat().st_size for file in directory.glob(f".{clone.name}.partial-*")):
-                    assert child.poll() is None, child.communicate()
-                # Another driver that starts now leaves the copy alone.
-                set_up(make_driver(directory))
-                assert list(directory.glob(f".{clone.name}.partial-*"))
-                assert not path_of(driver, clone).exists()
-            finally:
-                child.send_signal(signal.SIGKILL)
-                child.communicate()
+        child = subprocess.Popen(
+            [sys.executable, "-c", CLONE, str(directory), volume.id, clone.id], stderr=subprocess.PIPE
+        )
+        try:
+            while not any(file.stat().st_blocks for file in directory.glob(f".{clone.name}.partial-*")):
+                assert child.poll() is None, child.communicate()
+                time.sleep(0.01)
+            # Another driver that starts now leaves the copy alone.
+            set_up(make_driver(directory))
+            assert list(directory.glob(f".{clone.name}.partial-*"))
+            assert not path_of(driver, clone).exists()
+        finally:
+            child.send_signal(signal.SIGKILL)
+            child.communicate()
         assert child.returncode == -signal.SIGKILL
         assert len(listing(driver)) == 2
         assert [entry["reference"]["source-name"] for entry in driver.get_manageable_volumes([], 0, 9, 0, [], [])] == [
