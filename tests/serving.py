@@ -47,6 +47,7 @@ class Served:
         self.log = folder / f"{name}.log"
         self.mode = mode
         self._environment = {
+            "PYTHONFAULTHANDLER": "1",
             "CSI_ENDPOINT": f"unix://{self.socket}",
             "CSI_MODE": mode,
             "CINDERBOX_STATE_DIR": str(self.state),
@@ -136,7 +137,12 @@ class Served:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
         self.process.send_signal(number)
-        return self.wait_for_exit(60)
+        try:
+            return self.wait_for_exit(90)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # it tells what its threads do
+            self.process.wait(30)
+            raise AssertionError(f"it does not end: {self.log_text()}") from None
 
     def log_text(self) -> str:
         return self.log.read_text(errors="replace")[-6000:]

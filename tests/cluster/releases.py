@@ -37,10 +37,13 @@ def host_values(name: str, number: int) -> Object:
     }
 
 
-def helm_install(name: str, values: Object, *arguments: str, chart: Path = CHART, check: bool = True) -> str:
-    """`helm upgrade --install` of release ``name`` in namespace ``name``; what it says."""
+def helm_install(
+    name: str, values: Object, *arguments: str, namespace: str = "", chart: Path = CHART, check: bool = True
+) -> str:
+    """`helm upgrade --install` of release ``name``, in the namespace of that name if no other is said; what it says."""
     return Cluster(name).run(
-        *("helm", "upgrade", "--install", name, str(chart), "--namespace", name, "--values", "-", *arguments),
+        *("helm", "upgrade", "--install", name, str(chart), "--namespace", namespace or name),
+        *("--values", "-", *arguments),
         input_text=json.dumps(values),
         check=check,
     )
@@ -57,16 +60,22 @@ def release(name: str, values: Object, *, level: str = "privileged", wait: bool 
     remove(name)
 
 
-def remove(name: str) -> None:
-    """Take the release and all its records away; what is on the storage stays."""
-    cluster = Cluster(name)
-    cluster.run("helm", "uninstall", name, "--namespace", name, "--wait")
+def remove(name: str, *, namespace: str = "") -> None:
+    """Take the release and all its records away, and its namespace; what is on the storage stays."""
+    cluster = Cluster(namespace or name)
+    cluster.run("helm", "uninstall", name, "--namespace", cluster.namespace, "--wait")
     policies = "validatingadmissionpolicybindings,validatingadmissionpolicies"
     cluster.run("kubectl", "delete", policies, "-l", f"app.kubernetes.io/instance={name}")
+    cluster.kubectl("wait", "pods", "--all", "--for=delete", "--timeout=120s")  # they would write records again
+    remove_records(cluster)
+    cluster.run("kubectl", "delete", "namespace", cluster.namespace)
+
+
+def remove_records(cluster: Cluster) -> None:
+    """Delete all records of a namespace, which nothing protects any more."""
     kinds = cluster.run("kubectl", "api-resources", "--api-group=cinderbox.io", "--output=name").split()
     names = cluster.kubectl("get", ",".join(kinds), "--output=name").split()
     for one in names:
         cluster.kubectl("patch", one, "--type=merge", '--patch={"metadata": {"finalizers": null}}')
     if names:
-        cluster.kubectl("delete", *names)
-    cluster.run("kubectl", "delete", "namespace", name)
+        cluster.kubectl("delete", *names, "--ignore-not-found")

@@ -3,6 +3,7 @@
 import json
 
 from tests.cluster.cluster import DRIVER_NAME, VOLUMES, Cluster, claim, pod
+from tests.serving import wait_until
 
 # An ext4 filesystem of 1 GiB with a file in it, as something else has left it on the storage.
 OLD_DISK = """
@@ -37,8 +38,11 @@ def test_adopted_volume(cluster: Cluster, driver: Cluster) -> None:
     )
     cluster.wait_running("shop")
     assert cluster.exec("shop", "cat /data/file") == "precious\n"
-    row = driver.kubectl("get", "cvol", handle, "--no-headers").split()
-    assert row[:4] == [handle, "in-use", "1Gi", "loop"]
+
+    def row() -> list[str]:
+        return driver.kubectl("get", "cvol", handle, "--no-headers").split()
+
+    wait_until(lambda: row()[:4] == [handle, "in-use", "1Gi", "loop"], lambda: " ".join(row()))
     cluster.delete("pod", "shop")
     cluster.delete("pvc", "orders")
     cluster.wait_until_gone(handle)

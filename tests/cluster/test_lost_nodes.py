@@ -129,6 +129,28 @@ def test_out_of_service(cluster: Cluster, driver: Cluster) -> None:
     remove(cluster, volumes)
 
 
+@pytest.mark.timeout(400)
+def test_deleted_node(cluster: Cluster, driver: Cluster) -> None:
+    """Neither its Node nor its CSINode is there when the volume is to be detached from it: that is no error."""
+    volumes = start_on_lost_node(cluster, 1)
+    cut_power(cluster)
+    (attachment,) = attached_to_lost_node(cluster)
+    cluster.kubectl("delete", "node", LOST)
+    cluster.kubectl("delete", "csinode", LOST, "--ignore-not-found")
+    cluster.kubectl("delete", "pod", "shop-0", "--force", "--grace-period=0")
+    # Kubernetes itself waits six minutes before it does this.
+    cluster.kubectl("delete", "volumeattachment", attachment, "--timeout=60s")
+    check_on_other_node(cluster, 1)
+    # As Kubernetes does a minute later.
+    driver.kubectl("delete", "pod", "-l", *driver_pod_of(LOST), "--force", "--grace-period=0")
+    cluster.run("start", LOST)
+    wait_until(lambda: LOST in driver.kubectl("get", "nodes", "-o", "name"), driver.events, timeout=60)
+    # It has looked for its Node before there was one, which it would take two minutes to get over.
+    cluster.run("kill", f"{LOST}/kubelet")
+    wait_ready(driver)
+    remove(cluster, volumes)
+
+
 def driver_pod_of(node: str) -> tuple[str, str, str]:
     return "app.kubernetes.io/component=node", "--field-selector", f"spec.nodeName={node}"
 

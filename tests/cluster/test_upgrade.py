@@ -42,7 +42,7 @@ def test_upgrade_while_a_pod_writes(driver: Cluster, cluster: Cluster) -> None:
     # It had the options beside the name.
     previous = {"name": backend["name"], "driver": backend["driver"], **backend["options"]}
     helm_install(NAME, values | {"backends": [previous]}, "--wait", "--timeout=120s", chart=PREVIOUS)
-    assert charts(release) == {("controller", "cinderbox-0.1.0"), ("node", "cinderbox-0.1.0")}
+    assert set(charts(release)) == {("controller", "cinderbox-0.1.0"), ("node", "cinderbox-0.1.0")}
     writer = pod("writer", "orders")
     writer["spec"]["containers"][0]["command"] = ["sh", "-c", WRITE]
     cluster.apply(
@@ -57,7 +57,9 @@ def test_upgrade_while_a_pod_writes(driver: Cluster, cluster: Cluster) -> None:
     before = checked_lines(cluster.exec("writer", "cat /data/log"))
     helm_install(NAME, values, "--wait", "--timeout=120s")
     release.kubectl("rollout", "status", "daemonset", "--timeout=90s")
-    assert not any(chart == "cinderbox-0.1.0" for _, chart in charts(release))
+    wait_until(
+        lambda: not any(chart == "cinderbox-0.1.0" for _, chart in charts(release)), lambda: str(charts(release))
+    )
     assert checked_lines(cluster.exec("writer", "cat /data/log")) > before
     assert cluster.get("pod", "writer")["status"]["containerStatuses"][0]["restartCount"] == 0
 
@@ -73,9 +75,9 @@ def test_upgrade_while_a_pod_writes(driver: Cluster, cluster: Cluster) -> None:
     remove(NAME)
 
 
-def charts(release: Cluster) -> set[tuple[str, str]]:
-    """Pods of the release, with the chart that made them."""
-    return {
+def charts(release: Cluster) -> list[tuple[str, str]]:
+    """Of each pod of the release its part, and the chart that made it. Pods that end are there a while yet."""
+    return [
         (one["metadata"]["labels"]["app.kubernetes.io/component"], one["metadata"]["labels"]["helm.sh/chart"])
         for one in release.get("pods", "-l", "app.kubernetes.io/component")["items"]
-    }
+    ]

@@ -34,11 +34,11 @@ capabilities:
 livenessProbe:
   httpGet: {path: /healthz, port: http}
   initialDelaySeconds: 10
-  periodSeconds: 10
+  periodSeconds: 5
   timeoutSeconds: 5
   failureThreshold: 3
   # What has not answered for that long does not end in order either.
-  terminationGracePeriodSeconds: 10
+  terminationGracePeriodSeconds: 3
 readinessProbe:
   httpGet: {path: {{ . }}, port: http}
   periodSeconds: 5
