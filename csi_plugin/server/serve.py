@@ -6,6 +6,8 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+import grpc
+
 from csi_plugin import tracing
 from csi_plugin.protocol import csi_pb2_grpc, node_registry_pb2_grpc, operations_pb2_grpc
 from csi_plugin.protocol.inflight import InFlight
@@ -54,7 +56,8 @@ class _Process:
         self._metrics: Metrics | None = None
         self._http: HTTPEndpoint | None = None
         self._kubelet: KubeletRegistration | None = None
-        self._server = sockets.new_server(workers=settings.workers, observe=self._observe)
+        self._server = self._new_server()
+        self._registry: grpc.Server | None = None
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,7 +76,7 @@ class _Process:
         self._register_services()
         sockets.listen(self._server, self._settings.endpoint, take_over=self._controller is not None)
         if self._controller is not None and self._settings.registry_endpoint:
-            sockets.listen_registry(self._server, self._settings)
+            self._serve_registry(self._controller)
         self._server.start()
         LOG.info("serving on %s", self._settings.endpoint)
         self._register_with_kubelet()
@@ -100,6 +103,16 @@ class _Process:
             from csi_plugin.server.node_runtime import NodeRuntime
 
             self._node = NodeRuntime(self._settings, self._inflight)
+
+    def _new_server(self) -> grpc.Server:
+        return sockets.new_server(workers=self._settings.workers, observe=self._observe)
+
+    def _serve_registry(self, controller: ControllerRuntime) -> None:
+        """A server of its own: nodes reach it, and are entitled to nothing but the registry."""
+        self._registry = self._new_server()
+        _add_registry(self._registry, controller)
+        sockets.listen_registry(self._registry, self._settings)
+        self._registry.start()
 
     def _observe(self, method: str, code: str, seconds: float) -> None:
         if self._metrics is not None:
@@ -147,10 +160,7 @@ class _Process:
             csi_pb2_grpc.add_GroupControllerServicer_to_server(
                 deferred(csi_pb2_grpc.GroupControllerServicer, lambda: controller.serving().group_controller), server
             )
-            node_registry_pb2_grpc.add_NodeRegistryServicer_to_server(
-                deferred(node_registry_pb2_grpc.NodeRegistryServicer, lambda: controller.serving().node_registry),
-                server,
-            )
+            _add_registry(server, controller)
             names += ["csi.v1.Controller", "csi.v1.GroupController", "cinderbox.v1.NodeRegistry"]
         if self._node is not None:
             csi_pb2_grpc.add_NodeServicer_to_server(self._node.service, server)
@@ -186,12 +196,14 @@ class _Process:
         LOG.info("stopping; %d operations are running", len(by_thread(self._inflight)))
         if self._kubelet is not None:
             self._kubelet.stop()
-        stopped = self._server.stop(grace=self._settings.stop_seconds)
+        servers = [server for server in (self._server, self._registry) if server is not None]
+        stopped = [server.stop(grace=self._settings.stop_seconds) for server in servers]
         drained = self._inflight.drain(self._settings.stop_seconds)
         if not drained:
             for operation in self._inflight.running():
                 LOG.warning("%s is still running after %.0f s", operation.key, operation.age_seconds)
-        stopped.wait()
+        for server_stopped in stopped:
+            server_stopped.wait()
         if self._node is not None:
             self._node.stop()
         if self._controller is not None:
@@ -201,6 +213,11 @@ class _Process:
         tracing.stop()
         LOG.info("stopped")
         return drained
+
+
+def _add_registry(server: grpc.Server, controller: ControllerRuntime) -> None:
+    registry = deferred(node_registry_pb2_grpc.NodeRegistryServicer, lambda: controller.serving().node_registry)
+    node_registry_pb2_grpc.add_NodeRegistryServicer_to_server(registry, server)
 
 
 def _leave(reason: str) -> None:

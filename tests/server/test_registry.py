@@ -1,0 +1,100 @@
+"""The node registry between hosts: over TCP, with certificates on both sides."""
+
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from csi_plugin.protocol import csi_pb2, csi_pb2_grpc, node_registry_pb2, node_registry_pb2_grpc
+from tests.serving import Served, wait_until
+
+
+class Authority:
+    """A certificate authority with one certificate, for ``localhost``, as PEM files."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.ca, self.certificate, self.key = (folder / name for name in ("ca.pem", "certificate.pem", "key.pem"))
+        own_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
+        own = self._builder(name, own_key.public_key()).add_extension(x509.BasicConstraints(True, None), critical=True)
+        host = self._builder(
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), key.public_key()
+        ).add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        for file, builder in ((self.ca, own), (self.certificate, host)):
+            signed = builder.issuer_name(name).sign(own_key, hashes.SHA256())
+            file.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        self.key.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+
+    @staticmethod
+    def _builder(name: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        now = datetime.now(UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+        )
+
+    def channel(self, address: str, *, certificate: bool = True) -> grpc.Channel:
+        own = (self.key.read_bytes(), self.certificate.read_bytes()) if certificate else (None, None)
+        return grpc.secure_channel(address, grpc.ssl_channel_credentials(self.ca.read_bytes(), *own))
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "certificates")
+
+
+@pytest.fixture
+def address(tmp_path: Path, authority: Authority) -> Iterator[str]:
+    """Where a controller's registry listens at which a node has registered."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"localhost:{probe.getsockname()[1]}"
+    environment = {
+        "CINDERBOX_REGISTRY_ENDPOINT": f"tcp://{address}",
+        "CINDERBOX_REGISTRY_TLS_CA": str(authority.ca),
+        "CINDERBOX_REGISTRY_TLS_CERTIFICATE": str(authority.certificate),
+        "CINDERBOX_REGISTRY_TLS_KEY": str(authority.key),
+    }
+    controller = Served(tmp_path, mode="controller", environment=environment, name="controller")
+    node = Served(tmp_path, mode="node", environment=environment, name="node")
+    try:
+        controller.start()
+        node.start()
+        wait_until(lambda: "the node is registered" in node.log.read_text(), node.log_text)
+        yield address
+        assert controller.stop() == 0
+    finally:
+        node.close()
+        controller.close()
+
+
+def test_a_certificate_is_good_for_the_registry_alone(address: str, authority: Authority, tmp_path: Path) -> None:
+    question = node_registry_pb2.GetConnectionRequest(node_id="test-node", volume_id="none")
+    with authority.channel(address) as channel:
+        with pytest.raises(grpc.RpcError, match="no volume has the id"):
+            node_registry_pb2_grpc.NodeRegistryStub(channel).GetConnection(question, timeout=10)
+        with pytest.raises(grpc.RpcError) as caught:
+            csi_pb2_grpc.ControllerStub(channel).ListVolumes(csi_pb2.ListVolumesRequest(), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    stranger = Authority(tmp_path / "stranger")
+    stranger.ca = authority.ca
+    for channel in (authority.channel(address, certificate=False), stranger.channel(address)):
+        with channel, pytest.raises(grpc.RpcError) as caught:
+            node_registry_pb2_grpc.NodeRegistryStub(channel).GetConnection(question, timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
