@@ -107,7 +107,7 @@ class Cluster:
     def pod(self, name: str, claim: str) -> None:
         container = {
             "name": "main",
-            "image": "localhost/busybox:1",
+            "image": "busybox:1",
             "imagePullPolicy": "Never",
             "command": ["sleep", "100000"],
             "volumeMounts": [{"name": "data", "mountPath": "/data"}],

@@ -12,6 +12,7 @@ from csi_plugin.attachment.commands import CommandFailed, run
 _SYSFS = Path("/sys/block")
 _DETACH_SECONDS = 10.0
 _LOOP_GET_STATUS64 = 0x4C05
+_LOOP_SET_DIRECT_IO = 0x4C08
 _LOOP_INFO64 = struct.Struct("=QQ216x")  # linux/loop.h: lo_device and lo_inode come first
 
 
@@ -25,8 +26,12 @@ def attach(path: str, *, read_only: bool = False) -> str:
         return existing
     options = ["--read-only"] if read_only else []
     device = run("losetup", "--find", "--show", "--nooverlap", *options, path).strip()
-    with contextlib.suppress(CommandFailed):
-        run("losetup", "--direct-io=on", device)
+    descriptor = os.open(device, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(descriptor, _LOOP_SET_DIRECT_IO, 1)
+    finally:
+        os.close(descriptor)
     return device
 
 
