@@ -62,6 +62,8 @@ def driver(running: None) -> Cluster:
 def namespace() -> Iterator[Cluster]:
     made = Cluster(f"test-{uuid4().hex[:8]}")
     made.run("kubectl", "create", "namespace", made.namespace)
+    # Pods are refused before it is there, which is a matter of the controller manager's load.
+    made.wait("serviceaccount/default", "create")
     made.files_before = made.files()
     yield made
     made.run("kubectl", "delete", "namespace", made.namespace, "--wait=false")
