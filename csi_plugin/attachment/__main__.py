@@ -18,6 +18,7 @@ def main() -> None:
     os.dup2(2, 1)
     request = json.load(sys.stdin)
     _import_less()
+    _wait_for_others(request.get("context", ""))
     operation: Callable[..., Any] = _OPERATIONS[request.pop("operation")]
     try:
         answer: dict[str, Any] = {"result": operation(**request)}
@@ -26,6 +27,24 @@ def main() -> None:
     json.dump(answer, output)
     output.flush()
     os._exit(0)  # os-brick's libraries leave threads behind
+
+
+def _wait_for_others(context: str) -> None:
+    """Be the only one that works on the node's volume of that name, until this process ends.
+
+    The child of a node that was killed goes on without it: a detach must not come before what that still connects.
+    """
+    if not context:
+        return
+    import fcntl
+    import hashlib
+
+    folder = Path(os.environ["OSLO_LOCK_PATH"])
+    folder.mkdir(parents=True, exist_ok=True)
+    file = os.open(folder / "attachment.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # One byte of the file stands for the volume, so that there is no file for each to be removed.
+    byte = int.from_bytes(hashlib.sha256(context.encode()).digest()[:7], "big")
+    fcntl.lockf(file, fcntl.LOCK_EX, 1, byte)
 
 
 def _import_less() -> None:

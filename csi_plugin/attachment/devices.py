@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from csi_plugin.attachment import loop_devices
+from csi_plugin.attachment import loop_devices, scsi
 from csi_plugin.attachment.commands import run
 
 DEFAULT_SCAN_ATTEMPTS = 3
@@ -39,9 +39,10 @@ def attach(
         return {**device, "path": loop_devices.attach(path, read_only=read_only), "file": os.path.realpath(path)}
     if not stat.S_ISBLK(mode):
         raise AttachmentError(f"{path} is neither a block device nor a file")
+    helper = [] if os.geteuid() == 0 else shlex.split(root_helper)
+    scsi.ask_again(path, root_helper=helper)
     if read_only:
         # The storage's connection is for writing all the same, and mounting read-only alone would replay a journal.
-        helper = [] if os.geteuid() == 0 else shlex.split(root_helper)
         run(*helper, "blockdev", "--setro", path)
     return device
 
@@ -95,8 +96,7 @@ def identity_of(path: str) -> str:
     World-wide name, device-mapper UUID, backing file or RBD image; otherwise the number, which is good until the next
     boot. Raises OSError when there is no such device.
     """
-    number = Path(path).stat().st_rdev
-    folder = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+    folder = scsi.sysfs(path)
     if file := loop_devices.identity(Path(path)):
         return f"loop {file}"
     for attribute in ("wwid", "device/wwid", "dm/uuid"):
@@ -106,13 +106,13 @@ def identity_of(path: str) -> str:
             continue
         if text:
             return f"{attribute} {text}"
-    name = folder.resolve().name
-    if name.startswith("rbd"):
-        device = Path("/sys/bus/rbd/devices") / name.removeprefix("rbd")
+    if folder.name.startswith("rbd"):
+        device = Path("/sys/bus/rbd/devices") / folder.name.removeprefix("rbd")
         return " ".join(
             ["rbd", *((device / part).read_text().strip() for part in ("pool", "image_id", "current_snap"))]
         )
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    number = Path(path).stat().st_rdev
     return f"number {os.major(number)}:{os.minor(number)} of boot {boot}"
 
 

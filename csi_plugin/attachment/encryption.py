@@ -9,6 +9,7 @@ from typing import Any
 
 from csi_plugin.attachment import signatures
 from csi_plugin.attachment.commands import CommandFailed, run
+from csi_plugin.attachment.scsi import sysfs
 
 _TYPES = {"luks": "luks1", "luks2": "luks2"}
 """cryptsetup's names of the encryption providers."""
@@ -49,7 +50,10 @@ def open_device(
     """The decrypted device of an encrypted one. Raises EncryptionError."""
     mapped = mapped_path(volume_id)
     if Path(mapped).exists():
-        return mapped
+        if _is_over(mapped, device):
+            return mapped
+        # Left over from a connection that was lost: the device that it decrypts is another, or gone.
+        close_device(volume_id)
     if must_format(device, used_before=used_before):
         _format(device, encryption, passphrase)
     options = ["--readonly"] if read_only else []
@@ -61,6 +65,12 @@ def open_device(
             raise EncryptionError(f"the passphrase in secrets opens no key of {device}") from None
         raise
     return mapped
+
+
+def _is_over(mapped: str, device: str) -> bool:
+    """Whether a decrypted device is that of an encrypted one."""
+    below = [entry.name for entry in (sysfs(mapped) / "slaves").iterdir()]
+    return below == [sysfs(device).name]
 
 
 def _format(device: str, encryption: dict[str, Any], passphrase: str) -> None:

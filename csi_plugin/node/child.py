@@ -14,7 +14,7 @@ from csi_plugin.protocol.errors import failed_precondition, internal
 _SECONDS = 600
 """Attaching may wait for a fabric; what takes longer than this will not end."""
 
-_PRECONDITIONS = {"AttachmentError", "EncryptionError"}
+_PRECONDITIONS = {"AttachmentError", "EncryptionError", "OtherVolume"}
 
 
 class ConnectionUnreadable(Exception):

@@ -67,6 +67,7 @@ def _stage(core: Core, wanted: VolumeState, request: csi_pb2.NodeStageVolumeRequ
     wanted.device, wanted.path, wanted.encrypted = attached["device"], attached["path"], attached["encrypted"]
     wanted.identity = identity_of(wanted.path)
     core.states.save(wanted)
+    _check_unused(core, wanted)
     if attached["size"] < attached["planned_bytes"]:
         raise internal(
             f"device {attached['path']} has {attached['size']} bytes, the volume {attached['planned_bytes']}: "
@@ -78,6 +79,19 @@ def _stage(core: Core, wanted: VolumeState, request: csi_pb2.NodeStageVolumeRequ
     wanted.staged = True
     core.states.save(wanted)
     failpoint("stage.saved")
+
+
+def _check_unused(core: Core, wanted: VolumeState) -> None:
+    """FAILED_PRECONDITION when the device is mounted as another volume, which had its number in the storage before."""
+    mounted = mounts.of_device(wanted.path)
+    if not mounted:
+        return
+    for other in core.states.all():
+        if other.volume_id != wanted.volume_id and any(mount.target == other.staging_path for mount in mounted):
+            raise failed_precondition(
+                f"device {wanted.path} is volume {wanted.volume_id} by now, and still mounted at {other.staging_path} "
+                f"as volume {other.volume_id}: unpublish and unstage that one first"
+            )
 
 
 def _is_in_place(state: VolumeState) -> bool:
