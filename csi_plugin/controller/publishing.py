@@ -10,7 +10,14 @@ from csi_plugin.controller.core import Call, Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint, normal_capability
 from csi_plugin.controller.parameters import own_context, volume_parameters
-from csi_plugin.persistence.records import PUBLIC_KEY, ConnectionRecord, NodeRecord, Phase, VolumeRecord
+from csi_plugin.persistence.records import (
+    PUBLIC_KEY,
+    ConnectionRecord,
+    NodeRecord,
+    Phase,
+    SnapshotRecord,
+    VolumeRecord,
+)
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import aborted, already_exists, failed_precondition, invalid_argument, not_found
 from csi_plugin.protocol.sealed_box import SealedBoxError, seal_to_node
@@ -158,6 +165,7 @@ def _for_several(connection: ConnectionRecord) -> bool:
 
 def _connected(core: Core, volume: VolumeRecord, node: NodeRecord, wanted: WantedPublication) -> ConnectionRecord:
     """Let the driver export the volume; an interrupted try's record is taken over and the driver called again."""
+    _check_snapshots(core, volume)
     with driver_errors(f"publishing volume {volume.id} to node {node.id}"):
         own = {"mode": wanted.attach_mode, ACCESS_KEY: wanted.access, PUBLIC_KEY: node.public_key}
         connection = library.volume(core, volume).connect(
@@ -168,6 +176,17 @@ def _connected(core: Core, volume: VolumeRecord, node: NodeRecord, wanted: Wante
         )
     record: ConnectionRecord = connection.record
     return record
+
+
+def _check_snapshots(core: Core, volume: VolumeRecord) -> None:
+    """FAILED_PRECONDITION while snapshots keep the volume in a form that no node can attach."""
+    if library.backend(core, volume.backend).supports("snapshots_in_use"):
+        return
+    if snapshots := core.store.find(SnapshotRecord, volume_id=volume.id, limit=1):
+        raise failed_precondition(
+            f"volume {volume.id} has snapshots ({snapshots[0].id}...), with which backend {volume.backend} keeps it as "
+            "qcow2, and nodes attach raw files only: delete them first, or use a volume restored from one"
+        )
 
 
 def _unpublish(core: Core, volume_id: str, node_id: str) -> None:

@@ -35,6 +35,7 @@ _STATS_MIN_AGE = 1.0
 _NEW = threading.RLock()
 """Held while a backend is made, so that two threads that ask for one name get one object."""
 
+_DECIDED_HERE = ("clone", "copy_in_use", "extend", "snapshot", "snapshots_in_use")
 _CAPABILITY_METHODS = {
     "revert": "revert_to_snapshot",
     "groups": "create_group_snapshot",
@@ -265,17 +266,18 @@ class Backend:
             raise AttributeError(name) from error
 
     def supports(self, capability: str) -> bool:
-        """Whether the driver can: clone, snapshot, copy_in_use (either, of a connected volume), extend, online_extend,
-        revert, groups, retype, multiattach, manage, list_manageable, migrate, qos, thin. Decided from its methods and
-        its last stats, without a call to the storage.
+        """Whether the driver can: clone, snapshot, copy_in_use (either, of a connected volume), snapshots_in_use
+        (connect a volume that has snapshots, to a host that attaches raw files only), extend, online_extend, revert,
+        groups, retype, multiattach, manage, list_manageable, migrate, qos, thin. Decided from its methods and its last
+        stats, without a call to the storage.
         """
-        if capability not in {"clone", "copy_in_use", "extend", "snapshot", *_CAPABILITY_METHODS, *_CAPABILITY_STATS}:
+        if capability not in {*_DECIDED_HERE, *_CAPABILITY_METHODS, *_CAPABILITY_STATS}:
             raise ValueError(f"unknown capability {capability!r}")
         if capability == "snapshot":
             # The one family of drivers that has snapshots only when told so.
             return self.configuration.safe_get("nfs_snapshot_support") is not False or not _is_nfs(self.driver)
-        if capability == "copy_in_use":
-            # They ask Nova to do it.
+        if capability in ("copy_in_use", "snapshots_in_use"):
+            # Those whose volumes are files: they ask Nova to copy one that runs, and a snapshot makes it qcow2.
             return driver_lifecycle.attribute(self.driver, "_create_snapshot_online") is None
         if capability == "online_extend" and self.driver.extend_volume.__module__ == "cinder.volume.drivers.nfs":
             # It refuses, and its stats do not say so (Launchpad bug 1870367).
@@ -698,4 +700,4 @@ def _warn_of_clear_secrets(plugin: Any) -> None:
 
 
 def _is_nfs(driver: Any) -> bool:
-    return any(cls.__name__ == "RemoteFSDriver" for cls in type(driver).__mro__)
+    return any(cls.__name__ == "RemoteFSDriver" for cls in driver.__class__.__mro__)

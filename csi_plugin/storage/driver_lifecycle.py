@@ -13,7 +13,7 @@ from cinder import exception, objects, utils
 from cinder.volume import driver as volume_driver
 from cinder.volume import volume_utils
 
-from csi_plugin.storage import rbd_clones
+from csi_plugin.storage import file_copies, rbd_clones
 from csi_plugin.storage.runtime import CONTEXT
 
 LOG = logging.getLogger(__name__)
@@ -127,6 +127,20 @@ def disconnect(driver: Any, volume: Any, connector: Mapping[str, Any] | None, *,
     driver.terminate_connection(volume, dict(connector) if connector else None, force=force)
     if last:
         driver.remove_export(CONTEXT, volume)
+
+
+def clone_volume(driver: Any, volume: Any, source: Any) -> Any:
+    """Make a volume of another one's data, and return the driver's model update. Raises what the driver raises."""
+    update = driver.create_cloned_volume(volume, source)
+    file_copies.complete(driver, volume, update)
+    return update
+
+
+def restore_snapshot(driver: Any, volume: Any, snapshot: Any) -> Any:
+    """Make a volume of a snapshot's data, and return the driver's model update. Raises what the driver raises."""
+    update = driver.create_volume_from_snapshot(volume, snapshot)
+    file_copies.complete(driver, volume, update)
+    return update
 
 
 def delete_volume(driver: Any, volume: Any) -> None:

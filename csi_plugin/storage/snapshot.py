@@ -219,5 +219,5 @@ class Snapshot(NamedResource):
             raise exception.InvalidInput(
                 reason=f"size must be at least {self._ovo.volume_size} GiB, the size of the snapshot"
             )
-        volume._make(lambda driver: driver.create_volume_from_snapshot(volume._ovo, self._ovo))
+        volume._make(lambda driver: driver_lifecycle.restore_snapshot(driver, volume._ovo, self._ovo))
         return volume

@@ -261,7 +261,7 @@ class Volume(NamedResource):
         clone = Volume(self, source_volid=self._ovo.id, **new_vol_attrs)
         if clone.size < self._ovo.size:
             raise exception.InvalidInput(reason=f"size must be at least {self._ovo.size} GiB, the size of the source")
-        clone._make(lambda driver: driver.create_cloned_volume(clone._ovo, self._ovo))
+        clone._make(lambda driver: driver_lifecycle.clone_volume(driver, clone._ovo, self._ovo))
         return clone
 
     @in_slot

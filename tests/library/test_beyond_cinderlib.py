@@ -153,3 +153,24 @@ def test_a_group_snapshot_that_fails_leaves_the_records(
     assert [found.status for found in failed.snapshots] == ["error", "error"]
     failed.delete()
     assert files() == {volume.name_in_storage for volume in volumes}
+
+
+def test_a_driver_saves_the_volume_that_it_makes(backend: cl.Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cinder's drivers for file shares note a volume's format so; without it, what is written could pass for qcow2."""
+    create = type(backend.driver).create_volume
+
+    def create_and_save(driver: Any, volume: Any) -> Any:
+        update = create(driver, volume)
+        volume.admin_metadata["format"] = "raw"
+        with volume.obj_as_admin():
+            volume.save()
+        return update
+
+    monkeypatch.setattr(type(backend.driver), "create_volume", create_and_save)
+    volume = backend.create_volume(1)
+    snapshot = volume.create_snapshot()
+    volume.admin_metadata["format"] = "qcow2"
+    volume._ovo.save()
+    assert cl.Volume.get_by_id(volume.id).admin_metadata == {"format": "qcow2"}
+    snapshot.delete()
+    volume.delete()
