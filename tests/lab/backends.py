@@ -1,11 +1,12 @@
 """The backends of the storage lab, and what each can do: one place that the tests and the table at their end read."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.lab import ceph, host, storage
+from tests.lab import ceph, data, host, storage
 
 FEATURES = (
     "block",
@@ -18,20 +19,52 @@ FEATURES = (
     "copies in use",
     "encryption",
     "library",
+    "revert",
+    "manage",
+    "QoS",
+    "several nodes",
+    "capacity",
+    "storage away",
+    "node killed",
     "csi-sanity",
 )
-TESTS = ("test_raw_block", "test_filesystem", "test_encryption", "test_library", "test_csi_sanity")
+TESTS = (
+    "test_raw_block",
+    "test_filesystem",
+    "test_encryption",
+    "test_library",
+    "test_revert",
+    "test_manage",
+    "test_several_nodes",
+    "test_qos",
+    "test_capacity",
+    "test_storage_goes_away_and_comes_back",
+    "test_node_is_killed",
+    "test_csi_sanity",
+)
+FEATURE_OF = {
+    "test_revert": "revert",
+    "test_manage": "manage",
+    "test_several_nodes": "several nodes",
+    "test_qos": "QoS",
+}
+"""What there is nothing to test of where a backend lacks it."""
 
 LVM = "cinder.volume.drivers.lvm.LVMVolumeDriver"
-LVM_OPTIONS = {"lvm_type": "thin", "target_ip_address": "127.0.0.1"}
+LVM_OPTIONS = {"lvm_type": "thin"}
+NO_QOS = "the driver has none"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabBackend:
-    """``make`` makes its storage; ``objects`` lists the volumes and snapshots in it, by name; ``lacks`` says for a
-    feature of FEATURES why there is none; ``multipath``: on a node that attaches over all paths; ``check`` looks at an
-    attached device for what is special about the protocol; ``tests``: those that run with it, not all where another
-    backend has the same driver and target.
+    """A backend, and what the tests ask of it.
+
+    ``make`` makes its storage. ``objects`` lists the volumes and snapshots in it, by name; ``room`` is how many GiB it
+    says can be provisioned in it; ``outage`` takes it away for a while. ``lacks`` says for a feature of FEATURES why
+    there is none. ``multipath``: on a node that attaches over all paths. ``make_volume`` makes one of 1 GiB without the
+    driver and returns the checksum of what it wrote; ``read_as`` reads as another initiator; ``limits`` is what the
+    storage knows of a volume's QoS; ``check`` looks at an attached device for what is special about the protocol.
+    ``tests``: those that run with it, not all where another backend has the same driver and target.
     """
 
     name: str
@@ -39,9 +72,14 @@ class LabBackend:
     options: Mapping[str, Any]
     make: Callable[[], None]
     objects: Callable[[], list[str]]
+    room: Callable[[], float]
     protocol: str
+    outage: Callable[[], AbstractContextManager[None]]
     lacks: Mapping[str, str] = field(default_factory=dict)
     multipath: bool = False
+    make_volume: Callable[[str], str] | None = None
+    read_as: Callable[[Mapping[str, Any], str], str] | None = None
+    limits: Callable[[str], dict[str, str]] | None = None
     check: Callable[[Path], None] | None = None
     tests: tuple[str, ...] = TESTS
 
@@ -53,19 +91,26 @@ class LabBackend:
         assert feature in FEATURES
         return feature not in self.lacks
 
+    def runs(self, test: str) -> bool:
+        """Whether a test runs with it: one of its own, whose feature it has."""
+        return test in self.tests and FEATURE_OF.get(test) not in self.lacks
+
     def mark(self, feature: str) -> str:
         """What the table says of a feature that was not shown."""
         return "-" if feature in self.lacks else "not run"
 
 
-def lvm(name: str, options: Mapping[str, Any], **arguments: Any) -> LabBackend:
-    """Thin volumes of LVM in a group on a disk of the backend's name."""
+def lvm(name: str, address: str, options: Mapping[str, Any], **arguments: Any) -> LabBackend:
+    """Thin volumes of LVM in a group on a disk of the backend's name, served at an address of its own."""
     return LabBackend(
         name=name,
         driver=LVM,
-        options={**LVM_OPTIONS, "volume_group": name, **options},
+        options={**LVM_OPTIONS, "volume_group": name, "target_ip_address": address, **options},
+        outage=lambda: host.cut_off(address),
         make=lambda: storage.volume_group(name),
         objects=lambda: storage.logical_volumes(name),
+        room=lambda: storage.room_in_pool(name),
+        make_volume=lambda volume: storage.thin_volume(name, volume),
         **arguments,
     )
 
@@ -75,12 +120,34 @@ def python_path() -> list[str]:
     return [str(Path(__file__).parent / "modules"), str(ceph.modules())]
 
 
+FIRST_PATH, SECOND_PATH = "127.0.0.13", "127.0.0.14"
 LIO = {"target_helper": "lioadm", "target_protocol": "iscsi"}
 
 BACKENDS = (
-    lvm("iscsi", LIO, protocol="iSCSI"),
+    lvm(
+        "iscsi",
+        "127.0.0.11",
+        LIO,
+        protocol="iSCSI",
+        read_as=data.read_over_iscsi_as,
+        lacks={"QoS": NO_QOS},
+        tests=(
+            *TESTS,
+            "test_controller_is_killed_and_the_target_has_forgotten_everything",
+            "test_stale_device_of_a_number_that_another_volume_has_now",
+            "test_unreadable_luks_header_is_never_formatted",
+        ),
+    ),
+    lvm(
+        "small",
+        "127.0.0.17",
+        {**LIO, "lvm_type": "default"},
+        protocol="iSCSI, thick",
+        tests=("test_full_group_and_full_pool",),
+    ),
     lvm(
         "chap",
+        "127.0.0.12",
         {**LIO, "use_chap_auth": True},
         protocol="iSCSI with CHAP",
         check=host.check_chap,
@@ -88,6 +155,7 @@ BACKENDS = (
     ),
     lvm(
         "nvme",
+        "127.0.0.15",
         {
             "target_helper": "nvmet",
             "target_protocol": "nvmet_tcp",
@@ -98,6 +166,7 @@ BACKENDS = (
             "nvmeof_conn_info_version": 2,
         },
         protocol="NVMe over TCP",
+        lacks={"QoS": NO_QOS},
     ),
     LabBackend(
         name="nfs",
@@ -111,11 +180,18 @@ BACKENDS = (
         },
         make=storage.nfs_server,
         objects=storage.nfs_files,
+        room=storage.nfs_room,
         protocol="NFS",
+        outage=lambda: host.cut_off(storage.NFS_ADDRESS),
         lacks={
             "expand online": "the driver refuses to extend an attached volume (Launchpad bug 1870367)",
             "copies in use": "the driver asks Nova to copy an attached volume",
+            "several nodes": "the driver has no multi-attach",
+            "revert": "the driver has none",
+            "manage": "the driver has no manage_existing",
+            "QoS": NO_QOS,
         },
+        tests=(*TESTS, "test_what_looks_like_qcow2_is_data"),
     ),
     LabBackend(
         name="rbd",
@@ -129,18 +205,20 @@ BACKENDS = (
         },
         make=ceph.start,
         objects=ceph.images,
+        room=ceph.room,
+        make_volume=ceph.make_image,
+        limits=ceph.limits,
         protocol="Ceph RBD",
+        outage=lambda: host.stopped("ceph-osd"),
     ),
     # Last: with it runs multipathd.
-    LabBackend(
-        name="multipath",
-        driver=LVM,
-        options={**LVM_OPTIONS, **LIO, "volume_group": "multipath", "target_secondary_ip_addresses": "127.0.0.2"},
-        make=storage.multipath_volume_group,
-        objects=lambda: storage.logical_volumes("multipath"),
+    lvm(
+        "multipath",
+        FIRST_PATH,
+        {**LIO, "target_secondary_ip_addresses": SECOND_PATH},
         protocol="iSCSI over two paths",
         multipath=True,
         check=host.check_two_paths,
-        tests=("test_raw_block", "test_encryption", "test_library"),
+        tests=("test_raw_block", "test_encryption", "test_library", "test_paths_fail_and_return"),
     ),
 )

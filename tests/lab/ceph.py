@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
+from tests.lab import data
 from tests.lab.host import run
 from tests.lab.storage import disk
 
@@ -112,6 +113,31 @@ def images() -> list[str]:
     listed = json.loads(run("rbd", "ls", "--format", "json", POOL))
     trashed = json.loads(run("rbd", "trash", "ls", "--all", "--format", "json", POOL))
     return sorted([*listed, *(entry["name"] for entry in trashed)])
+
+
+def make_image(name: str) -> str:
+    """An image of 1 GiB with some data, whose checksum is returned."""
+    run("rbd", "create", "--size", "1G", f"{POOL}/{name}")
+    device = run("rbd", "map", f"{POOL}/{name}").strip()
+    try:
+        return data.write_block(Path(device))
+    finally:
+        run("rbd", "unmap", device)
+
+
+def limits(image: str) -> dict[str, str]:
+    """QoS of an image that is its own: not the pool's, not a default."""
+    options = json.loads(run("rbd", "config", "image", "ls", "--format", "json", f"{POOL}/{image}"))
+    return {option["name"]: option["value"] for option in options if option["source"] == "image"}
+
+
+def room() -> float:
+    """GiB that can be provisioned in the pool, at Cinder's default of twenty times its size."""
+    (pool,) = [
+        pool["stats"] for pool in json.loads(run("ceph", "df", "--format", "json"))["pools"] if pool["name"] == POOL
+    ]
+    provisioned = json.loads(run("rbd", "du", "--format", "json", "--pool", POOL)).get("total_provisioned_size", 0)
+    return float(20 * (pool["max_avail"] + pool["stored"]) - provisioned) / 1024**3
 
 
 def modules() -> Path:

@@ -4,18 +4,16 @@ A test with the fixture ``backend`` runs with each of them, and says with ``show
 a table of that ends the run.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conformance import csi_sanity
 from tests.lab import host
-from tests.lab.backends import BACKENDS, FEATURES, LabBackend, python_path
+from tests.lab.backends import BACKENDS, FEATURES, LabBackend
+from tests.lab.servers import LabServer
 from tests.lab.volumes import LabClaim, MakeClaim
-from tests.serving import Served
 
 # They need kernel modules, targets and disks that only the guest has.
 collect_ignore_glob = [] if os.environ.get("STORAGE_LAB_RESULTS") else ["test_*.py"]
@@ -31,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
-        able = [backend for backend in BACKENDS if metafunc.definition.originalname in backend.tests]
+        able = [backend for backend in BACKENDS if backend.runs(metafunc.definition.originalname)]
         names = [backend.name for backend in able]
         metafunc.parametrize("backend", able, ids=names, indirect=True, scope="session")
 
@@ -71,45 +69,25 @@ def backend(request: pytest.FixtureRequest) -> LabBackend:
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[dict[bool, Served]]:
-    """Servers that run, by whether their node attaches over all paths."""
-    running: dict[bool, Served] = {}
-    yield running
-    for server in running.values():
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
+    """The controller with all backends that this run needs, and the node."""
+    selected = {item.callspec.params.get("backend") for item in request.session.items if hasattr(item, "callspec")}
+    server = LabServer(tmp_path_factory.mktemp("server"), [backend for backend in BACKENDS if backend in selected])
+    try:
+        yield server.start()
+    finally:
         server.close()
 
 
 @pytest.fixture
-def server(
-    backend: LabBackend,
-    servers: dict[bool, Served],
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Served:
-    """The server of the backend. One has all that this run needs, since loading Cinder takes long here."""
-    if backend.multipath not in servers:
-        selected = {item.callspec.params.get("backend") for item in request.session.items if hasattr(item, "callspec")}
-        backends = [other for other in BACKENDS if other in selected and other.multipath == backend.multipath]
-        for other in backends:
-            other.make()
-        server = Served(
-            tmp_path_factory.mktemp("multipath" if backend.multipath else "server"),
-            persistence={"storage": "memory"},
-            environment={
-                "X_CSI_BACKEND_CONFIG": json.dumps([other.settings for other in backends]),
-                "CINDERBOX_REQUEST_MULTIPATH": str(backend.multipath).lower(),
-                "CINDERBOX_LOG_LEVEL": "info",
-                "PYTHONPATH": ":".join([*python_path(), str(Path(__file__).parents[2])]),
-                **csi_sanity.ENVIRONMENT,
-            },
-        )
-        servers[backend.multipath] = server
-        server.start(wait=False).wait_until_ready(timeout=900, pause=2)
-    return servers[backend.multipath]
+def server(lab: LabServer, backend: LabBackend) -> LabServer:
+    """Controller and node, which attaches as the backend says."""
+    lab.prepare(multipath=backend.multipath)
+    return lab
 
 
 @pytest.fixture
-def claim(server: Served, backend: LabBackend, tmp_path: Path) -> Iterator[MakeClaim]:
+def claim(server: LabServer, backend: LabBackend, tmp_path: Path) -> Iterator[MakeClaim]:
     """Makes claims; at the end of the test nothing of them may be left, on the host or in the storage."""
     before = host.traces()
     claims: list[LabClaim] = []
@@ -122,6 +100,11 @@ def claim(server: Served, backend: LabBackend, tmp_path: Path) -> Iterator[MakeC
     yield make
     for claimed in reversed(claims):
         claimed.remove()
-    assert host.traces() == before
-    assert backend.objects() == []
-    assert not any(host.exports().values()), host.exports()
+    host.nothing_is_left(before, backend.objects())
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Failures are in the results at once, since a run is long."""
+    if report.failed:
+        with Path(os.environ["STORAGE_LAB_RESULTS"], "failures.txt").open("a") as file:
+            file.write(f"{report.nodeid} ({report.when})\n{report.longreprtext}\n\n")

@@ -1,7 +1,10 @@
 """What this machine has of storage: commands, and everything that a volume can leave behind on it."""
 
+import contextlib
 import os
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -40,6 +43,89 @@ def exports() -> dict[str, list[str]]:
         "LIO backstores": _names("/sys/kernel/config/target/core/iblock_*/*", without=("alua", "hba_info", "hba_mode")),
         "NVMe subsystems": _names("/sys/kernel/config/nvmet/subsystems/*"),
     }
+
+
+def nothing_is_left(before: dict[str, list[str]], objects: list[str]) -> None:
+    """Nothing of any volume is on this machine, beyond what was there before, in its targets, or in a storage.
+
+    ``objects``: what the storage has.
+    """
+    assert traces() == before
+    assert objects == []
+    assert not any(exports().values()), exports()
+
+
+def iscsi_device(portal: str, target: str) -> Path:
+    """Log in to a target as this machine's own initiator; the device of its only unit. The session stays."""
+    return _logged_in("iscsiadm", "--mode", "node", "--targetname", target, "--portal", portal)
+
+
+def _logged_in(*node: str) -> Path:
+    run(*node, "--op", "new")
+    before = set(Path("/sys/class/iscsi_session").iterdir())
+    run(*node, "--login")
+    (session,) = set(Path("/sys/class/iscsi_session").iterdir()) - before
+    run("udevadm", "settle")
+    (device,) = (session / "device").glob("target*/*/block/*")
+    return Path("/dev", device.name)
+
+
+@contextlib.contextmanager
+def iscsi_device_as(portal: str, target: str, initiator: str) -> Iterator[Path]:
+    """The device of a target's only unit, for an initiator of another name on this same machine."""
+    interface = ("iscsiadm", "--mode", "iface", "--interface", "other")
+    node = ("iscsiadm", "--mode", "node", "--targetname", target, "--portal", portal, "--interface", "other")
+    run(*interface, "--op", "new")
+    run(*interface, "--op", "update", "--name", "iface.initiatorname", "--value", initiator)
+    try:
+        yield _logged_in(*node)
+    finally:
+        run(*node, "--logout", check=False)
+        run(*node, "--op", "delete", check=False)
+        run(*interface, "--op", "delete")
+
+
+@contextlib.contextmanager
+def cut_off(address: str) -> Iterator[None]:
+    """Whatever this machine sends to one of its own addresses is lost, and nobody is told."""
+    run("tc", "qdisc", "replace", "dev", "lo", "clsact")
+    rule = ("dev", "lo", "ingress", "protocol", "ip", "pref", address.rpartition(".")[2])
+    run("tc", "filter", "add", *rule, "flower", "dst_ip", address, "action", "drop")
+    try:
+        yield
+    finally:
+        run("tc", "filter", "del", *rule)
+
+
+@contextlib.contextmanager
+def stopped(program: str) -> Iterator[None]:
+    """A program neither runs nor ends."""
+    processes = [int(process) for process in run("pidof", program).split()]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
+def sessions() -> dict[str, str]:
+    """State of the connections to iSCSI and NVMe targets, as the kernel has it."""
+    files = [*Path("/sys/class/iscsi_session").glob("session*/state"), *Path("/sys/class/nvme").glob("nvme*/state")]
+    return {file.parent.name: file.read_text().strip() for file in files}
+
+
+def paths_of(device: Path) -> dict[str, str]:
+    """State of the paths of a multipath map by address of their target, as the kernel's device mapper has it."""
+    words = run("dmsetup", "status", (in_sysfs(device) / "dm/name").read_text().strip()).split()
+    states: dict[str, str] = {}
+    for path in (in_sysfs(device) / "slaves").iterdir():
+        session = next(part for part in (path / "device").resolve().parts if part.startswith("session"))
+        (connection,) = Path(f"/sys/class/iscsi_session/{session}/device").glob("connection*/iscsi_connection/*")
+        number = (path / "dev").read_text().strip()
+        states[(connection / "persistent_address").read_text().strip()] = words[words.index(number) + 1]
+    return states
 
 
 def in_sysfs(device: Path) -> Path:

@@ -1,10 +1,24 @@
 """The storage that the lab's backends are on, made on the guest's own disks: volume groups, an NFS server, Ceph."""
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from tests.lab import data
 from tests.lab.host import run
 
+GIB = 1024**3
 EXPORT = Path("/export")
+_MULTIPATH = """\
+defaults {
+    find_multipaths yes
+}
+blacklist {
+    devnode "^(vd|nvme|rbd|loop|dm-)"
+}
+"""
+NFS_ADDRESS = "127.0.0.16"
 
 
 def disk(name: str) -> str:
@@ -18,11 +32,15 @@ def volume_group(name: str) -> None:
         run("vgcreate", name, disk(name))
 
 
-def multipath_volume_group() -> None:
-    """A volume group for volumes with two paths, and multipathd, which looks after those."""
-    volume_group("multipath")
+def grow(name: str) -> None:
+    """Give a group the disk that is there for it."""
+    run("vgextend", name, disk(f"{name}-more"))
+
+
+def multipath_daemon() -> None:
+    """multipathd, which looks after devices with several paths; unless it runs."""
     if not Path("/run/multipathd.pid").exists():
-        Path("/etc/multipath.conf").write_text('defaults { find_multipaths yes }\nblacklist { devnode "^vd" }\n')
+        Path("/etc/multipath.conf").write_text(_MULTIPATH)
         run("multipathd")
 
 
@@ -30,6 +48,58 @@ def logical_volumes(group: str) -> list[str]:
     """Volumes and snapshots in a group, without its thin pool."""
     names = run("lvs", "--noheadings", "--options", "lv_name", group).split()
     return sorted(name for name in names if name != f"{group}-pool")
+
+
+def point_unit_at(target: str, volume: str) -> None:
+    """Let the only unit of a volume's iSCSI target be another volume, or itself again, for all that are logged in."""
+    from rtslib_fb import LUN, MappedLUN, RTSRoot
+
+    root = RTSRoot()
+    (group,) = [group for group in root.tpgs if group.parent_target.wwn.endswith(target)]
+    (stored,) = [stored for stored in root.storage_objects if stored.name.endswith(volume)]
+    for unit in list(group.luns):
+        unit.delete()
+    unit = LUN(group, 0, storage_object=stored)
+    for initiator in group.node_acls:
+        MappedLUN(initiator, 0, unit)
+
+
+def portal_and_target(volume: str) -> tuple[str, str]:
+    """Address and name of a volume's iSCSI target."""
+    (target,) = Path("/sys/kernel/config/target/iscsi").glob(f"iqn*{volume}")
+    (portal,) = (target / "tpgt_1/np").iterdir()
+    return portal.name, target.name
+
+
+@contextlib.contextmanager
+def failing_reads(group: str, volume: str) -> Iterator[None]:
+    """Whatever is read from a logical volume, or written to it, is an error."""
+    name = run("dmsetup", "info", "--columns", "--noheadings", "--options", "name", f"/dev/{group}/{volume}").strip()
+    table = run("dmsetup", "table", name)
+    _load_table(name, f"0 {table.split()[1]} error")
+    try:
+        yield
+    finally:
+        _load_table(name, table)
+
+
+def _load_table(name: str, table: str) -> None:
+    run("dmsetup", "suspend", "--nolockfs", name)
+    run("dmsetup", "load", name, stdin=table)
+    run("dmsetup", "resume", name)
+
+
+def thin_volume(group: str, name: str) -> str:
+    """A thin volume of 1 GiB with some data, whose checksum is returned."""
+    run("lvcreate", "--thin", "--virtualsize", "1G", "--name", name, f"{group}/{group}-pool")
+    return data.write_block(Path(f"/dev/{group}/{name}"))
+
+
+def room_in_pool(group: str) -> float:
+    """GiB that can be provisioned in a group's thin pool, at Cinder's default of twenty times its size."""
+    lines = run("lvs", "--noheadings", "--units", "b", "--nosuffix", "--options", "lv_name,lv_size", group).split("\n")
+    sizes = {line.split()[0]: int(line.split()[1]) / GIB for line in lines if line.strip()}
+    return 20 * sizes.pop(f"{group}-pool") - sum(sizes.values())
 
 
 def nfs_server() -> None:
@@ -51,8 +121,18 @@ def nfs_server() -> None:
     run("rpc.mountd", "--no-nfs-version", "2", "--no-nfs-version", "3")
     # Nobody had files open before this start, so there is nobody to wait for.
     Path("/proc/fs/nfsd/v4_end_grace").write_text("Y")
-    Path("/etc/cinderbox-nfs-shares").write_text("127.0.0.1:/volumes\n")
+    Path("/etc/cinderbox-nfs-shares").write_text(f"{NFS_ADDRESS}:/volumes\n")
 
 
 def nfs_files() -> list[str]:
     return sorted(path.name for path in (EXPORT / "volumes").iterdir())
+
+
+def nfs_room() -> float:
+    """GiB that can be provisioned on the share, at Cinder's default of twenty times its size."""
+    counts = os.statvfs(EXPORT)
+    return 20 * counts.f_blocks * counts.f_frsize / GIB - sum(path.stat().st_size for path in _nfs_volumes()) / GIB
+
+
+def _nfs_volumes() -> list[Path]:
+    return list((EXPORT / "volumes").iterdir())

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.lab import host
+from tests.lab import host, storage
 from tests.lab.backends import LabBackend, python_path
-from tests.lab.volumes import read_block, size_of, write_block
-from tests.node.conftest import GIB
+from tests.lab.data import GIB, read_block, size_of, write_block
+
+Shows = Callable[[str], None]
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +27,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def opened(library: Any, backend: LabBackend) -> Iterator[Any]:
     """The backend in this process."""
     backend.make()
+    if backend.multipath:
+        storage.multipath_daemon()
     settings = {name: value for name, value in backend.settings.items() if name not in ("name", "driver")}
     made = library.Backend(
         volume_backend_name=backend.name,
@@ -37,8 +40,15 @@ def opened(library: Any, backend: LabBackend) -> Iterator[Any]:
     made.close()
 
 
-def test_library(opened: Any, backend: LabBackend, shows: Callable[[str], None]) -> None:
+@pytest.fixture(autouse=True)
+def nothing_left(backend: LabBackend, opened: Any) -> Iterator[None]:
+    """No test leaves anything on this host, in the storage, or in the targets."""
     before = host.traces()
+    yield
+    host.nothing_is_left(before, backend.objects())
+
+
+def test_library(opened: Any, backend: LabBackend, shows: Shows) -> None:
     volume = opened.create_volume(1, name="through the library")
     device = Path(volume.attach().path)
     assert size_of(device) == GIB
@@ -62,7 +72,77 @@ def test_library(opened: Any, backend: LabBackend, shows: Callable[[str], None])
     restored.delete()
     snapshot.delete()
     volume.delete()
-    assert host.traces() == before
-    assert backend.objects() == []
-    assert not any(host.exports().values())
     shows("library")
+
+
+def test_revert(opened: Any, backend: LabBackend, shows: Shows) -> None:
+    volume = opened.create_volume(1)
+    then = write_block(Path(volume.attach().path))
+    volume.detach()
+    snapshot = volume.create_snapshot("then")
+    if backend.can("copies in use"):
+        write_block(Path(volume.attach().path))
+        volume.detach()
+
+    volume.revert(snapshot)
+
+    snapshot.delete()
+    assert read_block(Path(volume.attach().path)) == then
+    volume.detach()
+    volume.delete()
+    shows("revert")
+
+
+def test_manage(opened: Any, backend: LabBackend, shows: Shows) -> None:
+    assert backend.make_volume is not None
+    written = backend.make_volume("by-hand")
+    (listed,) = opened.manageable_volumes()
+    assert (listed["reference"], listed["size"], listed["safe_to_manage"]) == ({"source-name": "by-hand"}, 1, True)
+
+    volume = opened.manage_existing(listed["reference"], name="adopted")
+
+    (listed,) = opened.manageable_volumes()
+    assert (listed["cinder_id"], listed["safe_to_manage"]) == (volume.id, False)
+    assert read_block(Path(volume.attach().path)) == written
+    volume.detach()
+    volume.delete()
+    shows("manage")
+
+
+def test_several_nodes(opened: Any, library: Any, backend: LabBackend, shows: Shows) -> None:
+    """Another node comes and goes, and the first one notices nothing."""
+    volume = opened.create_volume(1, multiattach=True)
+    device = Path(volume.attach().path)
+    written = write_block(device)
+    other_node = {
+        **volume.local_attach.connector,
+        "host": "other-node",
+        "ip": "127.0.0.2",
+        "initiator": "iqn.2026-11.io.cinderbox.lab:other",
+        "nqn": "nqn.2014-08.org.nvmexpress:uuid:00000000-0000-4000-8000-000000000001",
+    }
+    connection = volume.connect(other_node)
+    if backend.read_as is not None:
+        assert backend.read_as(connection.conn_info["data"], other_node["initiator"]) == written
+
+    connection.disconnect()
+
+    assert read_block(device) == written
+    written = write_block(device)
+    assert read_block(device) == written
+    volume.detach()
+    volume.delete()
+    shows("several nodes")
+
+
+def test_qos(opened: Any, backend: LabBackend, shows: Shows) -> None:
+    assert backend.limits is not None
+    volume = opened.create_volume(1, qos_specs={"total_iops_sec": "500"})
+    assert backend.limits(f"volume-{volume.id}") == {"rbd_qos_iops_limit": "500"}
+
+    volume.retype(qos_specs={"total_iops_sec": "700", "read_bytes_sec": "1048576"})
+    assert backend.limits(f"volume-{volume.id}") == {"rbd_qos_iops_limit": "700", "rbd_qos_read_bps_limit": "1048576"}
+    volume.retype(qos_specs={})
+    assert backend.limits(f"volume-{volume.id}") == {}
+    volume.delete()
+    shows("QoS")

@@ -1,27 +1,22 @@
-"""Claims on the lab's backends, and data whose checksums are known."""
+"""Claims on the lab's backends."""
 
-import hashlib
-import mmap
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from csi_plugin.protocol import csi_pb2
 from tests.lab.backends import LabBackend
-from tests.lab.host import run
-from tests.node.conftest import GIB, Claim
-from tests.serving import Served, mounts_below
+from tests.lab.servers import LabServer
+from tests.node.conftest import Claim
+from tests.serving import mounts_below
 
-MIB = 1024**2
-SAMPLE = 8 * MIB
 MakeClaim = Callable[..., "LabClaim"]
 
 
 class LabClaim(Claim):
     """A volume of one backend, as tests/node knows it."""
 
-    def __init__(self, served: Served, backend: LabBackend, folder: Path, **arguments: Any) -> None:
+    def __init__(self, served: LabServer, backend: LabBackend, folder: Path, **arguments: Any) -> None:
         self.snapshots: list[str] = []
         super().__init__(served, folder, backend=backend.name, **arguments)
 
@@ -50,66 +45,3 @@ class LabClaim(Claim):
         for snapshot_id in list(self.snapshots):
             self.delete_snapshot(snapshot_id)
         super().remove()
-
-
-def write_block(device: Path, offset: int = 0) -> str:
-    """Write random data to a device past the page cache; returns its checksum."""
-    data = os.urandom(SAMPLE)
-    buffer = mmap.mmap(-1, SAMPLE)
-    buffer.write(data)
-    descriptor = os.open(device, os.O_WRONLY | os.O_DIRECT)
-    try:
-        assert os.pwrite(descriptor, buffer, offset) == SAMPLE
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    return hashlib.sha256(data).hexdigest()
-
-
-def read_block(device: Path, offset: int = 0) -> str:
-    """The checksum of what a device holds, read past the page cache."""
-    buffer = mmap.mmap(-1, SAMPLE)
-    descriptor = os.open(device, os.O_RDONLY | os.O_DIRECT)
-    try:
-        assert os.preadv(descriptor, [buffer], offset) == SAMPLE
-    finally:
-        os.close(descriptor)
-    return hashlib.sha256(buffer).hexdigest()
-
-
-def write_file(folder: Path, name: str = "data") -> str:
-    """Write a file of random data to a mounted volume, down to the storage; returns its checksum."""
-    data = os.urandom(SAMPLE)
-    with (folder / name).open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return hashlib.sha256(data).hexdigest()
-
-
-def read_file(folder: Path, name: str = "data") -> str:
-    return hashlib.sha256((folder / name).read_bytes()).hexdigest()
-
-
-def size_of(device: Path) -> int:
-    """Bytes of a block device."""
-    with device.open("rb") as file:
-        return file.seek(0, os.SEEK_END)
-
-
-def filesystem_size(folder: Path) -> float:
-    """GiB."""
-    counts = os.statvfs(folder)
-    return counts.f_blocks * counts.f_frsize / GIB
-
-
-def device_holds(device: str, text: bytes) -> bool:
-    """Whether a text is anywhere on a device."""
-    run("blockdev", "--flushbufs", device)
-    before = b""
-    with Path(device).open("rb", buffering=0) as file:
-        while part := file.read(SAMPLE):
-            if text in before + part:
-                return True
-            before = part[-len(text) :]
-    return False

@@ -1,0 +1,83 @@
+"""The lab's controller and its node: two processes, since a node restarts in a second and loading Cinder takes long."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.conformance import csi_sanity
+from tests.lab import storage
+from tests.lab.backends import LabBackend, python_path
+from tests.serving import Served, wait_until
+
+NODE = "test-node"
+REGISTERED = "the node is registered"
+READY_SECONDS = 900
+"""Emulation is slow, and slower where others work."""
+
+
+class LabServer:
+    """A controller with the backends, and a node. ``folder`` has their logs and state."""
+
+    def __init__(self, folder: Path, backends: Sequence[LabBackend], **environment: str) -> None:
+        for backend in backends:
+            backend.make()
+        self.folder = folder
+        self.multipath = False
+        self.volumes = folder / "volumes"
+        shared = {
+            "CINDERBOX_REGISTRY_ENDPOINT": f"unix://{folder}/registry.sock",
+            "CINDERBOX_LOG_LEVEL": "info",
+            "PYTHONPATH": ":".join([*python_path(), str(Path(__file__).parents[2])]),
+            **csi_sanity.ENVIRONMENT,
+            **environment,
+        }
+        settings = {"X_CSI_BACKEND_CONFIG": json.dumps([backend.settings for backend in backends])}
+        self.controller_process = Served(folder, mode="controller", name="controller", environment=shared | settings)
+        self.node_process = Served(folder, mode="node", name="node", environment=shared)
+
+    def start(self) -> "LabServer":
+        self.start_controller()
+        self.start_node()
+        return self
+
+    def start_controller(self, **environment: str) -> None:
+        """Start the controller, with more environment variables if given, and wait until it is ready."""
+        self.controller_process.start(wait=False, **environment)
+        self.controller_process.wait_until_ready(READY_SECONDS, pause=1)
+
+    def start_node(self, **environment: str) -> None:
+        """Start the node anew, with more environment variables if given, and wait until the controller knows it."""
+        if self.node_process.is_running():
+            self.node_process.kill()
+        before = self._registrations()
+        multipath = {"CINDERBOX_REQUEST_MULTIPATH": str(self.multipath).lower()}
+        self.node_process.start(wait=False, **multipath, **environment)
+        self.node_process.wait_until_ready(READY_SECONDS)
+        wait_until(lambda: self._registrations() > before, self.node_process.log_text, timeout=READY_SECONDS)
+
+    def prepare(self, *, multipath: bool) -> None:
+        """Have both run, whatever a test before did to them, and the node attach over all paths or over one."""
+        if not self.controller_process.is_running():
+            self.start_controller()
+        if multipath:
+            storage.multipath_daemon()
+        if self.multipath != multipath or not self.node_process.is_running():
+            self.multipath = multipath
+            self.start_node()
+
+    @property
+    def controller(self) -> Any:
+        return self.controller_process.controller
+
+    @property
+    def node(self) -> Any:
+        return self.node_process.node
+
+    def close(self) -> None:
+        self.node_process.close()
+        self.controller_process.close()
+
+    def _registrations(self) -> int:
+        log = self.node_process.log
+        return log.read_text().count(REGISTERED) if log.exists() else 0

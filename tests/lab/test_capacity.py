@@ -1,0 +1,32 @@
+"""The capacity that the controller reports is what the storage itself says."""
+
+from collections.abc import Callable
+
+from csi_plugin.protocol import csi_pb2
+from tests.lab.backends import LabBackend
+from tests.lab.data import GIB
+from tests.lab.servers import LabServer
+from tests.lab.volumes import MakeClaim
+from tests.serving import wait_until
+
+TOLERANCE_GIB = 0.5
+"""Cinder's drivers round the sizes of pools to hundredths, and multiply them by twenty."""
+
+
+def test_capacity(server: LabServer, backend: LabBackend, claim: MakeClaim, shows: Callable[[str], None]) -> None:
+    def reported() -> float:
+        request = csi_pb2.GetCapacityRequest(parameters={"backend": backend.name})
+        return float(server.controller.GetCapacity(request).available_capacity) / GIB
+
+    def is_true() -> bool:
+        return abs(reported() - backend.room()) < TOLERANCE_GIB
+
+    wait_until(is_true, lambda: (reported(), backend.room()), timeout=120)
+    before = backend.room()
+    volume = claim("large", gib=5)
+    assert before - backend.room() > 4
+    wait_until(is_true, lambda: (reported(), backend.room()), timeout=120)
+    volume.remove()
+    wait_until(is_true, lambda: (reported(), backend.room()), timeout=120)
+    assert before - backend.room() < TOLERANCE_GIB
+    shows("capacity")

@@ -1,0 +1,220 @@
+"""What goes wrong with real storage: it is away and comes back, processes are killed, pools are full, and devices are
+not what they seem. Data stays right, and nothing is left behind."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.lab import host, storage
+from tests.lab.backends import FIRST_PATH, SECOND_PATH, LabBackend
+from tests.lab.data import GIB, DirectWriter, read_block, read_file, size_of, write_block, write_file
+from tests.lab.host import run
+from tests.lab.servers import LabServer
+from tests.lab.volumes import MakeClaim
+from tests.node.conftest import fails
+from tests.serving import wait_until
+
+Code = grpc.StatusCode
+Shows = Callable[[str], None]
+PASSPHRASE = {"passphrase": "correct horse battery staple"}
+SECONDS_AWAY = 15
+"""Longer than initiators take to notice."""
+BACK_SECONDS = 180
+
+
+def test_storage_goes_away_and_comes_back(backend: LabBackend, claim: MakeClaim, shows: Shows) -> None:
+    written_to, unstaged = claim("written-to", block=True), claim("unstaged", block=True)
+    staged_again = claim("staged-again", block=True)
+    device = written_to.use()
+    then = write_block(unstaged.use())
+    unstaged.unpublish()
+    staged_again.publish_controller()
+
+    with DirectWriter(device) as writer, ThreadPoolExecutor() as pool:
+        writer.wait_for_more()
+        with backend.outage():
+            away_since = time.monotonic()
+            calls = [pool.submit(unstaged.unstage), pool.submit(staged_again.stage)]
+            wait_until(lambda: time.monotonic() - away_since > SECONDS_AWAY, lambda: "", timeout=60)
+            written = writer.blocks
+        writer.wait_for_more(BACK_SECONDS)
+        for call in calls:
+            ends(call)
+    assert writer.blocks > written
+    writer.check_what_is_on(device)
+
+    staged_again.unstage()
+    write_block(staged_again.use())
+    unstaged.unstage()
+    assert read_block(unstaged.use()) == then
+    shows("storage away")
+
+
+def ends(call: Future[None]) -> None:
+    """A CSI call made while the storage was away may have failed, and has come to an end."""
+    error = call.exception(BACK_SECONDS)
+    assert error is None or isinstance(error, grpc.RpcError)
+    assert error is None or error.code() in (Code.INTERNAL, Code.FAILED_PRECONDITION)
+
+
+def test_paths_fail_and_return(backend: LabBackend, claim: MakeClaim) -> None:
+    device = claim(block=True).use()
+
+    def wait_for_paths(**states: str) -> None:
+        wanted = {FIRST_PATH: states.get("first", "A"), SECOND_PATH: states.get("second", "A")}
+        wait_until(lambda: host.paths_of(device) == wanted, lambda: host.paths_of(device), timeout=BACK_SECONDS)
+
+    with DirectWriter(device) as writer:
+        wait_for_paths()
+        with host.cut_off(FIRST_PATH):
+            wait_for_paths(first="F")
+            writer.wait_for_more()
+        wait_for_paths()
+        with host.cut_off(SECOND_PATH):
+            wait_for_paths(second="F")
+            writer.wait_for_more()
+        wait_for_paths()
+        writer.wait_for_more()
+    writer.check_what_is_on(device)
+
+
+def test_node_is_killed(server: LabServer, backend: LabBackend, claim: MakeClaim, shows: Shows) -> None:
+    volume = claim("claim", filesystem="ext4")
+    volume.publish_controller()
+    for point in ("stage.connected", "stage.formatted"):
+        with killed_at(server, point):
+            volume.stage()
+    written = write_file(volume.use())
+    volume.unpublish()
+    for point in ("unstage.unmounted", "unstage.disconnected"):
+        with killed_at(server, point):
+            volume.unstage()
+    volume.unstage()
+    assert read_file(volume.use()) == written
+
+    never_staged = claim("never-staged", block=True)
+    never_staged.publish_controller()
+    with killed_at(server, "stage.connected"):
+        never_staged.stage()
+    never_staged.unstage()
+    with killed_while_connecting(server):
+        never_staged.stage()
+    never_staged.unstage()
+    shows("node killed")
+
+
+@contextmanager
+def killed_at(server: LabServer, point: str) -> Iterator[None]:
+    """In the block, the node dies when it comes to a point of the code; then it runs again."""
+    server.start_node(CINDERBOX_FAILPOINT=point)
+    with fails(Code.UNAVAILABLE):
+        yield
+    assert server.node_process.wait_for_exit() == -signal.SIGKILL
+    server.start_node()
+
+
+@contextmanager
+def killed_while_connecting(server: LabServer) -> Iterator[None]:
+    """In the block, the node dies while os-brick works in its child, which goes on; then it runs again."""
+    node = server.node_process.process
+    assert node is not None
+
+    def kill_with_child() -> None:
+        wait_until(lambda: bool(run("pgrep", "--parent", str(node.pid), check=False)), lambda: "no child", timeout=60)
+        node.kill()
+
+    killer = threading.Thread(target=kill_with_child)
+    killer.start()
+    with fails(Code.UNAVAILABLE):
+        yield
+    killer.join()
+    server.node_process.wait_for_exit()
+    server.start_node()
+
+
+@pytest.mark.timeout(1800)
+def test_controller_is_killed_and_the_target_has_forgotten_everything(
+    server: LabServer, backend: LabBackend, claim: MakeClaim
+) -> None:
+    """As after a power cut of the host that serves the volumes: in use ones are exported again, and I/O goes on."""
+    used, published = claim("used", block=True), claim("published", block=True)
+    device = used.use()
+    server.controller_process.kill()
+    server.start_controller(CINDERBOX_FAILPOINT="publish.driver_done")
+    with DirectWriter(device) as writer:
+        with fails(Code.UNAVAILABLE):
+            published.publish_controller()
+        assert server.controller_process.wait_for_exit() == -signal.SIGKILL
+        assert len(host.exports()["iSCSI targets"]) == 2
+        run("targetctl", "clear")
+        assert not any(host.exports().values())
+        server.start_controller()
+        wait_until(lambda: len(host.exports()["iSCSI targets"]) == 2, host.exports, timeout=BACK_SECONDS)
+        writer.wait_for_more(BACK_SECONDS)
+    writer.check_what_is_on(device)
+    write_block(published.use())
+
+
+def test_stale_device_of_a_number_that_another_volume_has_now(backend: LabBackend, claim: MakeClaim) -> None:
+    """The unit of a target becomes another volume while the node still has a device of it."""
+    old, new = claim("old", block=True), claim("new", block=True, gib=2)
+    of_old, of_new = write_block(old.use()), write_block(new.use())
+    old.take_away(controller=False)
+    new.take_away(controller=False)
+    storage.point_unit_at(f"volume-{new.id}", f"volume-{old.id}")
+    stale = host.iscsi_device(*storage.portal_and_target(f"volume-{new.id}"))
+    assert read_block(stale) == of_old
+    storage.point_unit_at(f"volume-{new.id}", f"volume-{new.id}")
+
+    device = new.use()
+
+    assert size_of(device) == 2 * GIB
+    assert read_block(device) == of_new
+    new.take_away(controller=False)
+    assert read_block(old.use()) == of_old
+
+
+def test_unreadable_luks_header_is_never_formatted(backend: LabBackend, claim: MakeClaim) -> None:
+    volume = claim(filesystem="ext4", encryption="luks2")
+    written = write_file(volume.use(secrets=PASSPHRASE))
+    volume.take_away(controller=False)
+    with storage.failing_reads(backend.name, f"volume-{volume.id}"), fails(Code.FAILED_PRECONDITION):
+        volume.stage(secrets=PASSPHRASE)
+    assert read_file(volume.use(secrets=PASSPHRASE)) == written
+
+
+def test_full_group_and_full_pool(backend: LabBackend, claim: MakeClaim) -> None:
+    claim("fits", block=True)
+    with fails(Code.RESOURCE_EXHAUSTED, "small"):
+        claim("too-much", block=True)
+    storage.grow("small")
+    wait_until(lambda: created(claim), lambda: "no room though there is", timeout=120)
+
+
+def created(claim: MakeClaim) -> bool:
+    try:
+        claim("fits-now", block=True)
+    except grpc.RpcError as error:
+        assert error.code() == Code.RESOURCE_EXHAUSTED
+        return False
+    return True
+
+
+def test_what_looks_like_qcow2_is_data(backend: LabBackend, claim: MakeClaim, tmp_path: Path) -> None:
+    """A pod may write whatever it likes to its volume, such as the header of an image on top of one of our files."""
+    image = tmp_path / "image"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "/etc/hostname", "-F", "raw", str(image), "1G")
+    header = image.read_bytes()[:65536]
+    volume = claim("volume", block=True)
+    with volume.use().open("r+b") as written:
+        written.write(header)
+    volume.take_away()
+    with volume.use().open("rb") as read:
+        assert read.read(len(header)) == header
