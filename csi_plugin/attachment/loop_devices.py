@@ -26,12 +26,12 @@ def attach(path: str, *, read_only: bool = False) -> str:
         return existing
     options = ["--read-only"] if read_only else []
     device = run("losetup", "--find", "--show", "--nooverlap", *options, path).strip()
-    descriptor = os.open(device, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
+        descriptor = os.open(device, os.O_RDONLY)
+        try:
             fcntl.ioctl(descriptor, _LOOP_SET_DIRECT_IO, 1)
-    finally:
-        os.close(descriptor)
+        finally:
+            os.close(descriptor)
     return device
 
 
