@@ -111,6 +111,17 @@ def attach(
     }
 
 
+def reconnect(
+    *, key_file: str, sealed: str, context: str, multipath: bool, root_helper: str, read_only: bool
+) -> dict[str, Any]:
+    """Connect again whatever paths of an attached volume are lost; returns os-brick's device. LUKS is left as it is."""
+    from csi_plugin.attachment import devices
+
+    plan = _opened(key_file, sealed, context)
+    read_only = read_only or plan.get("attach_mode") == "ro"
+    return devices.attach(plan, multipath=multipath, read_only=read_only, root_helper=root_helper)
+
+
 def detach(
     *,
     key_file: str,
@@ -184,6 +195,7 @@ def _private_key(key_file: Path) -> bytes:
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "identify": identify,
     "attach": attach,
+    "reconnect": reconnect,
     "detach": detach,
     "extend": extend,
 }

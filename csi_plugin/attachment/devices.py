@@ -90,6 +90,16 @@ def size_of(path: str) -> int:
         return device.seek(0, os.SEEK_END)
 
 
+def paths_of(path: str) -> int:
+    """Over how many paths a block device is reached: of a multipath map, all; else one, or none when it is gone."""
+    try:
+        folder = scsi.sysfs(path)
+    except OSError:
+        return 0
+    is_map = (folder / "dm/uuid").is_file() and (folder / "dm/uuid").read_text().startswith("mpath-")
+    return len(list((folder / "slaves").iterdir())) if is_map else int(folder.is_dir())
+
+
 def identity_of(path: str) -> str:
     """What tells a block device's content from another's under the same name, which the kernel gives out again.
 

@@ -19,6 +19,8 @@ class NodeConfiguration:
     multipath: bool = False
     storage_network_ip: str | None = None
     root_helper: str = "sudo"
+    reconnect_interval_seconds: float = 60
+    """0: connections that are lost are not looked for."""
 
     @property
     def key_file(self) -> Path:

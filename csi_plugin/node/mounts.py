@@ -110,9 +110,15 @@ def unmount(target: str) -> None:
 
 
 def unmount_device(target: str, path: str) -> None:
-    """Unmount at a target what shows a device's filesystem or node; another mount there stays. Raises CommandFailed."""
-    while (mounted := at(target)) is not None and is_of(mounted, path):
+    """Unmount at a target what shows a device's filesystem or node, or those of a device that is no more; another mount
+    there stays. Raises CommandFailed."""
+    while (mounted := at(target)) is not None and (is_of(mounted, path) or _has_lost_its_device(mounted)):
         run("umount", "--", target)
+
+
+def _has_lost_its_device(mount: Mount) -> bool:
+    major, minor = _node(mount) or mount.device
+    return major != 0 and not Path(f"/sys/dev/block/{major}:{minor}").exists()
 
 
 def _parsed(line: str) -> Mount:

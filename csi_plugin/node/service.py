@@ -5,6 +5,7 @@ from typing import Any
 from csi_plugin.node import health, publish, stage, volume_use
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.node.core import Core
+from csi_plugin.node.reconnection import Reconnection
 from csi_plugin.node.registration import Registration, Registry
 from csi_plugin.node.volume_state import VolumeStates
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
@@ -29,6 +30,7 @@ class NodeService(csi_pb2_grpc.NodeServicer):
         self._core = Core(
             configuration=configuration, states=VolumeStates(configuration.volumes_dir), inflight=inflight
         )
+        self._reconnection = Reconnection(self._core)
 
     def register_with(self, registry: Registry) -> Registration:
         """Register this node, in the background, and use the registry from now on."""
@@ -36,6 +38,13 @@ class NodeService(csi_pb2_grpc.NodeServicer):
         self._core.registration = registration
         registration.start()
         return registration
+
+    def start(self) -> None:
+        """Look after the connections of staged volumes from now on."""
+        self._reconnection.start()
+
+    def stop(self) -> None:
+        self._reconnection.stop()
 
     def NodeStageVolume(self, request: csi_pb2.NodeStageVolumeRequest, context: Any) -> csi_pb2.NodeStageVolumeResponse:
         stage.node_stage_volume(self._core, request, context)

@@ -34,6 +34,8 @@ class VolumeState:
     """os-brick's device information; None until connected."""
     path: str = ""
     """The block device to use: the decrypted one of an encrypted volume."""
+    paths: int = 0
+    """Over how many paths the storage was seen to be reached; see csi_plugin.attachment.devices.paths_of."""
     identity: str = ""
     """Whose device it is: the kernel gives the name to another volume's after a reboot."""
     encrypted: bool = False

@@ -45,13 +45,16 @@ class NodeRuntime:
                 multipath=settings.request_multipath,
                 storage_network_ip=settings.storage_network_ip,
                 root_helper=settings.root_helper,
+                reconnect_interval_seconds=settings.reconnect_interval_seconds,
             ),
             inflight,
         )
 
     def start(self, controller: "ControllerRuntime | None") -> None:
-        """Register at the controller of this process, at the registry endpoint, or in a custom resource."""
+        """Register at the controller of this process, at the registry endpoint, or in a custom resource, and look after
+        what is staged."""
         self._registration = self.service.register_with(self._registry(controller))
+        self.service.start()
 
     def _registry(self, controller: "ControllerRuntime | None") -> Registry:
         if controller is not None:
@@ -68,6 +71,7 @@ class NodeRuntime:
     def stop(self) -> None:
         if self._registration is not None:
             self._registration.stop()
+        self.service.stop()
 
     def _channel(self) -> grpc.Channel:
         settings = self._settings

@@ -79,6 +79,9 @@ class Settings(BaseModel):
         default_factory=list, description="Segments from which the backends can be reached that name none themselves."
     )
     node_topology: dict[str, str] = Field(default_factory=dict, description="Segments of this node.")
+    reconnect_interval_seconds: float = Field(
+        60, ge=0, description="Pause between two looks for paths of staged volumes that are lost; 0: nobody looks."
+    )
     max_volumes: int = Field(0, ge=0, description="Volumes that this node can take; 0: as many as the CO likes.")
     default_filesystem: Literal["ext4", "xfs", "btrfs"] = Field("ext4", description="When a claim names none.")
     disabled_features: list[Literal["clone", "snapshot", "expand", "expand_online", "block_rwx"]] = Field(

@@ -136,6 +136,7 @@ BACKENDS = (
             "test_controller_is_killed_and_the_target_has_forgotten_everything",
             "test_stale_device_of_a_number_that_another_volume_has_now",
             "test_unreadable_luks_header_is_never_formatted",
+            "test_initiator_daemon_restarts",
         ),
     ),
     lvm(
@@ -145,6 +146,7 @@ BACKENDS = (
         protocol="iSCSI, thick",
         tests=("test_full_group_and_full_pool",),
     ),
+    lvm("full", "127.0.0.18", LIO, protocol="iSCSI, small pool", tests=("test_full_thin_pool",)),
     lvm(
         "chap",
         "127.0.0.12",
@@ -210,6 +212,7 @@ BACKENDS = (
         limits=ceph.limits,
         protocol="Ceph RBD",
         outage=lambda: host.stopped("ceph-osd"),
+        tests=(*TESTS, "test_quota_of_pool"),
     ),
     # Last: with it runs multipathd.
     lvm(
@@ -219,6 +222,12 @@ BACKENDS = (
         protocol="iSCSI over two paths",
         multipath=True,
         check=host.check_two_paths,
-        tests=("test_raw_block", "test_encryption", "test_library", "test_paths_fail_and_return"),
+        tests=(
+            "test_raw_block",
+            "test_encryption",
+            "test_library",
+            "test_paths_fail_and_return",
+            "test_lost_path_is_connected_again",
+        ),
     ),
 )

@@ -1,7 +1,9 @@
 """A Ceph of one monitor, one manager and one OSD on the guest's disk, with a pool and a user for Cinder."""
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -123,6 +125,16 @@ def make_image(name: str) -> str:
         return data.write_block(Path(device))
     finally:
         run("rbd", "unmap", device)
+
+
+@contextlib.contextmanager
+def quota(size: int) -> Iterator[None]:
+    """The pool may have that many bytes."""
+    run("ceph", "osd", "pool", "set-quota", POOL, "max_bytes", str(size))
+    try:
+        yield
+    finally:
+        run("ceph", "osd", "pool", "set-quota", POOL, "max_bytes", "0")
 
 
 def limits(image: str) -> dict[str, str]:

@@ -44,6 +44,34 @@ def read_block(device: Path, offset: int = 0) -> str:
     return hashlib.sha256(buffer).hexdigest()
 
 
+def write_pattern(device: Path, mib: int) -> None:
+    """Write to the beginning of a device, past the page cache, what check_pattern knows."""
+    buffer = mmap.mmap(-1, MIB)
+    descriptor = os.open(device, os.O_WRONLY | os.O_DIRECT)
+    try:
+        for number in range(mib):
+            buffer[:] = _pattern(number)
+            assert os.pwrite(descriptor, buffer, number * MIB) == MIB
+    finally:
+        os.close(descriptor)
+
+
+def check_pattern(device: Path, mib: int) -> None:
+    """The device begins with what write_pattern wrote."""
+    buffer = mmap.mmap(-1, MIB)
+    descriptor = os.open(device, os.O_RDONLY | os.O_DIRECT)
+    try:
+        for number in range(mib):
+            assert os.preadv(descriptor, [buffer], number * MIB) == MIB
+            assert buffer[:] == _pattern(number), f"MiB {number}"
+    finally:
+        os.close(descriptor)
+
+
+def _pattern(number: int) -> bytes:
+    return (number + 1).to_bytes(8, "big") * (MIB // 8)
+
+
 class DirectWriter:
     """Writes one block after the other to a device, past the page cache, for the length of a with block."""
 

@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.serving import wait_until
+
 
 def run(*command: str, check: bool = True, stdin: str | None = None, timeout: float = 120) -> str:
     """What a command prints. Its errors are in the assertion that fails with it."""
@@ -108,6 +110,20 @@ def stopped(program: str) -> Iterator[None]:
     finally:
         for process in processes:
             os.kill(process, signal.SIGCONT)
+
+
+def log_out(address: str) -> None:
+    """End the sessions with the targets at an address."""
+    for node in Path("/etc/iscsi/nodes").glob(f"*/{address},*"):
+        run("iscsiadm", "--mode", "node", "--targetname", node.parent.name, "--portal", address, "--logout")
+
+
+def restart_initiator_daemon() -> None:
+    """End iscsid, as an upgrade of its package does, and start it again."""
+    for process in run("pidof", "iscsid").split():
+        os.kill(int(process), signal.SIGTERM)
+    wait_until(lambda: not run("pidof", "iscsid", check=False).strip(), lambda: "iscsid does not end")
+    run("iscsid")
 
 
 def sessions() -> dict[str, str]:

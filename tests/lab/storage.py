@@ -18,6 +18,8 @@ blacklist {
     devnode "^(vd|nvme|rbd|loop|dm-)"
 }
 """
+FULL_MIB = 700
+"""More than the disk of the group full."""
 NFS_ADDRESS = "127.0.0.16"
 
 
@@ -35,6 +37,16 @@ def volume_group(name: str) -> None:
 def grow(name: str) -> None:
     """Give a group the disk that is there for it."""
     run("vgextend", name, disk(f"{name}-more"))
+
+
+def thin_pool_is_full(group: str) -> bool:
+    used = run("lvs", "--noheadings", "--options", "data_percent", f"{group}/{group}-pool")
+    return float(used) > 99.9
+
+
+def grow_thin_pool(group: str) -> None:
+    """Give a group's thin pool what the group has free."""
+    run("lvextend", "--extents", "+90%FREE", f"{group}/{group}-pool")
 
 
 def multipath_daemon() -> None:

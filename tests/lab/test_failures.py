@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.lab import host, storage
+from tests.lab import ceph, data, host, storage
 from tests.lab.backends import FIRST_PATH, SECOND_PATH, LabBackend
 from tests.lab.data import GIB, DirectWriter, read_block, read_file, size_of, write_block, write_file
 from tests.lab.host import run
@@ -81,6 +81,33 @@ def test_paths_fail_and_return(backend: LabBackend, claim: MakeClaim) -> None:
             wait_for_paths(second="F")
             writer.wait_for_more()
         wait_for_paths()
+        writer.wait_for_more()
+    writer.check_what_is_on(device)
+
+
+def test_lost_path_is_connected_again(server: LabServer, backend: LabBackend, claim: MakeClaim) -> None:
+    """A session that was logged out is nobody's to restore but the node's."""
+    server.start_node(CINDERBOX_RECONNECT_INTERVAL_SECONDS="2")
+    device = claim(block=True).use()
+    before = host.sessions().keys()
+    with DirectWriter(device) as writer:
+        host.log_out(SECOND_PATH)
+        both = {FIRST_PATH: "A", SECOND_PATH: "A"}
+        wait_until(lambda: host.paths_of(device) == both, lambda: host.paths_of(device), timeout=BACK_SECONDS)
+        writer.wait_for_more()
+    assert len(host.sessions().keys() - before) == 1
+    writer.check_what_is_on(device)
+    server.start_node()
+
+
+def test_initiator_daemon_restarts(backend: LabBackend, claim: MakeClaim) -> None:
+    device = claim("used", block=True).use()
+    with DirectWriter(device) as writer:
+        host.restart_initiator_daemon()
+        writer.wait_for_more()
+        other = claim("other", block=True)
+        write_block(other.use())
+        other.take_away()
         writer.wait_for_more()
     writer.check_what_is_on(device)
 
@@ -198,9 +225,31 @@ def test_full_group_and_full_pool(backend: LabBackend, claim: MakeClaim) -> None
     wait_until(lambda: created(claim), lambda: "no room though there is", timeout=120)
 
 
-def created(claim: MakeClaim) -> bool:
+def test_full_thin_pool(backend: LabBackend, claim: MakeClaim) -> None:
+    """A pod that has written more than there is waits, and goes on as soon as there is more."""
+    device = claim("written-to", block=True).use()
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(data.write_pattern, device, storage.FULL_MIB)
+        wait_until(lambda: storage.thin_pool_is_full("full"), lambda: "not full", timeout=BACK_SECONDS)
+        with fails(Code.RESOURCE_EXHAUSTED, "full"):
+            claim("too-much", block=True)
+        storage.grow("full")
+        storage.grow_thin_pool("full")
+        writing.result(BACK_SECONDS)
+    data.check_pattern(device, storage.FULL_MIB)
+    wait_until(lambda: created(claim), lambda: "no room though there is", timeout=120)
+
+
+def test_quota_of_pool(backend: LabBackend, claim: MakeClaim) -> None:
+    assert created(claim)
+    with ceph.quota(1):
+        wait_until(lambda: not created(claim, "too-much"), lambda: "a volume beyond the quota", timeout=120)
+    wait_until(lambda: created(claim, "fits-again"), lambda: "no room though there is", timeout=120)
+
+
+def created(claim: MakeClaim, name: str = "fits-now") -> bool:
     try:
-        claim("fits-now", block=True)
+        claim(name, block=True)
     except grpc.RpcError as error:
         assert error.code() == Code.RESOURCE_EXHAUSTED
         return False

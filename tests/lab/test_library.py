@@ -133,16 +133,3 @@ def test_several_nodes(opened: Any, library: Any, backend: LabBackend, shows: Sh
     volume.detach()
     volume.delete()
     shows("several nodes")
-
-
-def test_qos(opened: Any, backend: LabBackend, shows: Shows) -> None:
-    assert backend.limits is not None
-    volume = opened.create_volume(1, qos_specs={"total_iops_sec": "500"})
-    assert backend.limits(f"volume-{volume.id}") == {"rbd_qos_iops_limit": "500"}
-
-    volume.retype(qos_specs={"total_iops_sec": "700", "read_bytes_sec": "1048576"})
-    assert backend.limits(f"volume-{volume.id}") == {"rbd_qos_iops_limit": "700", "rbd_qos_read_bps_limit": "1048576"}
-    volume.retype(qos_specs={})
-    assert backend.limits(f"volume-{volume.id}") == {}
-    volume.delete()
-    shows("QoS")

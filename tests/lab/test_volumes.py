@@ -140,6 +140,15 @@ def test_encryption(backend: LabBackend, claim: MakeClaim, shows: Shows) -> None
     shows("encryption")
 
 
+def test_qos(backend: LabBackend, claim: MakeClaim, shows: Shows) -> None:
+    assert backend.limits is not None
+    volume = claim(block=True, **{"qos.total_iops_sec": "500"})
+    assert backend.limits(f"volume-{volume.id}") == {"rbd_qos_iops_limit": "500"}
+    volume.modify({"qos.total_iops_sec": "700", "qos.read_bytes_sec": "1048576"})
+    assert backend.limits(f"volume-{volume.id}") == {"rbd_qos_iops_limit": "700", "rbd_qos_read_bps_limit": "1048576"}
+    shows("QoS")
+
+
 @contextlib.contextmanager
 def writer(path: Path) -> Iterator[None]:
     """Something that writes all the time, and must not notice what happens meanwhile."""

@@ -31,6 +31,10 @@ class LabClaim(Claim):
         self.served.controller.DeleteSnapshot(csi_pb2.DeleteSnapshotRequest(snapshot_id=snapshot_id))
         self.snapshots.remove(snapshot_id)
 
+    def modify(self, parameters: dict[str, str]) -> None:
+        request = csi_pb2.ControllerModifyVolumeRequest(volume_id=self.id, mutable_parameters=parameters)
+        self.served.controller.ControllerModifyVolume(request)
+
     def take_away(self, *, controller: bool = True) -> None:
         """Unpublish and unstage it; from the controller too, unless told not to."""
         for target in [path for path in mounts_below(self.folder) if path != str(self.staging)]:

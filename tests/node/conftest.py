@@ -61,7 +61,7 @@ class Claim:
     ) -> None:
         self.served = served
         self.folder = folder
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         self.staging = folder / "staging"
         self.capability = capability(filesystem, mode=mode, block=block, flags=flags)
         request = csi_pb2.CreateVolumeRequest(

@@ -160,6 +160,25 @@ def test_node_that_lost_its_state_still_unpublishes(pair: tuple[Served, Served],
     assert mounts_below(claim.folder) == []
 
 
+def test_raw_device_that_was_lost_is_connected_again(pair: tuple[Served, Served]) -> None:
+    _, node = pair
+    claim = claimed(pair, block=True)
+    path = claim.use()
+    with path.open("r+b", buffering=0) as device:
+        device.write(b"first".ljust(4096))
+    node.kill()
+    node.start(CINDERBOX_RECONNECT_INTERVAL_SECONDS="0.2")
+    subprocess.run(["losetup", "--detach", claim.device], check=True)
+
+    wait_until(lambda: loop_devices(claim.served.folder) != [], node.log_text)
+
+    with Path(claim.device).open("rb", buffering=0) as device:
+        assert device.read(5) == b"first"
+    wait_until(lambda: claim.health() == [], claim.health)
+    claim.unpublish()
+    claim.unstage()
+
+
 def test_staging_that_never_had_a_connection_can_be_undone(pair: tuple[Served, Served]) -> None:
     controller, node = pair
     claim = Claim(controller, controller.folder / "claim", name="claim")

@@ -1,0 +1,80 @@
+"""Connections of staged volumes that are lost for good: logged out, given up by the kernel, or torn down by hand.
+
+An initiator connects again by itself while it keeps a session. Where it does not, a multipath map goes on without that
+path until nobody is left, and a raw device is missing. A filesystem whose only device has gone cannot come back before
+it is unmounted, so nothing is done for it: NodeGetVolumeHealth tells.
+"""
+
+import logging
+import threading
+
+from csi_plugin.attachment.devices import identity_of, paths_of
+from csi_plugin.node import child
+from csi_plugin.node.core import Core
+from csi_plugin.node.stage import is_own_device
+from csi_plugin.node.volume_state import VolumeState
+
+LOG = logging.getLogger(__name__)
+
+
+class Reconnection:
+    """Looks at the staged volumes again and again, in a thread of its own, and connects what is lost."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Start looking, unless the interval is 0."""
+        if self._core.configuration.reconnect_interval_seconds:
+            threading.Thread(target=self._run, name="reconnection", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._core.configuration.reconnect_interval_seconds):
+            for volume_id in [state.volume_id for state in self._core.states.all() if _is_lost(state)]:
+                self._try(volume_id)
+
+    def _try(self, volume_id: str) -> None:
+        try:
+            with self._core.inflight.hold(f"node/{volume_id}"):
+                self._reconnect(volume_id)
+        except Exception as error:
+            # Whatever it was, the other volumes and the next look must not suffer.
+            LOG.warning("volume %s lacks paths to its storage: %s", volume_id, error)
+            LOG.debug("volume %s lacks paths", volume_id, exc_info=True)
+
+    def _reconnect(self, volume_id: str) -> None:
+        state = self._core.states.load(volume_id)
+        if state is None or not _is_lost(state):
+            return
+        before = _paths(state)
+        device = child.run(
+            self._core.configuration,
+            "reconnect",
+            sealed=state.sealed,
+            context=self._core.seal_context(volume_id),
+            read_only=state.read_only,
+        )
+        state.device = device
+        if state.access_type == "block" and not state.encrypted:
+            state.path, state.identity = str(device["path"]), identity_of(str(device["path"]))
+        after = _paths(state)
+        state.paths = max(state.paths, after)
+        self._core.states.save(state)
+        LOG.info("volume %s had %d of %d paths, and has %d", volume_id, before, state.paths, after)
+
+
+def _is_lost(state: VolumeState) -> bool:
+    """Whether connecting the volume again would do it good."""
+    if not state.staged or state.device is None:
+        return False
+    if state.paths > 1:
+        return _paths(state) < state.paths
+    return state.access_type == "block" and not state.encrypted and not is_own_device(state)
+
+
+def _paths(state: VolumeState) -> int:
+    return paths_of(str(state.device["path"])) if state.device else 0
