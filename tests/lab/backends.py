@@ -146,7 +146,7 @@ BACKENDS = (
         protocol="iSCSI, thick",
         tests=("test_full_group_and_full_pool",),
     ),
-    lvm("full", "127.0.0.18", LIO, protocol="iSCSI, small pool", tests=("test_full_thin_pool",)),
+    lvm("pool", "127.0.0.18", LIO, protocol="iSCSI, small pool", tests=("test_full_thin_pool",)),
     lvm(
         "chap",
         "127.0.0.12",

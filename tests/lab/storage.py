@@ -19,7 +19,7 @@ blacklist {
 }
 """
 FULL_MIB = 700
-"""More than the disk of the group full."""
+"""More than the disk of the group pool."""
 NFS_ADDRESS = "127.0.0.16"
 
 

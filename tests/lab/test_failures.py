@@ -230,18 +230,18 @@ def test_full_thin_pool(backend: LabBackend, claim: MakeClaim) -> None:
     device = claim("written-to", block=True).use()
     with ThreadPoolExecutor() as pool:
         writing = pool.submit(data.write_pattern, device, storage.FULL_MIB)
-        wait_until(lambda: storage.thin_pool_is_full("full"), lambda: "not full", timeout=BACK_SECONDS)
-        with fails(Code.RESOURCE_EXHAUSTED, "full"):
+        wait_until(lambda: storage.thin_pool_is_full("pool"), lambda: "not full", timeout=BACK_SECONDS)
+        with fails(Code.RESOURCE_EXHAUSTED, "pool"):
             claim("too-much", block=True)
-        storage.grow("full")
-        storage.grow_thin_pool("full")
+        storage.grow("pool")
+        storage.grow_thin_pool("pool")
         writing.result(BACK_SECONDS)
     data.check_pattern(device, storage.FULL_MIB)
     wait_until(lambda: created(claim), lambda: "no room though there is", timeout=120)
 
 
 def test_quota_of_pool(backend: LabBackend, claim: MakeClaim) -> None:
-    assert created(claim)
+    wait_until(lambda: created(claim, "fits"), lambda: "no room in a new pool", timeout=120)
     with ceph.quota(1):
         wait_until(lambda: not created(claim, "too-much"), lambda: "a volume beyond the quota", timeout=120)
     wait_until(lambda: created(claim, "fits-again"), lambda: "no room though there is", timeout=120)

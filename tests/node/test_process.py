@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -175,8 +175,18 @@ def test_raw_device_that_was_lost_is_connected_again(pair: tuple[Served, Served]
     with Path(claim.device).open("rb", buffering=0) as device:
         assert device.read(5) == b"first"
     wait_until(lambda: claim.health() == [], claim.health)
-    claim.unpublish()
+    wait_until(lambda: unless_busy(claim.unpublish), node.log_text)
     claim.unstage()
+
+
+def unless_busy(call: Callable[[], None]) -> bool:
+    """Make a call; False when another operation on its volume has not ended, as callers may find at any time."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        assert error.code() is Code.ABORTED, error
+        return False
+    return True
 
 
 def test_staging_that_never_had_a_connection_can_be_undone(pair: tuple[Served, Served]) -> None:
