@@ -128,13 +128,14 @@ def _made(core: Core, wanted: WantedVolume, *, generation: int) -> VolumeRecord:
             context=_context(wanted, place),
             topology=place.backend.topology,
         )
-        try:
-            with driver_errors(f"creating volume {volume_id} ({wanted.name})"):
-                volume = _driver_made(core, wanted, place, volume_id=volume_id, intent=intent)
-        except BaseException as error:
-            leftovers.set_aside_failed(core, VolumeRecord, volume_id, error)
-            placement.give_back(place)
-            raise
+        with placement.shortages(place.backend, pool=place.pool, gib=place.size, extra_specs=place.extra_specs):
+            try:
+                with driver_errors(f"creating volume {volume_id} ({wanted.name})"):
+                    volume = _driver_made(core, wanted, place, volume_id=volume_id, intent=intent)
+            except BaseException as error:
+                leftovers.set_aside_failed(core, VolumeRecord, volume_id, error)
+                placement.give_back(place)
+                raise
         record: VolumeRecord = volume.record
         core.handed_out.add(record.id)
         return record

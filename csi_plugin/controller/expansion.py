@@ -1,6 +1,6 @@
 """ControllerExpandVolume."""
 
-from csi_plugin.controller import access, library, sizes, state
+from csi_plugin.controller import access, library, placement, sizes, state
 from csi_plugin.controller.core import Call, Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import fingerprint
@@ -60,6 +60,10 @@ def _expanded(core: Core, volume_id: str, capacity: csi_pb2.CapacityRange, capab
     if record.status == "extending":  # cut off by a crash: the mark that this call holds says that nothing runs
         record.status = "error_extending"
         record = core.store.update(record)
-    with core.sources.changing(f"volume/{volume_id}"), driver_errors(f"expanding volume {volume_id}"):
+    with (
+        core.sources.changing(f"volume/{volume_id}"),
+        placement.shortages(backend, pool=record.pool, gib=size - record.size, extra_specs=record.extra_specs),
+        driver_errors(f"expanding volume {volume_id}"),
+    ):
         library.volume(core, record).extend(size)
     return size

@@ -1,8 +1,11 @@
 """Where a new volume goes: the source's backend, or the one that Cinder's scheduler prefers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import grpc
 
 from csi_plugin.controller import access, library, sizes, state
 from csi_plugin.controller.core import Core
@@ -11,7 +14,14 @@ from csi_plugin.controller.fingerprint import normal_topologies
 from csi_plugin.controller.parameters import VolumeParameters, volume_parameters
 from csi_plugin.persistence.records import SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2
-from csi_plugin.protocol.errors import invalid_argument, not_found, out_of_range, resource_exhausted, unavailable
+from csi_plugin.protocol.errors import (
+    RpcError,
+    invalid_argument,
+    not_found,
+    out_of_range,
+    resource_exhausted,
+    unavailable,
+)
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend
@@ -75,6 +85,24 @@ def of_new_volume(
     if "volume" in source:
         return _beside_volume(core, request, parameters, source["volume"])
     return _scheduled(core, request, parameters)
+
+
+@contextmanager
+def shortages(backend: "Backend", *, pool: str, gib: int, extra_specs: Mapping[str, str]) -> Iterator[None]:
+    """Turn INTERNAL errors of a driver in the block into RESOURCE_EXHAUSTED when the pool has no room for ``gib`` more.
+
+    Drivers and their tools say in their own words that a pool is full, and the scheduler's stats may be a minute old.
+    """
+    from csi_plugin.storage import scheduling
+
+    try:
+        yield
+    except RpcError as error:
+        if error.code is not grpc.StatusCode.INTERNAL:
+            raise
+        if scheduling.has_room(backend, pool_name=pool, size=gib, extra_specs=extra_specs):
+            raise
+        raise resource_exhausted(f"backend {backend.name} has no room for {gib} GiB: {error.message}") from error
 
 
 def give_back(place: Place) -> None:

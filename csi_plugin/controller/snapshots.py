@@ -93,7 +93,11 @@ def _made(core: Core, request: csi_pb2.CreateSnapshotRequest, normal: JSON, *, g
         )
         intent = Intent(name=request.name, generation=generation, fingerprint=fingerprint(normal), request=dict(normal))
         try:
-            with driver_errors(f"creating snapshot {snapshot_id} ({request.name})"):
+            backend = library.backend(core, volume.backend)
+            with (
+                placement.shortages(backend, pool=volume.pool, gib=volume.size, extra_specs=volume.extra_specs),
+                driver_errors(f"creating snapshot {snapshot_id} ({request.name})"),
+            ):
                 snapshot = library.volume(core, volume).create_snapshot(
                     titles.name, titles.description, id=snapshot_id, metadata=titles.metadata, intent=intent
                 )

@@ -144,6 +144,25 @@ def capacity(
     )
 
 
+def has_room(backend: "Backend", *, pool_name: str, size: int, extra_specs: Mapping[str, str]) -> bool:
+    """Whether a pool has room for ``size`` GiB more, by stats that are read now; True where a driver does not know.
+
+    An empty ``pool_name`` is any pool. Thread-safe.
+    """
+    wish = _Wish(
+        size=size,
+        extra_specs=extra_specs,
+        backend_name=None,
+        pool_name=pool_name or None,
+        topology=(),
+        multiattach=False,
+    )
+    backend.read_stats_again()
+    pools = [pool for pool in _pools(backend) if pool_name in ("", pool.state.pool_name)]
+    rooms = [_room(pool.state, wish) for pool in pools]
+    return not pools or any(room is None or room >= size for room in rooms)
+
+
 @dataclass
 class _Pool:
     backend: "Backend"

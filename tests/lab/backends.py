@@ -53,6 +53,7 @@ FEATURE_OF = {
 LVM = "cinder.volume.drivers.lvm.LVMVolumeDriver"
 LVM_OPTIONS = {"lvm_type": "thin"}
 NO_QOS = "the driver has none"
+NO_REVERT = "the driver has none for thin volumes"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,7 +131,7 @@ BACKENDS = (
         LIO,
         protocol="iSCSI",
         read_as=data.read_over_iscsi_as,
-        lacks={"QoS": NO_QOS},
+        lacks={"QoS": NO_QOS, "revert": NO_REVERT},
         tests=(
             *TESTS,
             "test_controller_is_killed_and_the_target_has_forgotten_everything",
@@ -168,7 +169,7 @@ BACKENDS = (
             "nvmeof_conn_info_version": 2,
         },
         protocol="NVMe over TCP",
-        lacks={"QoS": NO_QOS},
+        lacks={"QoS": NO_QOS, "revert": NO_REVERT},
     ),
     LabBackend(
         name="nfs",

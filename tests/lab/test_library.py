@@ -1,5 +1,6 @@
 """A volume's life through the library, which attaches it to this host itself."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +38,18 @@ def opened(library: Any, backend: LabBackend) -> Iterator[Any]:
         **settings,
     )
     yield made
+    for volume in list(made.volumes):  # a test has failed, and the next one is not to suffer
+        with contextlib.suppress(Exception):
+            remove(volume)
     made.close()
+
+
+def remove(volume: Any) -> None:
+    for connection in list(volume.connections):
+        connection.detach() if connection.attached else connection.disconnect()
+    for snapshot in list(volume.snapshots):
+        snapshot.delete()
+    volume.delete()
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +127,7 @@ def test_several_nodes(opened: Any, library: Any, backend: LabBackend, shows: Sh
     device = Path(volume.attach().path)
     written = write_block(device)
     other_node = {
-        **volume.local_attach.connector,
+        **volume.local_attach.connector_info,
         "host": "other-node",
         "ip": "127.0.0.2",
         "initiator": "iqn.2026-11.io.cinderbox.lab:other",
