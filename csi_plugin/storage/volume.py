@@ -5,6 +5,7 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+from uuid import uuid4
 
 from cinder import exception, objects
 from cinder import utils as cinder_utils
@@ -21,7 +22,7 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
-from csi_plugin.storage import codec, driver_lifecycle, serialization
+from csi_plugin.storage import cinder_database, codec, driver_lifecycle, serialization
 from csi_plugin.storage.resource import NamedResource, backend_class, find_backend, in_slot
 from csi_plugin.storage.runtime import CONTEXT
 
@@ -537,9 +538,10 @@ class Volume(NamedResource):
         }
         if not _differs(diff):
             return
-        new_type = codec.volume_type(self._ovo.id, wanted_extra, wanted_qos)
+        new_type = codec.volume_type(str(uuid4()), wanted_extra, wanted_qos)
         host = {"host": self._ovo.host, "cluster_name": None, "capabilities": self.backend.stats()}
-        answer = self._call_driver(lambda driver: driver.retype(CONTEXT, self._ovo, new_type, diff, host))
+        with cinder_database.planned_type(new_type.id, extra_specs=wanted_extra, qos_specs=wanted_qos):
+            answer = self._call_driver(lambda driver: driver.retype(CONTEXT, self._ovo, new_type, diff, host))
         done, update = answer if isinstance(answer, tuple) else (answer, None)
         if not done:
             raise exception.InvalidVolume(
@@ -547,7 +549,8 @@ class Volume(NamedResource):
             )
         if update:
             self._ovo.update(update)
-        self._ovo.volume_type_id, self._ovo.volume_type = self._ovo.id, new_type
+        self._ovo.volume_type_id = self._ovo.id
+        self._ovo.volume_type = codec.volume_type(self._ovo.id, wanted_extra, wanted_qos)
         self.save()
 
     @in_slot

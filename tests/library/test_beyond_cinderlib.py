@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cinder import exception
+from cinder import exception, objects
+from cinder.volume import qos_specs
 
 import csi_plugin as cl
 
@@ -68,6 +69,21 @@ def test_retype(backend: cl.Backend) -> None:
     volume.retype(qos_specs={})
     assert cl.Volume.get_by_id(volume.id).record.qos_specs == {}
     assert cl.Volume.get_by_id(volume.id).record.extra_specs == {"a": "2", "b": "3"}
+
+
+def test_a_driver_finds_the_new_type_in_the_database(backend: cl.Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several read the QoS specs of a type there, though they are given the type."""
+    seen: list[Any] = []
+
+    def retype(context: Any, volume: Any, new_type: Any, diff: Any, host: Any) -> bool:
+        seen.append(qos_specs.get_qos_specs(context, new_type.qos_specs_id)["specs"])
+        seen.append(objects.VolumeType.get_by_id(context, new_type.id).extra_specs)
+        return True
+
+    volume = backend.create_volume(1, extra_specs={"a": "1"}, qos_specs={"maxIOPS": "10"})
+    monkeypatch.setattr(backend.driver, "retype", retype)
+    volume.retype(extra_specs={"a": "2"}, qos_specs={"maxIOPS": "20"})
+    assert seen == [{"maxIOPS": "20"}, {"a": "2"}]
 
 
 def test_a_retype_that_the_driver_cannot_do(memory_backend: cl.Backend, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ records (memory, custom resources, third-party plugins), or Cinder's own functio
 import functools
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cinder.db
@@ -16,11 +17,14 @@ from cinder import exception
 from cinder.db import api
 
 from csi_plugin.persistence.base import RecordStore
+from csi_plugin.persistence.memory import MemoryPersistence
+from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.storage.cinder_database.store_database import StoreDatabase
 
 _lock = threading.Lock()
 _installed = False
 _active: StoreDatabase | None = None
+_planned: dict[str, StoreDatabase] = {}
 
 
 def use_store(store: RecordStore) -> None:
@@ -35,6 +39,21 @@ def use_cinder_layer() -> None:
     global _active
     _install()
     _active = None
+
+
+@contextmanager
+def planned_type(type_id: str, *, extra_specs: dict[str, str], qos_specs: dict[str, str]) -> Iterator[None]:
+    """In the block, drivers find a volume type of this id that no record has: the one that a volume is given.
+
+    In Cinder it is a row of its own before its driver's ``retype`` is called, and drivers look for its QoS specs.
+    """
+    store = MemoryPersistence()
+    store.create(VolumeRecord(id=type_id, extra_specs=extra_specs, qos_specs=qos_specs))
+    _planned[type_id] = StoreDatabase(store)
+    try:
+        yield
+    finally:
+        del _planned[type_id]
 
 
 def _install() -> None:
@@ -60,7 +79,7 @@ def _takes_context(function: Any) -> bool:
 def _answered_by_whoever_is_active(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def function(*arguments: Any, **keywords: Any) -> Any:
-        active = _active
+        active = _with_planned_type(arguments) or _active
         if active is None:
             return original(*arguments, **keywords)
         answer = getattr(active, name, None)
@@ -71,3 +90,9 @@ def _answered_by_whoever_is_active(name: str, original: Callable[..., Any]) -> C
         return answer(*arguments, **keywords)
 
     return function
+
+
+def _with_planned_type(arguments: tuple[Any, ...]) -> StoreDatabase | None:
+    """Who answers a call that names a planned type: functions take an id after the context, some after a model."""
+    named = (argument for argument in arguments[1:3] if isinstance(argument, str) and argument in _planned)
+    return next((_planned[type_id] for type_id in named), None)
