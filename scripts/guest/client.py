@@ -1,8 +1,8 @@
 """Talks to the storage lab's guest, from the folder with its sockets; scripts/storage_lab is its user.
 
-client.py wait PID | run DIRECTORY COMMAND... | shell DIRECTORY
+client.py wait PID | run DIRECTORY COMMAND... | shell DIRECTORY | reset
 
-``wait`` returns when the guest answers, and fails when process PID ends before that.
+``wait`` returns when the guest answers, and fails when process PID ends before that. ``reset`` is a power cut.
 """
 
 import fcntl
@@ -29,6 +29,8 @@ def main() -> int:
         return wait(int(arguments[0]))
     if verb == "shell":
         return shell(arguments[0])
+    if verb == "reset":
+        return reset()
     return run(arguments[0], arguments[1:])
 
 
@@ -52,6 +54,16 @@ def run(directory: str, command: list[str]) -> int:
         with connect("agent.sock") as agent:
             request(agent, directory, command)
             return answer(agent)
+
+
+def reset() -> int:
+    """Have QEMU reset the machine, which then boots again with the same disks."""
+    with connect("monitor.sock") as monitor, monitor.makefile("rw") as stream:
+        stream.readline()  # its greeting
+        for command in ("qmp_capabilities", "system_reset"):
+            stream.write(json.dumps({"execute": command}) + "\n")
+            stream.flush()
+        return 0 if any(json.loads(line).get("event") == "RESET" for line in stream) else 1
 
 
 def connect(name: str) -> socket.socket:

@@ -59,11 +59,16 @@ def nothing_is_left(before: dict[str, list[str]], objects: list[str]) -> None:
 
 def iscsi_device(portal: str, target: str) -> Path:
     """Log in to a target as this machine's own initiator; the device of its only unit. The session stays."""
-    return _logged_in("iscsiadm", "--mode", "node", "--targetname", target, "--portal", portal)
+    return _logged_in(target, "iscsiadm", "--mode", "node", "--targetname", target, "--portal", portal)
 
 
-def _logged_in(*node: str) -> Path:
+def _logged_in(target: str, *node: str) -> Path:
     run(*node, "--op", "new")
+    # The targets that Cinder makes in LIO always want a password.
+    (granted, *_) = Path("/sys/kernel/config/target/iscsi").glob(f"{target}/tpgt_1/acls/*/auth")
+    words = {"authmethod": "CHAP", "username": _word(granted / "userid"), "password": _word(granted / "password")}
+    for name, value in words.items():
+        run(*node, "--op", "update", "--name", f"node.session.auth.{name}", "--value", value)
     before = set(Path("/sys/class/iscsi_session").iterdir())
     run(*node, "--login")
     (session,) = set(Path("/sys/class/iscsi_session").iterdir()) - before
@@ -80,7 +85,7 @@ def iscsi_device_as(portal: str, target: str, initiator: str) -> Iterator[Path]:
     run(*interface, "--op", "new")
     run(*interface, "--op", "update", "--name", "iface.initiatorname", "--value", initiator)
     try:
-        yield _logged_in(*node)
+        yield _logged_in(target, *node)
     finally:
         run(*node, "--logout", check=False)
         run(*node, "--op", "delete", check=False)
@@ -164,6 +169,10 @@ def check_chap(device: Path) -> None:
     (session,) = Path("/sys/class/iscsi_session").iterdir()
     (user,) = (target / "tpgt_1/acls").glob("*/auth/userid")
     assert (session / "username").read_text() == user.read_text()
+
+
+def _word(file: Path) -> str:
+    return file.read_text().strip()
 
 
 def _names(pattern: str, without: tuple[str, ...] = ()) -> list[str]:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from csi_plugin.protocol import csi_pb2
 from tests.conformance import csi_sanity
 from tests.lab import storage
 from tests.lab.backends import LabBackend, python_path
+from tests.lab.data import GIB
 from tests.serving import Served, wait_until
 
 NODE = "test-node"
@@ -73,6 +75,11 @@ class LabServer:
     @property
     def node(self) -> Any:
         return self.node_process.node
+
+    def room(self, backend: LabBackend) -> float:
+        """GiB that a backend has for new volumes, as the controller says."""
+        request = csi_pb2.GetCapacityRequest(parameters={"backend": backend.name})
+        return float(self.controller.GetCapacity(request).available_capacity) / GIB
 
     def close(self) -> None:
         self.node_process.close()

@@ -32,6 +32,7 @@ def volume_group(name: str) -> None:
     """A volume group on the disk of the same name, unless there is one."""
     if name not in run("vgs", "--noheadings", "--options", "vg_name").split():
         run("vgcreate", name, disk(name))
+    run("vgchange", "--activate", "y", name)  # as systems do at their start
 
 
 def grow(name: str) -> None:
@@ -114,16 +115,25 @@ def room_in_pool(group: str) -> float:
     return 20 * sizes.pop(f"{group}-pool") - sum(sizes.values())
 
 
+def mount_disk(name: str, folder: Path) -> bool:
+    """Mount the disk of that name; False when it had no filesystem before."""
+    made_before = "TYPE=" in run("blkid", "--probe", disk(name), check=False)
+    if not made_before:
+        run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,nodiscard", disk(name))
+    folder.mkdir(exist_ok=True)
+    run("mount", disk(name), str(folder))
+    return made_before
+
+
 def nfs_server() -> None:
     """An NFSv4 server with one share, /volumes, on a disk of its own: the guest's root cannot be exported."""
     if EXPORT.is_mount():
         return
     run("modprobe", "-a", "nfsd", "nfsv4")
-    run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,nodiscard", disk("nfs"))
+    made_before = mount_disk("nfs", EXPORT)
     for folder in (EXPORT, "/var/lib/nfs/v4recovery", "/var/lib/nfs/rpc_pipefs", "/run/rpcbind", "/etc/exports.d"):
         Path(folder).mkdir(parents=True, exist_ok=True)
-    run("mount", disk("nfs"), str(EXPORT))
-    (EXPORT / "volumes").mkdir()
+    (EXPORT / "volumes").mkdir(exist_ok=made_before)
     run("mount", "-t", "nfsd", "nfsd", "/proc/fs/nfsd")
     for file in ("etab", "rmtab"):
         Path("/var/lib/nfs", file).touch()

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 
-from csi_plugin.protocol import csi_pb2
 from tests.lab.backends import LabBackend
-from tests.lab.data import GIB
 from tests.lab.servers import LabServer
 from tests.lab.volumes import MakeClaim
 from tests.serving import wait_until
@@ -15,8 +13,7 @@ TOLERANCE_GIB = 0.5
 
 def test_capacity(server: LabServer, backend: LabBackend, claim: MakeClaim, shows: Callable[[str], None]) -> None:
     def reported() -> float:
-        request = csi_pb2.GetCapacityRequest(parameters={"backend": backend.name})
-        return float(server.controller.GetCapacity(request).available_capacity) / GIB
+        return server.room(backend)
 
     def is_true() -> bool:
         return abs(reported() - backend.room()) < TOLERANCE_GIB

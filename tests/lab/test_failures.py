@@ -240,10 +240,12 @@ def test_full_thin_pool(backend: LabBackend, claim: MakeClaim) -> None:
     wait_until(lambda: created(claim), lambda: "no room though there is", timeout=120)
 
 
-def test_quota_of_pool(backend: LabBackend, claim: MakeClaim) -> None:
+def test_quota_of_pool(server: LabServer, backend: LabBackend, claim: MakeClaim) -> None:
     wait_until(lambda: created(claim, "fits"), lambda: "no room in a new pool", timeout=120)
     with ceph.quota(1):
-        wait_until(lambda: not created(claim, "too-much"), lambda: "a volume beyond the quota", timeout=120)
+        wait_until(lambda: server.room(backend) < 1, lambda: "the quota is not seen", timeout=120)
+        with fails(Code.RESOURCE_EXHAUSTED, "rbd"):
+            claim("too-much", block=True)
     wait_until(lambda: created(claim, "fits-again"), lambda: "no room though there is", timeout=120)
 
 
