@@ -29,6 +29,9 @@ GIB = 1024**3
 BOUNDLESS = (2**63 - 1) // GIB * GIB
 """Bytes available where a driver reports infinite or unknown capacity: the most that CSI can say, in whole GiB."""
 
+_FULL = 0.001
+"""Free share of a pool that is full: drivers round to hundredths of a GiB."""
+
 Segments = Mapping[str, str]
 
 
@@ -159,8 +162,13 @@ def has_room(backend: "Backend", *, pool_name: str, size: int, extra_specs: Mapp
     )
     backend.read_stats_again()
     pools = [pool for pool in _pools(backend) if pool_name in ("", pool.state.pool_name)]
-    rooms = [_room(pool.state, wish) for pool in pools]
-    return not pools or any(room is None or room >= size for room in rooms)
+    return not pools or any(_has_room(pool.state, wish) for pool in pools)
+
+
+def _has_room(state: Any, wish: _Wish) -> bool:
+    room = _room(state, wish)
+    # A thin pool may have much left to promise when what is written has filled it.
+    return room is None or (room >= wish.size and state.free_capacity_gb > _FULL * state.total_capacity_gb)
 
 
 @dataclass

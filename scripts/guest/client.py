@@ -57,13 +57,20 @@ def run(directory: str, command: list[str]) -> int:
 
 
 def reset() -> int:
-    """Have QEMU reset the machine, which then boots again with the same disks."""
+    """Have QEMU reset the machine, which then boots again with the same disks; when it resets itself, it ends."""
     with connect("monitor.sock") as monitor, monitor.makefile("rw") as stream:
-        stream.readline()  # its greeting
-        for command in ("qmp_capabilities", "system_reset"):
-            stream.write(json.dumps({"execute": command}) + "\n")
+
+        def execute(command: str, **arguments: str) -> None:
+            stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
             stream.flush()
-        return 0 if any(json.loads(line).get("event") == "RESET" for line in stream) else 1
+
+        execute("qmp_capabilities")
+        execute("set-action", reboot="reset")
+        execute("system_reset")
+        if not any(json.loads(line).get("event") == "RESET" for line in stream):
+            return 1
+        execute("set-action", reboot="shutdown")
+    return 0
 
 
 def connect(name: str) -> socket.socket:
