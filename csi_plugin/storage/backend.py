@@ -188,11 +188,10 @@ class Backend:
         self._restore_volumes()
 
     def _restore_volumes(self) -> None:
-        attached = {
-            connection.volume_id
-            for connection in self.store.find(ConnectionRecord)
-            if connection.attach_status == "attached"
-        }
+        attached: dict[str, list[Mapping[str, Any]]] = {}
+        for connection in self.store.find(ConnectionRecord):
+            if connection.attach_status == "attached":
+                attached.setdefault(connection.volume_id, []).append(connection.connector or {})
         driver_lifecycle.restore(self.driver, self.host, attached)
 
     @classmethod

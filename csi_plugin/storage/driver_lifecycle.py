@@ -6,7 +6,7 @@ page of the documentation has the table of its duties and where each is done.
 
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cinder import exception, objects, utils
@@ -50,11 +50,16 @@ def start(driver: Any) -> None:
     driver.set_initialized()
 
 
-def restore(driver: Any, host: str, attached: Collection[str]) -> None:
+_FORGETFUL_TARGETS = {"cinder.volume.targets.nvmet"}
+"""Modules of Cinder's target drivers whose ``ensure_export`` does nothing, and whose exports end with the kernel."""
+
+
+def restore(driver: Any, host: str, attached: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """After a start: refresh provider ids, and export attached volumes again (nobody else does after a reboot).
 
-    ``host``: host@backend of the volumes; ``attached``: ids of the volumes that have connections. One that cannot be
-    exported is logged and keeps its status: the next connection exports it, or fails with the reason.
+    ``host``: host@backend of the volumes; ``attached``: connector properties of their connections, by a volume's id.
+    One that cannot be exported is logged and keeps its status: the next connection exports it, or fails with the
+    reason.
     """
     volumes: Sequence[Any] = ()
     if attached or implements(driver, "update_provider_info"):
@@ -68,6 +73,9 @@ def restore(driver: Any, host: str, attached: Collection[str]) -> None:
             if update := driver.ensure_export(CONTEXT, volume):
                 volume.update(update)
                 volume.save()
+            if type(attribute(driver, "target_driver")).__module__ in _FORGETFUL_TARGETS:
+                for connector in attached[volume.id]:
+                    connect(driver, volume, connector)
         except Exception:
             # Drivers raise anything here, and one broken volume must not stop the others. One may have gone meanwhile.
             LOG.exception("volume %s cannot be exported again", volume.id)

@@ -52,8 +52,10 @@ def nothing_is_left(before: dict[str, list[str]], objects: list[str]) -> None:
 
     ``objects``: what the storage has.
     """
-    assert traces() == before
-    assert objects == []
+    now = traces()
+    left = {kind: sorted(set(now[kind]) ^ set(before[kind])) for kind in now if now[kind] != before[kind]}
+    assert not left, left
+    assert objects == [], objects
     assert not any(exports().values()), exports()
 
 

@@ -24,7 +24,7 @@ from tests.serving import wait_until
 Code = grpc.StatusCode
 Shows = Callable[[str], None]
 PASSPHRASE = {"passphrase": "correct horse battery staple"}
-SECONDS_AWAY = 15
+SECONDS_AWAY = 20
 """Longer than initiators take to notice."""
 BACK_SECONDS = 180
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-DISKS = ("iscsi", "chap", "small", "small-more", "pool", "pool-more", "multipath", "nvme", "nfs", "ceph", "state")
+DISKS = ("iscsi", "chap", "small", "small-more", "pool", "pool-more", "multipath", "nvme", "nfs", "ceph", "kept")
 
 
 def test_the_guest_is_a_machine_of_its_own() -> None:

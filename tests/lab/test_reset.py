@@ -1,6 +1,6 @@
 """The whole machine is reset, as by a power cut, while volumes are staged: targets, controller and node with it.
 
-scripts/storage_lab does that between the two tests here; a disk keeps what a machine keeps.
+scripts/storage_lab does that between the two tests here; /kept is on a disk.
 """
 
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import host, storage
+from tests.lab import host
 from tests.lab.backends import BACKENDS
 from tests.lab.data import read_file, write_file
 from tests.lab.servers import LabServer
@@ -24,7 +24,6 @@ RESET_BACKENDS = [backend for backend in BACKENDS if backend.name in ("iscsi", "
 
 @pytest.mark.before_reset
 def test_volumes_are_staged() -> None:
-    storage.mount_disk("state", KEPT)
     server = LabServer(KEPT, RESET_BACKENDS).start()
     checksums = {claim.folder.name: write_file(claim.use()) for claim in claims(server)}
     CHECKSUMS.write_text(json.dumps(checksums))
@@ -35,7 +34,6 @@ def test_volumes_are_staged() -> None:
 @pytest.mark.after_reset
 @pytest.mark.timeout(1200)
 def test_volumes_are_whole_after_a_reset() -> None:
-    assert storage.mount_disk("state", KEPT)
     before = host.traces()
     server = LabServer(KEPT, RESET_BACKENDS).start()
     try:
