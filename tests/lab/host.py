@@ -89,8 +89,8 @@ def iscsi_device_as(portal: str, target: str, initiator: str) -> Iterator[Path]:
     try:
         yield _logged_in(target, *node)
     finally:
+        # Its record goes with all of the target's: deleting this one takes that of the machine's own session with it.
         run(*node, "--logout", check=False)
-        run(*node, "--op", "delete", check=False)
         run(*interface, "--op", "delete")
 
 
