@@ -40,7 +40,7 @@ def controller_list_volume_health(
 
 def _usable_backends(core: Core) -> dict[str, bool]:
     """Backend name -> whether its storage says that it works, for the backends that are ready."""
-    return {backend.name: is_up(backend.recent_stats()) for backend in core.backends.ready()}
+    return {backend.name: is_up(backend.driver_stats.recent()) for backend in core.backends.ready()}
 
 
 def is_up(stats: dict[str, object]) -> bool:

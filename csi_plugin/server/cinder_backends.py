@@ -262,10 +262,10 @@ class CinderBackends:
         if status is None or not status.is_ready:
             return Condition(status=False, reason=up_to_date.reason, message=up_to_date.message)
         backend = self._backends.get(wanted.name)
-        if backend.stats_error:
-            message = redaction.redact_text(f"the storage does not answer: {backend.stats_error}")
+        if backend.driver_stats.error:
+            message = redaction.redact_text(f"the storage does not answer: {backend.driver_stats.error}")
             return Condition(status=False, reason="Unreachable", message=message)
-        if not is_up(backend.recent_stats()):
+        if not is_up(backend.driver_stats.recent()):
             return Condition(status=False, reason="Unreachable", message="the driver says that its storage is down")
         if wanted.is_deletion_wanted or wanted.is_suspended:
             cause = "it is being removed" if wanted.is_deletion_wanted else "spec.suspend"
@@ -278,7 +278,7 @@ class CinderBackends:
             return ()
         return tuple(
             Pool(name=pool["pool_name"], capacity=_room(pool, "total"), free=_room(pool, "free"))
-            for pool in backend.recent_stats()["pools"]
+            for pool in backend.driver_stats.recent()["pools"]
         )
 
 

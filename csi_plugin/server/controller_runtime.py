@@ -189,7 +189,7 @@ class ControllerRuntime:
         """Every configured backend with the last stats of its driver, which nobody waits for; none while starting."""
         if self._backends is None:
             return []
-        stats = {backend.id: backend.recent_stats() for backend in self._backends.ready()}
+        stats = {backend.id: backend.driver_stats.recent() for backend in self._backends.ready()}
         return [(status, stats.get(status.name, {})) for status in self._backends.status()]
 
     def is_ready(self) -> bool:

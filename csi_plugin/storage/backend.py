@@ -3,20 +3,19 @@
 import json
 import logging
 import threading
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from csi_plugin import tracing
 from csi_plugin.persistence import registry
 from csi_plugin.persistence.base import PersistenceDriverBase, RecordStore
 from csi_plugin.persistence.record_persistence import RecordPersistence
 from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.storage import cinder_database, driver_lifecycle, drivers_catalogue, options, runtime
+from csi_plugin.storage.driver_stats import DriverStats
 from csi_plugin.storage.reservations import Reservations
+from csi_plugin.storage.slots import Slots
 
 if TYPE_CHECKING:
     from csi_plugin.storage.group import Group
@@ -25,13 +24,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 DEFAULT_CONCURRENCY = 32
-STATS_MAX_AGE = 60.0
-"""Seconds after which ``recent_stats`` asks the driver again; Cinder's backend_stats_polling_interval."""
-STATS_WAIT = 10.0
-"""Seconds that somebody waits for new stats."""
-_STATS_MIN_AGE = 1.0
-"""Seconds between two readings of stats, however often volumes come and go."""
-
 _NEW = threading.RLock()
 """Held while a backend is made, so that two threads that ask for one name get one object."""
 
@@ -52,18 +44,6 @@ _CAPABILITY_STATS = {
     "thin": ("thin_provisioning_support", False),
 }
 """Capability: its name in a driver's stats, and what a driver means that does not report it."""
-
-
-@dataclass
-class _Asked:
-    """A driver that has been asked for its stats, in a thread, and since when (time.monotonic)."""
-
-    at: float = field(default_factory=time.monotonic)
-    has_ended: threading.Event = field(default_factory=threading.Event)
-
-
-class BackendBusy(Exception):
-    """No place for a driver call became free in time; the driver was asked for nothing. gRPC: UNAVAILABLE."""
 
 
 class Backend:
@@ -155,14 +135,10 @@ class Backend:
     def _prepare(self, max_concurrent_operations: int) -> None:
         if max_concurrent_operations < 1:
             raise ValueError("max_concurrent_operations must be at least 1")
-        self._slots = threading.BoundedSemaphore(max_concurrent_operations)
-        self._slots_held = threading.local()
-        self._slots_taken: dict[int, float] = {}
-        """Which threads hold a place since when (time.monotonic)."""
+        self._slots = Slots(self.id, max_concurrent_operations)
         replaced = Backend.backends.get(self.id)
         self.reservations = Reservations() if replaced is None else replaced.reservations
         self.is_suspended = False if replaced is None else replaced.is_suspended
-        self._changed_at = 0.0
         self._volumes: list[Volume] | None = None
         self._volumes_lock = threading.RLock()
 
@@ -173,17 +149,7 @@ class Backend:
         )
         self.extra_capabilities = driver_lifecycle.extra_capabilities(self.driver)
         driver_lifecycle.start(self.driver)
-        # Some drivers do not cache their stats, so they are kept here.
-        stats = {
-            name: value
-            for name, value in self.driver.capabilities.items()
-            if name not in ("properties", "vendor_prefix")
-        }
-        self._stats_and_time = (self._with_pools(stats), time.monotonic())
-        self._stats_lock = threading.Lock()
-        self._stats_reading = threading.Lock()
-        self._stats_asked: _Asked | None = None
-        self._stats_failure = ""
+        self.driver_stats = DriverStats(self.driver, self.id)
         self._pool_names = tuple(pool["pool_name"] for pool in self.stats()["pools"])
         self._restore_volumes()
 
@@ -297,136 +263,22 @@ class Backend:
 
     def stats(self, refresh: bool = False) -> dict[str, Any]:
         """The driver's stats, always with ``pools``. The last ones; ``refresh`` asks the driver and waits for it."""
-        if refresh:
-            with self._stats_reading:
-                self._read_stats()
-        return self._stats_and_time[0]
-
-    @property
-    def stats_error(self) -> str:
-        """Why the driver could not tell its stats when it was last asked; empty when it could."""
-        asked = self._stats_asked
-        if asked is not None and time.monotonic() - asked.at > STATS_MAX_AGE:
-            return f"its driver was asked for its stats more than {STATS_MAX_AGE:.0f} s ago"
-        return self._stats_failure
-
-    def recent_stats(self, max_age: float = STATS_MAX_AGE) -> dict[str, Any]:
-        """The last stats, at once; if older than ``max_age`` seconds, the driver is asked in the background."""
-        return self.recent_stats_with_time(max_age)[0]
-
-    def recent_stats_with_time(self, max_age: float = STATS_MAX_AGE) -> tuple[dict[str, Any], float]:
-        """``recent_stats`` and when (time.monotonic) the driver was asked for them."""
-        stats, asked_at = self._stats_and_time
-        if self._changed_at > asked_at:
-            max_age = min(max_age, _STATS_MIN_AGE)
-        if time.monotonic() - asked_at > max_age:
-            self._ask_for_stats()
-        return stats, asked_at
-
-    def read_stats_again(self, min_age: float = _STATS_MIN_AGE, *, wait_seconds: float = STATS_WAIT) -> None:
-        """Wait for new stats, unless the last are younger than ``min_age`` seconds.
-
-        They stay when the driver fails, or does not answer in time.
-        """
-        end = time.monotonic() + wait_seconds
-        if asked := self._stats_asked:
-            asked.has_ended.wait(max(0, end - time.monotonic()))
-        if time.monotonic() - self._stats_and_time[1] > min_age:
-            self._ask_for_stats().wait(max(0, end - time.monotonic()))
+        return self.driver_stats.refreshed() if refresh else self.driver_stats.last
 
     def allocated_gib(self, pool_name: str) -> int:
         """GiB of all volumes recorded in a pool, for drivers that do not count what they provisioned."""
         records = self.store.find(VolumeRecord, backend=self.id)
         return sum(record.size for record in records if (record.pool or self._pool_names[0]) == pool_name)
 
-    def _ask_for_stats(self) -> threading.Event:
-        """Have a thread ask the driver, unless one does; the event comes when that has ended."""
-        with self._stats_lock:
-            asked = self._stats_asked
-            if asked is None:
-                asked = self._stats_asked = _Asked()
-                threading.Thread(
-                    target=self._try_to_read_stats, args=(asked,), name=f"stats-{self.id}", daemon=True
-                ).start()
-            return asked.has_ended
-
-    def _try_to_read_stats(self, asked: _Asked) -> None:
-        try:
-            with self._stats_reading:
-                self._read_stats()
-        except Exception as error:
-            # Drivers raise anything here; the last stats stay, and are asked for again when they are old again.
-            LOG.warning("stats of backend %s cannot be read", self.id, exc_info=True)
-            self._stats_and_time = (self._stats_and_time[0], time.monotonic())
-            self._stats_failure = str(error) or type(error).__name__
-        finally:
-            self._stats_asked = None
-            asked.has_ended.set()
-
-    def _read_stats(self) -> None:
-        asked_at = time.monotonic()
-        stats = self._with_pools(dict(self.driver.get_volume_stats(refresh=True)))
-        self._stats_and_time = (stats, asked_at)
-        self._stats_failure = ""
-
-    def _with_pools(self, stats: dict[str, Any]) -> dict[str, Any]:
-        """Drivers that know no pools report one backend: that is its one pool, under the backend's name."""
-        if "pools" in stats:
-            return stats
-        of_backend = (
-            "driver_version",
-            "shared_targets",
-            "sparse_copy_volume",
-            "storage_protocol",
-            "vendor_name",
-            "volume_backend_name",
-        )
-        pool = {name: value for name, value in stats.items() if name not in of_backend}
-        return {**stats, "pools": [{**pool, "pool_name": self.id}]}
-
     # Work.
 
-    @contextmanager
-    def slot(self) -> Iterator[None]:
+    def slot(self) -> AbstractContextManager[None]:
         """Hold one of the backend's ``max_concurrent_operations`` places; waits for one. Held around driver calls, and
         around what is recorded of them: who waits in vain leaves no trace.
 
         A thread that holds one may enter again without taking another. Raises BackendBusy after ``time_to_wait``.
         """
-        depth = getattr(self._slots_held, "depth", 0)
-        if depth == 0:
-            self._take_slot()
-            if Backend.before_driver_call is not None:
-                try:
-                    Backend.before_driver_call()
-                except BaseException:
-                    self._give_slot()
-                    raise
-        self._slots_held.depth = depth + 1
-        try:
-            yield
-        finally:
-            self._slots_held.depth = depth
-            if depth == 0:
-                self._give_slot()
-
-    def _take_slot(self) -> None:
-        began = time.monotonic()
-        if not self._slots.acquire(blocking=False):
-            with tracing.span("backend.wait_for_place", backend=self.id):
-                limit = Backend.time_to_wait() if Backend.time_to_wait is not None else None
-                if not self._slots.acquire(timeout=limit):
-                    now, taken = time.monotonic(), list(self._slots_taken.values())
-                    raise BackendBusy(
-                        f"backend {self.id} is busy: {len(taken)} operations call its driver "
-                        f"(max_concurrent_operations), the longest for {now - min(taken, default=now):.0f} s, and none "
-                        f"ended within {now - began:.0f} s"
-                    )
-        self._slots_taken[threading.get_ident()] = time.monotonic()
-
-    def _give_slot(self) -> None:
-        del self._slots_taken[threading.get_ident()]
-        self._slots.release()
+        return self._slots.held(before=Backend.before_driver_call, time_to_wait=Backend.time_to_wait)
 
     def validate_connector(self, connector_dict: dict[str, Any]) -> None:
         """Raise when a connector lacks what this driver needs (cinder.exception.InvalidConnectorException)."""
@@ -506,14 +358,14 @@ class Backend:
     def _volume_created(self, volume: "Volume") -> None:
         """The driver has made a volume; called by what makes them."""
         self.reservations.made(volume._ovo.host.partition("#")[2], volume._ovo.size)
-        self._changed_at = time.monotonic()
+        self.driver_stats.volumes_changed()
         with self._volumes_lock:
             if self._volumes is not None and all(known.id != volume.id for known in self._volumes):
                 self._volumes.append(volume)
 
     def _volume_removed(self, volume: "Volume") -> None:
         """The driver has removed a volume; called by what removes them."""
-        self._changed_at = time.monotonic()
+        self.driver_stats.volumes_changed()
         with self._volumes_lock:
             if self._volumes is not None:
                 self._volumes = [known for known in self._volumes if known.id != volume.id]

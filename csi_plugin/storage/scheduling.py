@@ -20,7 +20,7 @@ from oslo_config import cfg
 from oslo_utils import importutils, timeutils
 
 from csi_plugin.persistence.records import VolumeRecord
-from csi_plugin.storage.backend import STATS_WAIT
+from csi_plugin.storage import driver_stats
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend
@@ -110,10 +110,10 @@ def choose(
     try:
         return _choose(candidates, wish)
     except NoPool:
-        end = time.monotonic() + STATS_WAIT
+        end = time.monotonic() + driver_stats.WAIT
         for backend in candidates:
             if wish.backend_name in (None, backend.name):
-                backend.read_stats_again(wait_seconds=end - time.monotonic())
+                backend.driver_stats.read_again(wait_seconds=end - time.monotonic())
         return _choose(candidates, wish)
 
 
@@ -160,7 +160,7 @@ def has_room(backend: "Backend", *, pool_name: str, size: int, extra_specs: Mapp
         topology=(),
         multiattach=False,
     )
-    backend.read_stats_again()
+    backend.driver_stats.read_again()
     pools = [pool for pool in _pools(backend) if pool_name in ("", pool.state.pool_name)]
     return not pools or any(_has_room(pool.state, wish) for pool in pools)
 
@@ -262,7 +262,7 @@ def _room(state: Any, wish: _Wish) -> float | None:
 
 
 def _pools(backend: "Backend") -> list[_Pool]:
-    stats, asked_at = backend.recent_stats_with_time()
+    stats, asked_at = backend.driver_stats.recent_with_time()
     capabilities = copy.deepcopy(stats)
     capabilities["timestamp"] = timeutils.utcnow()
     for name in ("filter_function", "goodness_function"):

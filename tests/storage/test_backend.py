@@ -12,8 +12,7 @@ from cinder.volume import volume_utils
 
 from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.records import ConnectionRecord, SnapshotRecord, VolumeRecord
-from csi_plugin.storage import backend as backend_module
-from csi_plugin.storage import runtime
+from csi_plugin.storage import driver_stats, runtime
 from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.backends import BackendNotReady, BackendSet, BackendStatus
 from csi_plugin.storage.scheduling import NoPool, capacity, choose
@@ -82,24 +81,24 @@ def test_recent_stats_never_wait_for_a_slow_driver(new_backend: NewBackend) -> N
     backend.driver.stats_gate.clear()
     backend.driver.free = 4
     for _ in range(20):
-        assert backend.recent_stats(max_age=-1)["pools"][0]["free_capacity_gb"] == 10
+        assert backend.driver_stats.recent(max_age=-1)["pools"][0]["free_capacity_gb"] == 10
     assert backend.driver.stats_read == 2, "one reader in the background, however many ask"
     backend.driver.stats_gate.set()
-    wait_until(lambda: backend.recent_stats()["pools"][0]["free_capacity_gb"] == 4, backend.stats)
+    wait_until(lambda: backend.driver_stats.recent()["pools"][0]["free_capacity_gb"] == 4, backend.stats)
 
 
 def test_who_wants_new_stats_waits_a_while(new_backend: NewBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = new_backend()
-    monkeypatch.setattr(backend_module, "STATS_MAX_AGE", 0)
+    monkeypatch.setattr(driver_stats, "MAX_AGE", 0)
     backend.driver.stats_gate.clear()
     backend.driver.free = 4
-    backend.read_stats_again(min_age=-1, wait_seconds=0.1)
+    backend.driver_stats.read_again(min_age=-1, wait_seconds=0.1)
     assert backend.stats()["pools"][0]["free_capacity_gb"] == 10
-    assert "was asked for its stats" in backend.stats_error
+    assert "was asked for its stats" in backend.driver_stats.error
     backend.driver.stats_gate.set()
-    backend.read_stats_again(min_age=-1)
+    backend.driver_stats.read_again(min_age=-1)
     assert backend.stats()["pools"][0]["free_capacity_gb"] == 4
-    wait_until(lambda: not backend.stats_error, lambda: backend.stats_error)
+    wait_until(lambda: not backend.driver_stats.error, lambda: backend.driver_stats.error)
 
 
 def test_stats_that_cannot_be_read_leave_the_last_ones(
@@ -107,7 +106,7 @@ def test_stats_that_cannot_be_read_leave_the_last_ones(
 ) -> None:
     backend = new_backend()
     backend.driver.fail.add("get_volume_stats")
-    backend.read_stats_again(min_age=-1)
+    backend.driver_stats.read_again(min_age=-1)
     assert backend.stats()["pools"]
     assert "stats of backend" in caplog.text
     with pytest.raises(exception.VolumeBackendAPIException):

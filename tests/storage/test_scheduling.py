@@ -101,7 +101,7 @@ def test_a_reservation_ends_when_the_stats_show_the_volume(new_backend: NewBacke
     volume = backend.create_volume(3, name="made", pool_name="one")
     assert scheduling.capacity([backend]).available_bytes == 1 * GIB, "the stats are from before"
     backend.driver.free = 7
-    backend.read_stats_again(min_age=-1)
+    backend.driver_stats.read_again(min_age=-1)
     assert scheduling.capacity([backend]).available_bytes == 1 * GIB, "one in the stats, two reserved"
     volume.delete()
 
@@ -109,7 +109,7 @@ def test_a_reservation_ends_when_the_stats_show_the_volume(new_backend: NewBacke
 def test_room_of_deleted_volumes_is_found(new_backend: NewBackend) -> None:
     backend = new_backend(recording_free_gb=0)
     backend.driver.free = 5
-    backend._stats_and_time = (backend._stats_and_time[0], 0.0)  # they are old
+    backend.driver_stats._last_and_time = (backend.driver_stats._last_and_time[0], 0.0)  # they are old
     assert scheduling.choose([backend], size=5) == (backend, "one")
 
 
@@ -136,7 +136,7 @@ def test_unknown_capacity_has_no_limit(new_backend: NewBackend) -> None:
 def test_capacity_does_not_wait_for_a_slow_driver(new_backend: NewBackend) -> None:
     backend = new_backend()
     backend.driver.stats_gate.clear()
-    backend._stats_and_time = (backend._stats_and_time[0], 0.0)
+    backend.driver_stats._last_and_time = (backend.driver_stats._last_and_time[0], 0.0)
     assert scheduling.capacity([backend]).available_bytes == 10 * GIB
     backend.driver.stats_gate.set()
 

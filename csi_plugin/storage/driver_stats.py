@@ -1,0 +1,132 @@
+"""What a driver last said of its storage: pools, room, capabilities. Some drivers take long to say it."""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+LOG = logging.getLogger(__name__)
+
+MAX_AGE = 60.0
+"""Seconds after which ``recent`` asks the driver again; Cinder's backend_stats_polling_interval."""
+WAIT = 10.0
+"""Seconds that somebody waits for new stats."""
+_MIN_AGE = 1.0
+"""Seconds between two readings of stats, however often volumes come and go."""
+
+
+@dataclass
+class _Asked:
+    """A driver that has been asked for its stats, in a thread, and since when (time.monotonic)."""
+
+    at: float = field(default_factory=time.monotonic)
+    has_ended: threading.Event = field(default_factory=threading.Event)
+
+
+class DriverStats:
+    """The stats of one driver that has started, always with ``pools``. Thread-safe."""
+
+    def __init__(self, driver: Any, backend_id: str) -> None:
+        self._driver = driver
+        self._backend_id = backend_id
+        first = {
+            name: value for name, value in driver.capabilities.items() if name not in ("properties", "vendor_prefix")
+        }
+        self._last_and_time = (self._with_pools(first), time.monotonic())
+        self._lock = threading.Lock()
+        self._reading = threading.Lock()
+        self._asked: _Asked | None = None
+        self._failure = ""
+        self._changed_at = 0.0
+
+    @property
+    def last(self) -> dict[str, Any]:
+        return self._last_and_time[0]
+
+    def refreshed(self) -> dict[str, Any]:
+        """Ask the driver and wait for it. Raises what it raises."""
+        with self._reading:
+            self._read()
+        return self.last
+
+    @property
+    def error(self) -> str:
+        """Why the driver could not tell its stats when it was last asked; empty when it could."""
+        asked = self._asked
+        if asked is not None and time.monotonic() - asked.at > MAX_AGE:
+            return f"its driver was asked for its stats more than {MAX_AGE:.0f} s ago"
+        return self._failure
+
+    def recent(self, max_age: float = MAX_AGE) -> dict[str, Any]:
+        """The last stats, at once; if older than ``max_age`` seconds, the driver is asked in the background."""
+        return self.recent_with_time(max_age)[0]
+
+    def recent_with_time(self, max_age: float = MAX_AGE) -> tuple[dict[str, Any], float]:
+        """``recent`` and when (time.monotonic) the driver was asked for them."""
+        stats, asked_at = self._last_and_time
+        if self._changed_at > asked_at:
+            max_age = min(max_age, _MIN_AGE)
+        if time.monotonic() - asked_at > max_age:
+            self._ask()
+        return stats, asked_at
+
+    def read_again(self, min_age: float = _MIN_AGE, *, wait_seconds: float = WAIT) -> None:
+        """Wait for new stats, unless the last are younger than ``min_age`` seconds.
+
+        They stay when the driver fails, or does not answer in time.
+        """
+        end = time.monotonic() + wait_seconds
+        if asked := self._asked:
+            asked.has_ended.wait(max(0, end - time.monotonic()))
+        if time.monotonic() - self._last_and_time[1] > min_age:
+            self._ask().wait(max(0, end - time.monotonic()))
+
+    def volumes_changed(self) -> None:
+        """A volume was made or deleted, so that the last stats are old."""
+        self._changed_at = time.monotonic()
+
+    def _ask(self) -> threading.Event:
+        """Have a thread ask the driver, unless one does; the event comes when that has ended."""
+        with self._lock:
+            asked = self._asked
+            if asked is None:
+                asked = self._asked = _Asked()
+                threading.Thread(
+                    target=self._try_to_read, args=(asked,), name=f"stats-{self._backend_id}", daemon=True
+                ).start()
+            return asked.has_ended
+
+    def _try_to_read(self, asked: _Asked) -> None:
+        try:
+            with self._reading:
+                self._read()
+        except Exception as error:
+            # Drivers raise anything here; the last stats stay, and are asked for again when they are old again.
+            LOG.warning("stats of backend %s cannot be read", self._backend_id, exc_info=True)
+            self._last_and_time = (self.last, time.monotonic())
+            self._failure = str(error) or type(error).__name__
+        finally:
+            self._asked = None
+            asked.has_ended.set()
+
+    def _read(self) -> None:
+        asked_at = time.monotonic()
+        stats = self._with_pools(dict(self._driver.get_volume_stats(refresh=True)))
+        self._last_and_time = (stats, asked_at)
+        self._failure = ""
+
+    def _with_pools(self, stats: dict[str, Any]) -> dict[str, Any]:
+        """Drivers that know no pools report one backend: that is its one pool, under the backend's name."""
+        if "pools" in stats:
+            return stats
+        of_backend = (
+            "driver_version",
+            "shared_targets",
+            "sparse_copy_volume",
+            "storage_protocol",
+            "vendor_name",
+            "volume_backend_name",
+        )
+        pool = {name: value for name, value in stats.items() if name not in of_backend}
+        return {**stats, "pools": [{**pool, "pool_name": self._backend_id}]}
