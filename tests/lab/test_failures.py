@@ -18,7 +18,7 @@ from tests.lab.data import GIB, DirectWriter, read_block, read_file, size_of, wr
 from tests.lab.host import run
 from tests.lab.servers import LabServer
 from tests.lab.volumes import MakeClaim
-from tests.node.conftest import fails
+from tests.node.conftest import fails, unless_busy
 from tests.serving import wait_until
 
 Code = grpc.StatusCode
@@ -186,6 +186,8 @@ def test_controller_is_killed_and_the_target_has_forgotten_everything(
         wait_until(lambda: len(host.exports()["iSCSI targets"]) == 2, host.exports, timeout=BACK_SECONDS)
         writer.wait_for_more(BACK_SECONDS)
     writer.check_what_is_on(device)
+    # The controller looks at once after what was interrupted.
+    wait_until(lambda: unless_busy(published.publish_controller), server.controller_process.log_text, timeout=60)
     write_block(published.use())
 
 

@@ -215,3 +215,13 @@ def fails(code: grpc.StatusCode, *words: str) -> Iterator[None]:
     assert caught.value.code() == code, caught.value.details()
     for word in words:
         assert word in caught.value.details()
+
+
+def unless_busy(call: Callable[[], None]) -> bool:
+    """Make a call; False when another operation on its volume has not ended, as callers may find at any time."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        assert error.code() is grpc.StatusCode.ABORTED, error
+        return False
+    return True

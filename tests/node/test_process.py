@@ -2,13 +2,13 @@
 
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
-from tests.node.conftest import Claim, capability, fails
+from tests.node.conftest import Claim, capability, fails, unless_busy
 from tests.serving import Served, loop_devices, mounts_below, wait_until
 
 Code = grpc.StatusCode
@@ -177,16 +177,6 @@ def test_raw_device_that_was_lost_is_connected_again(pair: tuple[Served, Served]
     wait_until(lambda: claim.health() == [], claim.health)
     wait_until(lambda: unless_busy(claim.unpublish), node.log_text)
     claim.unstage()
-
-
-def unless_busy(call: Callable[[], None]) -> bool:
-    """Make a call; False when another operation on its volume has not ended, as callers may find at any time."""
-    try:
-        call()
-    except grpc.RpcError as error:
-        assert error.code() is Code.ABORTED, error
-        return False
-    return True
 
 
 def test_staging_that_never_had_a_connection_can_be_undone(pair: tuple[Served, Served]) -> None:
