@@ -31,9 +31,14 @@ capabilities:
 
 {{/* Probes of a process that serves HTTP, given the path that says whether it is ready. */}}
 {{- define "cinderbox.probes" -}}
+# The others begin when it has succeeded: a host that starts all its pods at once may need half a minute for this one.
+startupProbe:
+  httpGet: {path: /healthz, port: http}
+  periodSeconds: 1
+  timeoutSeconds: 5
+  failureThreshold: 120
 livenessProbe:
   httpGet: {path: /healthz, port: http}
-  initialDelaySeconds: 10
   periodSeconds: 5
   timeoutSeconds: 5
   failureThreshold: 3
