@@ -96,8 +96,9 @@ def paths_of(path: str) -> int:
         folder = scsi.sysfs(path)
     except OSError:
         return 0
-    is_map = (folder / "dm/uuid").is_file() and (folder / "dm/uuid").read_text().startswith("mpath-")
-    return len(list((folder / "slaves").iterdir())) if is_map else int(folder.is_dir())
+    if scsi.name_of_map(folder) is None:
+        return int(folder.is_dir())
+    return len(list((folder / "slaves").iterdir()))
 
 
 def identity_of(path: str) -> str:

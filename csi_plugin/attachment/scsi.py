@@ -29,7 +29,7 @@ def ask_again(path: str, *, root_helper: Sequence[str] = ()) -> None:
     for device in devices:
         run(*root_helper, "tee", str(device / "device/rescan"), stdin=b"1")
     names = {device.name: _name(device) for device in devices}
-    wanted = _name_of_map(folder)
+    wanted = name_of_map(folder)
     if wanted is not None and any(name.partition(".")[0] in _NAMED_IN_FULL for name in names.values()):
         others = [device for device, name in names.items() if _as_map_names(name) != wanted]
         if others:
@@ -57,7 +57,8 @@ def _name(folder: Path) -> str:
         return ""
 
 
-def _name_of_map(folder: Path) -> str | None:
+def name_of_map(folder: Path) -> str | None:
+    """The name of its volume that a multipath map has, from its folder in sysfs; None for any other device."""
     try:
         uuid = (folder / "dm/uuid").read_text().strip()
     except OSError:
