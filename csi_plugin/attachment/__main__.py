@@ -1,21 +1,24 @@
 """The node's short-lived child: one operation as JSON on standard input, its result as JSON on standard output.
 
-Secrets travel through these pipes only. Input: ``operation`` and its arguments (see the functions below); output:
+Secrets travel through these pipes only. Input: ``operation`` and its arguments (see the functions below). Output, a
+line each: ``{"logger": ..., "level": ..., "message": ...}`` of whatever os-brick and its libraries warn of, then
 ``{"result": ...}``, or ``{"error": message, "kind": class name}``.
 """
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 def main() -> None:
     # What os-brick and its libraries print must not get between the JSON.
     output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    logging.basicConfig(level=logging.WARNING, handlers=[_LogLines(output)])
     request = json.load(sys.stdin)
     _import_less()
     _wait_for_others(request.get("context", ""))
@@ -24,9 +27,32 @@ def main() -> None:
         answer: dict[str, Any] = {"result": operation(**request)}
     except Exception as error:  # noqa: BLE001 - the boundary to the node, which gets every error as data
         answer = {"error": str(error) or type(error).__name__, "kind": type(error).__name__}
-    json.dump(answer, output)
-    output.flush()
+    _write_line(output, answer)
     os._exit(0)  # os-brick's libraries leave threads behind
+
+
+class _LogLines(logging.Handler):
+    """Log records as lines for the node, which knows what must not be in its log.
+
+    At once: a child that hangs is killed, and what it said until then tells why.
+    """
+
+    def __init__(self, output: TextIO) -> None:
+        super().__init__()
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if record.exc_info:
+            # Not its traceback, which tells only a developer of os-brick more.
+            message = f"{message}: {record.exc_info[1]}"
+        _write_line(self._output, {"logger": record.name, "level": record.levelno, "message": message})
+
+
+def _write_line(output: TextIO, line: dict[str, Any]) -> None:
+    # In one piece: os-brick logs from threads of its own.
+    output.write(json.dumps(line) + "\n")
+    output.flush()
 
 
 def _wait_for_others(context: str) -> None:

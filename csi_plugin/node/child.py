@@ -1,6 +1,7 @@
 """Runs csi_plugin.attachment in a child process, which takes os-brick's memory with it when it ends."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -39,7 +40,7 @@ def _run(configuration: NodeConfiguration, operation: str, arguments: dict[str, 
         **arguments,
     }
     configuration.temporary_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Its standard error may hold anything, so nobody reads it.
+    # Its standard error may hold anything, so nobody reads it; what it logs comes with the answer.
     child = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "csi_plugin.attachment"],
         stdin=subprocess.PIPE,
@@ -50,13 +51,14 @@ def _run(configuration: NodeConfiguration, operation: str, arguments: dict[str, 
     )
     try:
         output, _ = child.communicate(json.dumps(request).encode(), timeout=_SECONDS)
-        answer = json.loads(output)
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as expired:
         # With the programs that it has started. One that hangs in the kernel stays, and nobody waits for it.
         os.killpg(child.pid, signal.SIGKILL)
+        _log_and_answer(expired.output or b"")
         raise internal(f"{operation} did not end within {_SECONDS} s") from None
-    except ValueError:
-        raise internal(f"{operation} ended with status {child.returncode} and no answer") from None
+    answer = _log_and_answer(output)
+    if answer is None:
+        raise internal(f"{operation} ended with status {child.returncode} and no answer")
     if "error" not in answer:
         return answer["result"]
     if answer["kind"] == "SealedBoxError":
@@ -64,3 +66,14 @@ def _run(configuration: NodeConfiguration, operation: str, arguments: dict[str, 
     if answer["kind"] in _PRECONDITIONS:
         raise failed_precondition(answer["error"])
     raise internal(f"{operation} failed: {answer['error']}")
+
+
+def _log_and_answer(output: bytes) -> dict[str, Any] | None:
+    """Log what the child has logged; returns its answer, unless it ended before that."""
+    whole_lines, _, _ = output.rpartition(b"\n")
+    for line in whole_lines.splitlines():
+        record: dict[str, Any] = json.loads(line)
+        if "logger" not in record:
+            return record
+        logging.getLogger(record["logger"]).log(record["level"], record["message"])
+    return None

@@ -1,5 +1,7 @@
 """The node as a process of its own: what it loads, what it remembers over restarts, and whom it believes."""
 
+import base64
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from csi_plugin.protocol.sealed_box import public_key_of, seal_to_node
 from tests.node.conftest import Claim, capability, fails, unless_busy
 from tests.serving import Served, loop_devices, mounts_below, wait_until
 
@@ -188,6 +191,29 @@ def test_staging_that_never_had_a_connection_can_be_undone(pair: tuple[Served, S
         claim.stage()
     claim.unstage()
     assert list((node.state / "node/volumes").iterdir()) == []
+
+
+def test_warnings_of_os_brick_reach_the_log_without_secrets(pair: tuple[Served, Served]) -> None:
+    _, node = pair
+    claim = claimed(pair)
+    nobody = {
+        "target_portal": "127.0.0.1:9",
+        "target_iqn": "iqn.2010-10.org.example:volume",
+        "target_lun": 1,
+        "auth_method": "CHAP",
+        "auth_username": "hunter",
+        "auth_password": "hunter2-chap",
+    }
+    plan = {"driver_volume_type": "iscsi", "data": nobody, "volume_id": claim.id, "size": 1}
+    key = public_key_of((node.state / "node/node.key").read_bytes())
+    sealed = seal_to_node(key, json.dumps(plan).encode(), context=f"test-node/{claim.id}".encode())
+    with fails(Code.INTERNAL, "attach failed"):
+        claim.stage(publish_context={**claim.context, "connection": base64.b64encode(sealed).decode()})
+    written = node.log.read_text()
+    assert "os_brick.initiator.connectors.iscsi" in written
+    assert "Failed to connect to iSCSI portal 127.0.0.1:9" in written
+    assert "hunter2" not in written
+    claim.unstage()
 
 
 def test_secrets_stay_out_of_logs_and_state(pair: tuple[Served, Served]) -> None:
