@@ -9,6 +9,7 @@ from csi_plugin.controller.configuration import ControllerConfiguration
 from csi_plugin.protocol import calls
 from csi_plugin.protocol.errors import failed_precondition, unavailable
 from csi_plugin.protocol.inflight import InFlight
+from csi_plugin.server.identity import expansion_offers
 from csi_plugin.server.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -207,11 +208,7 @@ class ControllerRuntime:
     def offers(self) -> frozenset[str]:
         """What GetPluginCapabilities claims beside the services; waits for the start rather than claim too little."""
         service = self.serving()
-        offers = set()
-        if "expand" not in self._settings.disabled_features:
-            offers.add("expansion")
-            if "expand_online" not in self._settings.disabled_features:
-                offers.add("expansion_online")
+        offers = set(expansion_offers(self._settings))
         if service.offers_group_snapshots():
             offers.add("groups")
         if service.offers_topology():

@@ -7,6 +7,7 @@ from google.protobuf import wrappers_pb2
 
 import csi_plugin
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
+from csi_plugin.server.settings import Settings
 
 _Service = csi_pb2.PluginCapability.Service
 _Expansion = csi_pb2.PluginCapability.VolumeExpansion
@@ -19,16 +20,16 @@ class IdentityService(csi_pb2_grpc.IdentityServicer):
         self,
         driver_name: str,
         *,
-        serves_controller: bool,
         offers: Callable[[], frozenset[str]],
         is_ready: Callable[[], bool],
     ) -> None:
-        """``offers``: which of ``groups``, ``topology``, ``expansion`` and ``expansion_online`` hold now.
+        """The plugin as a whole has a controller service, so a node says so too (CSI: GetPluginCapabilities).
+
+        ``offers``: which of ``groups``, ``topology``, ``expansion`` and ``expansion_online`` hold now.
 
         ``is_ready`` may raise RpcError.
         """
         self._driver_name = driver_name
-        self._serves_controller = serves_controller
         self._offers = offers
         self.is_ready = is_ready
 
@@ -41,9 +42,7 @@ class IdentityService(csi_pb2_grpc.IdentityServicer):
         self, request: csi_pb2.GetPluginCapabilitiesRequest, context: Any
     ) -> csi_pb2.GetPluginCapabilitiesResponse:
         offers = self._offers()
-        services = []
-        if self._serves_controller:
-            services.append(_Service.CONTROLLER_SERVICE)
+        services = [_Service.CONTROLLER_SERVICE]
         if "groups" in offers:
             services.append(_Service.GROUP_CONTROLLER_SERVICE)
         if "topology" in offers:
@@ -56,6 +55,15 @@ class IdentityService(csi_pb2_grpc.IdentityServicer):
 
     def Probe(self, request: csi_pb2.ProbeRequest, context: Any) -> csi_pb2.ProbeResponse:
         return csi_pb2.ProbeResponse(ready=wrappers_pb2.BoolValue(value=self.is_ready()))
+
+
+def expansion_offers(settings: Settings) -> frozenset[str]:
+    """Of what IdentityService is told that is offered: the expansion that the settings leave on."""
+    if "expand" in settings.disabled_features:
+        return frozenset()
+    if "expand_online" in settings.disabled_features:
+        return frozenset({"expansion"})
+    return frozenset({"expansion", "expansion_online"})
 
 
 def own_version() -> str:

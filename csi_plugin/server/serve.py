@@ -13,7 +13,7 @@ from csi_plugin.protocol import csi_pb2_grpc, node_registry_pb2_grpc, operations
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.server import logs, service_info, sockets, system_files
 from csi_plugin.server.controller_runtime import ControllerRuntime, deferred
-from csi_plugin.server.identity import IdentityService, own_version
+from csi_plugin.server.identity import IdentityService, expansion_offers, own_version
 from csi_plugin.server.operations import OperationsService, by_thread
 from csi_plugin.server.settings import Settings, SettingsError, grpc_address
 
@@ -146,7 +146,6 @@ class _Process:
         server, controller = self._server, self._controller
         identity = IdentityService(
             self._settings.driver_name,
-            serves_controller=controller is not None,
             offers=controller.offers if controller is not None else self._node_offers,
             is_ready=self._is_ready,
         )
@@ -174,7 +173,8 @@ class _Process:
         return self._controller.is_ready() and (self._node is None or self._node.is_registered())
 
     def _node_offers(self) -> frozenset[str]:
-        return frozenset({"topology"} if self._settings.node_topology else ())
+        """What the settings say; which backends make groups only a controller knows, and only it is asked."""
+        return expansion_offers(self._settings) | ({"topology"} if self._settings.node_topology else set())
 
     def _start_parts(self) -> None:
         try:

@@ -11,13 +11,8 @@ Service = csi_pb2.PluginCapability.Service
 Expansion = csi_pb2.PluginCapability.VolumeExpansion
 
 
-def identity(*offers: str, serves_controller: bool = True) -> IdentityService:
-    return IdentityService(
-        "csi.cinderbox.io",
-        serves_controller=serves_controller,
-        offers=lambda: frozenset(offers),
-        is_ready=lambda: True,
-    )
+def identity(*offers: str) -> IdentityService:
+    return IdentityService("csi.cinderbox.io", offers=lambda: frozenset(offers), is_ready=lambda: True)
 
 
 def claimed(service: IdentityService) -> tuple[list[int], list[int]]:
@@ -37,7 +32,6 @@ def test_info_names_driver_and_version() -> None:
 
 
 def test_claims_follow_what_is_offered() -> None:
-    assert claimed(identity(serves_controller=False)) == ([], [])
     assert claimed(identity()) == ([Service.CONTROLLER_SERVICE], [])
     assert claimed(identity("groups", "topology", "expansion", "expansion_online")) == (
         [

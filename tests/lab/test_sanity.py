@@ -24,7 +24,9 @@ def test_csi_sanity(server: LabServer, backend: LabBackend, tmp_path: Path, show
         f"--csi.testvolumeparameters={parameters}",
     )
 
+    # None of the drivers makes groups.
+    results = [spec for spec in results if "GroupController" not in "".join(spec["ContainerHierarchyTexts"] or ())]
     assert names(results, "skipped") == [OF_SNAPSHOT_TOPOLOGY]
-    assert len(names(results, "passed")) > 100
+    assert len(names(results, "passed")) > 90
     host.nothing_is_left(before, backend.objects())
     shows("csi-sanity")

@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.sealed_box import public_key_of, seal_to_node
 from tests.node.conftest import Claim, capability, fails, unless_busy
 from tests.serving import Served, loop_devices, mounts_below, wait_until
@@ -191,6 +192,17 @@ def test_staging_that_never_had_a_connection_can_be_undone(pair: tuple[Served, S
         claim.stage()
     claim.unstage()
     assert list((node.state / "node/volumes").iterdir()) == []
+
+
+def test_node_claims_what_the_plugin_as_a_whole_does(pair: tuple[Served, Served]) -> None:
+    """CSI, "GetPluginCapabilities": a client that sees no controller service does not publish volumes."""
+    groups = csi_pb2.PluginCapability()
+    groups.service.type = csi_pb2.PluginCapability.Service.GROUP_CONTROLLER_SERVICE
+    request = csi_pb2.GetPluginCapabilitiesRequest()
+    controller, node = [served.identity.GetPluginCapabilities(request).capabilities for served in pair]
+    # Which backends make groups, only the controller knows.
+    assert list(node) == [claim for claim in controller if claim != groups]
+    assert node[0].service.type == csi_pb2.PluginCapability.Service.CONTROLLER_SERVICE
 
 
 def test_warnings_of_os_brick_reach_the_log_without_secrets(pair: tuple[Served, Served]) -> None:
