@@ -106,7 +106,8 @@ def attach(
 ) -> dict[str, Any]:
     """Attach a sealed connection; encrypted volumes are opened too.
 
-    Returns ``device`` (os-brick's), ``path`` (the device to use), ``size`` and ``planned_bytes``, and ``encrypted``.
+    Returns ``device`` (os-brick's), ``path`` (the device to use), ``size`` and ``planned_bytes``, ``encrypted``, and
+    ``paths``: how many it should have, whether each is there now or not.
     """
     from csi_plugin.attachment import devices, encryption
 
@@ -134,16 +135,23 @@ def attach(
         "size": devices.size_of(str(device["path"])),
         "planned_bytes": int(plan["size"]) * 1024**3,
         "encrypted": bool(plan.get("encryption")),
+        "paths": max(devices.paths_of(str(device["path"])), len(devices.portals_of(plan)) if multipath else 1),
     }
 
 
 def reconnect(
-    *, key_file: str, sealed: str, context: str, multipath: bool, root_helper: str, read_only: bool
+    *, key_file: str, sealed: str, context: str, multipath: bool, root_helper: str, read_only: bool, paths: int
 ) -> dict[str, Any]:
-    """Connect again whatever paths of an attached volume are lost; returns os-brick's device. LUKS is left as it is."""
+    """Connect again whatever is lost of an attached volume that has that many paths left; returns os-brick's device.
+
+    LUKS is left as it is. Raises AttachmentError at once where no more paths can be had.
+    """
     from csi_plugin.attachment import devices
 
     plan = _opened(key_file, sealed, context)
+    portals = devices.portals_of(plan)
+    if portals and (answer := devices.answering(portals)) <= paths:
+        raise devices.AttachmentError(f"{answer} of {len(portals)} portals answer")
     read_only = read_only or plan.get("attach_mode") == "ro"
     return devices.attach(plan, multipath=multipath, read_only=read_only, root_helper=root_helper)
 

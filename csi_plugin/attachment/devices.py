@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import socket
 import stat
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from csi_plugin.attachment import loop_devices, scsi
 from csi_plugin.attachment.commands import run
 
 DEFAULT_SCAN_ATTEMPTS = 3
+
+_PORTAL_SECONDS = 2
 
 _FILE_FORMATS = (None, "raw")
 
@@ -101,6 +104,31 @@ def paths_of(path: str) -> int:
     return len(list((folder / "slaves").iterdir()))
 
 
+def portals_of(connection_info: dict[str, Any]) -> list[tuple[str, int]]:
+    """Addresses and ports of the iSCSI portals that a connection names, a path each; none of another protocol."""
+    data = connection_info["data"]
+    portals = data.get("target_portals") or [data[name] for name in ("target_portal",) if data.get(name)]
+    # "address:port" or "[address]:port", and a target portal group may follow.
+    parts = [str(portal).partition(",")[0].rpartition(":") for portal in portals]
+    return [(address.strip("[]"), int(port)) for address, _, port in parts]
+
+
+def answering(portals: list[tuple[str, int]]) -> int:
+    """How many of these accept a connection. A login to one that does not would take iscsid two minutes."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(len(portals) or 1) as probes:
+        return sum(probes.map(_answers, portals))
+
+
+def _answers(portal: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(portal, _PORTAL_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
 def identity_of(path: str) -> str:
     """What tells a block device's content from another's under the same name, which the kernel gives out again.
 
@@ -142,8 +170,6 @@ def connector_properties(
 
 def _own_address() -> str:
     """The address that this host uses towards others; no packet is sent to find it."""
-    import socket
-
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # RFC 5737: an address for documentation, routed like any other

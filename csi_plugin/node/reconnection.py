@@ -57,6 +57,7 @@ class Reconnection:
             sealed=state.sealed,
             context=self._core.seal_context(volume_id),
             read_only=state.read_only,
+            paths=before,
         )
         state.device = device
         if state.access_type == "block" and not state.encrypted:

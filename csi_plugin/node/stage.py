@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 
 from csi_plugin.attachment.commands import run as run_command
-from csi_plugin.attachment.devices import identity_of, paths_of, size_of
+from csi_plugin.attachment.devices import identity_of, size_of
 from csi_plugin.failpoints import failpoint
 from csi_plugin.node import child, filesystems, mounts, requests
 from csi_plugin.node.core import Core
@@ -66,7 +66,7 @@ def _stage(core: Core, wanted: VolumeState, request: csi_pb2.NodeStageVolumeRequ
     attached = _attach(core, wanted, dict(request.secrets), is_new=known is None)
     wanted.device, wanted.path, wanted.encrypted = attached["device"], attached["path"], attached["encrypted"]
     wanted.identity = identity_of(wanted.path)
-    wanted.paths = paths_of(str(attached["device"]["path"]))
+    wanted.paths = attached["paths"]
     core.states.save(wanted)
     _check_unused(core, wanted)
     if attached["size"] < attached["planned_bytes"]:

@@ -35,7 +35,7 @@ class VolumeState:
     path: str = ""
     """The block device to use: the decrypted one of an encrypted volume."""
     paths: int = 0
-    """Over how many paths the storage was seen to be reached; see csi_plugin.attachment.devices.paths_of."""
+    """Over how many paths the storage should be reached: what its connection names, or was seen."""
     identity: str = ""
     """Whose device it is: the kernel gives the name to another volume's after a reboot."""
     encrypted: bool = False

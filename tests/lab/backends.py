@@ -229,6 +229,7 @@ BACKENDS = (
             "test_library",
             "test_paths_fail_and_return",
             "test_lost_path_is_connected_again",
+            "test_path_that_was_away_when_staged_joins",
         ),
     ),
 )

@@ -100,6 +100,19 @@ def test_lost_path_is_connected_again(server: LabServer, backend: LabBackend, cl
     server.start_node()
 
 
+def test_path_that_was_away_when_staged_joins(server: LabServer, backend: LabBackend, claim: MakeClaim) -> None:
+    """iscsid gives up the login, and then no session is there that could come back."""
+    server.start_node(CINDERBOX_RECONNECT_INTERVAL_SECONDS="2")
+    volume = claim(block=True)
+    volume.publish_controller()
+    with host.cut_off(SECOND_PATH):
+        device = volume.use()
+        assert host.paths_of(device) == {FIRST_PATH: "A"}
+    both = {FIRST_PATH: "A", SECOND_PATH: "A"}
+    wait_until(lambda: host.paths_of(device) == both, lambda: host.paths_of(device), timeout=BACK_SECONDS)
+    server.start_node()
+
+
 def test_initiator_daemon_restarts(backend: LabBackend, claim: MakeClaim) -> None:
     device = claim("used", block=True).use()
     with DirectWriter(device) as writer:
