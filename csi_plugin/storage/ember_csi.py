@@ -28,7 +28,7 @@ from csi_plugin.persistence.records import (
 )
 from csi_plugin.storage import codec
 from csi_plugin.storage.runtime import CONTEXT
-from csi_plugin.storage.volume import AWAITING_DEPENDANTS
+from csi_plugin.storage.volume_deletion import AWAITING_DEPENDANTS
 
 GROUP = "ember-csi.io"
 VERSION = "v1"

@@ -18,7 +18,8 @@ from csi_plugin.storage import codec, serialization
 from csi_plugin.storage.resource import Resource, backend_class, find_backend, in_slot
 from csi_plugin.storage.runtime import CONTEXT
 from csi_plugin.storage.snapshot import Snapshot
-from csi_plugin.storage.volume import Volume, finish_deferred_volume
+from csi_plugin.storage.volume import Volume
+from csi_plugin.storage.volume_deletion import finish_deferred_volume
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend

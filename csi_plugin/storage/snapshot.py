@@ -9,7 +9,8 @@ from csi_plugin.failpoints import failpoint
 from csi_plugin.persistence.records import Phase, Record, SnapshotRecord
 from csi_plugin.storage import codec, driver_lifecycle, serialization
 from csi_plugin.storage.resource import NamedResource, backend_class, in_slot
-from csi_plugin.storage.volume import Volume, finish_deferred_volume
+from csi_plugin.storage.volume import Volume
+from csi_plugin.storage.volume_deletion import finish_deferred_volume
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend
