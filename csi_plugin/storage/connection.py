@@ -10,8 +10,9 @@ from csi_plugin.exception import NotLocal
 from csi_plugin.failpoints import failpoint
 from csi_plugin.persistence.records import ConnectionRecord, Record
 from csi_plugin.storage import codec, driver_lifecycle, serialization
-from csi_plugin.storage.resource import Resource, backend_class
+from csi_plugin.storage.resource import backend_class
 from csi_plugin.storage.volume import Volume
+from csi_plugin.storage.volume_relative import VolumeRelative
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend
@@ -20,7 +21,7 @@ DEVICE_SCAN_ATTEMPTS = 3
 """os-brick's default."""
 
 
-class Connection(Resource):
+class Connection(VolumeRelative):
     """Cinder's volume attachment. Its ``connection_info`` has the driver's answer under ``conn``, the host's connector
     properties under ``connector``, and the local device under ``device``.
     """
@@ -81,9 +82,6 @@ class Connection(Resource):
             connection.save()
         return connection
 
-    def loaded_relatives(self) -> list[Volume]:
-        return [self._volume] if self._volume is not None else []
-
     def extra_data(self) -> dict[str, Any]:
         return {"node_id": self.node_id} if self.node_id else {}
 
@@ -97,27 +95,6 @@ class Connection(Resource):
         if record is None:
             raise exception.VolumeAttachmentNotFound(filter=f"id={connection_id}")
         return cls.from_record(record)
-
-    def refresh(self) -> None:
-        """Read the connection again. Raises ConnectionNotFound."""
-        fresh = self.get_by_id(self._ovo.id)
-        if self._volume is not None:
-            _ = fresh.volume
-        vars(self).clear()
-        vars(self).update(vars(fresh))
-
-    @property
-    def volume(self) -> Volume:
-        if self._volume is None:
-            self.volume = Volume.get_by_id(self._ovo.volume_id)
-        assert self._volume is not None
-        return self._volume
-
-    @volume.setter
-    def volume(self, value: Volume) -> None:
-        self._volume = value
-        self._ovo.volume = value._ovo
-        self._ovo.obj_reset_changes(("volume",))
 
     # What connection_info holds
 

@@ -203,12 +203,6 @@ class GroupSnapshot(Resource):
     def loaded_relatives(self) -> list[Resource]:
         return []
 
-    def extra_data(self) -> dict[str, Any]:
-        return {"intent": serialization.intent_to_json(self.intent)} if self.intent else {}
-
-    def take_extra_data(self, data: dict[str, Any]) -> None:
-        self.intent = serialization.intent_from_json(data["intent"]) if data.get("intent") else None
-
     @classmethod
     def get_by_id(cls, group_snapshot_id: str) -> Self:
         """The group snapshot of that id. Raises GroupSnapshotNotFound."""

@@ -94,6 +94,14 @@ class Resource:
         """The object of a versioned object that came out of a JSON form; ``save`` stores it and its relatives."""
         raise NotImplementedError
 
+    def extra_data(self) -> dict[str, Any]:
+        """What a JSON form needs to hold beside the versioned object."""
+        return {"intent": serialization.intent_to_json(self.intent)} if self.intent else {}
+
+    def take_extra_data(self, data: dict[str, Any]) -> None:
+        """Take what ``extra_data`` gave."""
+        self.intent = serialization.intent_from_json(data["intent"]) if data.get("intent") else None
+
     @property
     def _store(self) -> "RecordStore":
         return backend_class().store

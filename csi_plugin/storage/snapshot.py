@@ -11,12 +11,13 @@ from csi_plugin.storage import codec, driver_lifecycle, serialization
 from csi_plugin.storage.resource import NamedResource, backend_class, in_slot
 from csi_plugin.storage.volume import Volume
 from csi_plugin.storage.volume_deletion import finish_deferred_volume
+from csi_plugin.storage.volume_relative import VolumeRelative
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend
 
 
-class Snapshot(NamedResource):
+class Snapshot(VolumeRelative, NamedResource):
     """A snapshot of ``volume`` (None for a loaded one, whose volume is read on access)."""
 
     OVO_CLASS: ClassVar[Any] = objects.Snapshot
@@ -69,15 +70,6 @@ class Snapshot(NamedResource):
             snapshot.save()
         return snapshot
 
-    def loaded_relatives(self) -> list[Volume]:
-        return [self._volume] if self._volume is not None else []
-
-    def extra_data(self) -> dict[str, Any]:
-        return {"intent": serialization.intent_to_json(self.intent)} if self.intent else {}
-
-    def take_extra_data(self, data: dict[str, Any]) -> None:
-        self.intent = serialization.intent_from_json(data["intent"]) if data.get("intent") else None
-
     @classmethod
     def get_by_id(cls, snapshot_id: str) -> Self:
         """The snapshot of that id. Raises SnapshotNotFound."""
@@ -91,28 +83,6 @@ class Snapshot(NamedResource):
         """The snapshots of that name; names need not be unique."""
         found = backend_class().store.find(SnapshotRecord, display_name=snapshot_name)
         return [cls.from_record(record) for record in found]
-
-    def refresh(self) -> None:
-        """Read the snapshot again. Raises SnapshotNotFound."""
-        fresh = self.get_by_id(self._ovo.id)
-        if self._volume is not None:
-            _ = fresh.volume
-        vars(self).clear()
-        vars(self).update(vars(fresh))
-
-    @property
-    def volume(self) -> Volume:
-        """The volume that the snapshot is of."""
-        if self._volume is None:
-            self.volume = Volume.get_by_id(self._ovo.volume_id)
-        assert self._volume is not None
-        return self._volume
-
-    @volume.setter
-    def volume(self, value: Volume) -> None:
-        self._volume = value
-        self._ovo.volume = value._ovo
-        self._ovo.obj_reset_changes(("volume",))
 
     @in_slot
     def create(self) -> None:

@@ -135,12 +135,6 @@ class Volume(DeletableVolume):
     def loaded_relatives(self) -> "list[Snapshot | Connection]":
         return [*(self._snapshots or ()), *(self._connections or ())]
 
-    def extra_data(self) -> dict[str, Any]:
-        return {"intent": serialization.intent_to_json(self.intent)} if self.intent else {}
-
-    def take_extra_data(self, data: dict[str, Any]) -> None:
-        self.intent = serialization.intent_from_json(data["intent"]) if data.get("intent") else None
-
     @classmethod
     def get_by_id(cls, volume_id: str) -> Self:
         """The volume of that id. Raises VolumeNotFound."""
