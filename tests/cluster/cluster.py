@@ -30,10 +30,14 @@ class Cluster:
         """Directory of the cluster's control plane and nodes; what tests put there goes with the cluster."""
         return Path(os.environ.get("CINDERBOX_CLUSTER_DIR", PROJECT / ".tools/cluster")) / "state"
 
+    def command(self, *arguments: str) -> list[str]:
+        """How a command is run in the cluster: `kubectl`, `helm`, or another of scripts/cluster."""
+        return [str(PROJECT / "scripts/cluster"), *arguments]
+
     def run(self, *arguments: str, input_text: str | None = None, check: bool = True, timeout: float = 180) -> str:
-        """What scripts/cluster prints."""
+        """What a command in the cluster prints."""
         done = subprocess.run(
-            [PROJECT / "scripts/cluster", *arguments],
+            self.command(*arguments),
             input=input_text,
             capture_output=True,
             text=True,
@@ -155,13 +159,7 @@ class Cluster:
         return [one for one in listed if one["spec"].get("claimRef", {}).get("namespace") == self.namespace]
 
     def events(self) -> str:
-        done = subprocess.run(
-            [PROJECT / "scripts/cluster", "kubectl", "-n", self.namespace, "get", "events"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.stdout[-4000:]
+        return self.run("kubectl", "-n", self.namespace, "get", "events", check=False)[-4000:]
 
     def wait_until_gone(self, *volume_ids: str) -> None:
         """Nothing of these volumes is left, in Kubernetes, in the records and on the storage."""

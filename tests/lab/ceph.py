@@ -17,14 +17,17 @@ KEYRING = Path(f"/etc/ceph/ceph.client.{USER}.keyring")
 _ADMIN = "/etc/ceph/ceph.client.admin.keyring"
 _FSID = "11111111-2222-3333-4444-555555555555"
 _START_SECONDS = 300
+_ADDRESS = "192.0.2.16"
+"""Of this machine, and not of its loopback network: pods have one of their own."""
+_MONITOR = f"[v2:{_ADDRESS}:3300,v1:{_ADDRESS}:6789]"
 
 # Small, patient, and without copies: one OSD on an emulated machine.
 _CONFIGURATION = f"""\
 [global]
 fsid = {_FSID}
-mon_host = [v2:127.0.0.1:3300,v1:127.0.0.1:6789]
+mon_host = {_MONITOR}
 mon_initial_members = a
-public_network = 127.0.0.0/8
+public_addr = {_ADDRESS}
 ms_bind_ipv6 = false
 auth_cluster_required = cephx
 auth_service_required = cephx
@@ -65,6 +68,7 @@ def start() -> None:
     for folder in (*folders, *(f"/var/lib/ceph/{daemon}" for daemon in daemons)):
         Path(folder).mkdir(parents=True, exist_ok=True)
     Path("/etc/ceph/ceph.conf").write_text(_CONFIGURATION)
+    run("ip", "address", "replace", f"{_ADDRESS}/32", "dev", "lo")
     _start_monitor()
     _start_manager()
     _start_osd()
@@ -81,8 +85,7 @@ def _start_monitor() -> None:
     run("ceph-authtool", "--create-keyring", _ADMIN, "--gen-key", "--name", "client.admin")
     run("ceph-authtool", _ADMIN, "--name", "client.admin", "--cap", "mon", "allow *", *everything)
     run("ceph-authtool", keys, "--import-keyring", _ADMIN)
-    address = "[v2:127.0.0.1:3300,v1:127.0.0.1:6789]"
-    run("monmaptool", "--create", "--clobber", "--addv", "a", address, "--fsid", _FSID, monitors)
+    run("monmaptool", "--create", "--clobber", "--addv", "a", _MONITOR, "--fsid", _FSID, monitors)
     run("ceph-mon", "--mkfs", "--id", "a", "--monmap", monitors, "--keyring", keys)
     run("ceph-mon", "--id", "a")
     run("ceph", "config", "set", "mon", "auth_allow_insecure_global_id_reclaim", "false")

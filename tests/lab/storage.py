@@ -13,6 +13,7 @@ EXPORT = Path("/export")
 _MULTIPATH = """\
 defaults {
     find_multipaths yes
+    uxsock_timeout 60000
 }
 blacklist {
     devnode "^(vd|nvme|rbd|loop|dm-)"
