@@ -9,8 +9,10 @@ quickstart:
 	scripts/setup quickstart
 	scripts/quickstart
 
+# With CINDERBOX_STORAGE_LAB=1 also the shortest tests of the storage lab, one for each protocol (8 minutes).
 test: setup lint
 	scripts/test
+	$(if $(CINDERBOX_STORAGE_LAB),scripts/storage_lab test -k "guest or raw_block and (multipath or nvme or nfs or rbd)")
 
 lint:
 	scripts/lint
