@@ -14,6 +14,7 @@ from tests.serving import Served, wait_until
 
 NODE = "test-node"
 REGISTERED = "the node is registered"
+BACKEND_READY = " is ready after "
 READY_SECONDS = 900
 """Emulation is slow, and slower where others work."""
 
@@ -25,6 +26,7 @@ class LabServer:
         for backend in backends:
             backend.make()
         self.folder = folder
+        self.number_of_backends = len(backends)
         self.multipath = False
         self.volumes = folder / "volumes"
         shared = {
@@ -44,19 +46,23 @@ class LabServer:
         return self
 
     def start_controller(self, **environment: str) -> None:
-        """Start the controller, with more environment variables if given, and wait until it is ready."""
-        self.controller_process.start(wait=False, **environment)
-        self.controller_process.wait_until_ready(READY_SECONDS, pause=1)
+        """Start the controller, with more environment variables if given, and wait until all its backends are ready."""
+        process = self.controller_process
+        wanted = _count(BACKEND_READY, process) + self.number_of_backends
+        process.start(wait=False, **environment)
+        process.wait_until_ready(READY_SECONDS, pause=1)
+        wait_until(lambda: _count(BACKEND_READY, process) >= wanted, process.log_text, timeout=READY_SECONDS)
 
     def start_node(self, **environment: str) -> None:
         """Start the node anew, with more environment variables if given, and wait until the controller knows it."""
         if self.node_process.is_running():
             self.node_process.kill()
-        before = self._registrations()
+        before = _count(REGISTERED, self.node_process)
         multipath = {"CINDERBOX_REQUEST_MULTIPATH": str(self.multipath).lower()}
         self.node_process.start(wait=False, **multipath, **environment)
         self.node_process.wait_until_ready(READY_SECONDS)
-        wait_until(lambda: self._registrations() > before, self.node_process.log_text, timeout=READY_SECONDS)
+        process = self.node_process
+        wait_until(lambda: _count(REGISTERED, process) > before, process.log_text, timeout=READY_SECONDS)
 
     def prepare(self, *, multipath: bool) -> None:
         """Have both run, whatever a test before did to them, and the node attach over all paths or over one."""
@@ -85,6 +91,7 @@ class LabServer:
         self.node_process.close()
         self.controller_process.close()
 
-    def _registrations(self) -> int:
-        log = self.node_process.log
-        return log.read_text().count(REGISTERED) if log.exists() else 0
+
+def _count(words: str, process: Served) -> int:
+    """How often they are in a process's log."""
+    return process.log.read_text().count(words) if process.log.exists() else 0
