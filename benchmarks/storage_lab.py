@@ -8,6 +8,7 @@ makes Python some twenty times slower and the storage less so: the shares are an
 import argparse
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# Cinder's target runs cinder-rtstool by its name.
+os.environ["PATH"] = f"{sys.prefix}/bin:{os.environ['PATH']}"
 
 from tests.lab.backends import BACKENDS, LabBackend, python_path
 from tests.lab.servers import LabServer
@@ -79,8 +82,6 @@ def length(span: Any) -> float:
 
 def bare_attachments(backend: LabBackend, volumes: int) -> Seconds:
     """How long os-brick takes to attach and to detach a volume, in this process."""
-    import sys
-
     import csi_plugin
     from csi_plugin.attachment import connector_properties, devices
 
