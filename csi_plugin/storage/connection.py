@@ -195,7 +195,11 @@ class Connection(VolumeRelative):
         try:
             answer = connection._call_driver(
                 lambda driver: driver_lifecycle.connect(
-                    driver, volume._ovo, connector, attach_mode=connection._ovo.attach_mode
+                    driver,
+                    volume._ovo,
+                    connector,
+                    save=lambda: volume._save_use("in-use", "attached"),
+                    attach_mode=connection._ovo.attach_mode,
                 )
             )
         except Exception:
@@ -210,7 +214,8 @@ class Connection(VolumeRelative):
         connection.use_multipath = connection._is_multipath()
         connection._ovo.attach_status = "attached"
         connection._ovo.attach_time = datetime.now(UTC)
-        # The connection is complete last: until then, a repeat or a restart calls the driver again.
+        # What initialize_connection changed, and the use if the export had nothing to save. The connection is complete
+        # last: until then, a repeat or a restart calls the driver again.
         volume._save_use("in-use", "attached")
         failpoint("publish.volume_saved")
         connection.save()

@@ -6,7 +6,7 @@ page of the documentation has the table of its duties and where each is done.
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cinder import exception, objects, utils
@@ -75,7 +75,7 @@ def restore(driver: Any, host: str, attached: Mapping[str, Sequence[Mapping[str,
                 volume.save()
             if type(attribute(driver, "target_driver")).__module__ in _FORGETFUL_TARGETS:
                 for connector in attached[volume.id]:
-                    connect(driver, volume, connector)
+                    connect(driver, volume, connector, save=volume.save)
         except Exception:
             # Drivers raise anything here, and one broken volume must not stop the others. One may have gone meanwhile.
             LOG.exception("volume %s cannot be exported again", volume.id)
@@ -106,11 +106,18 @@ def _update_provider_info(driver: Any, volumes: Sequence[Any], snapshots: Sequen
                 found.save()
 
 
-def connect(driver: Any, volume: Any, connector: Mapping[str, Any], *, attach_mode: str = "rw") -> dict[str, Any]:
+def connect(
+    driver: Any,
+    volume: Any,
+    connector: Mapping[str, Any],
+    *,
+    save: Callable[[], object],
+    attach_mode: str = "rw",
+) -> dict[str, Any]:
     """Export a volume to a host and return Cinder's connection information.
 
-    ``volume`` is a versioned object (its fields take the export's model update), ``connector`` os-brick's connector
-    properties. Raises cinder.exception.InvalidInput for a connector that the driver cannot serve.
+    ``volume`` is a versioned object (its fields take the export's model update, which ``save`` stores), ``connector``
+    os-brick's connector properties. Raises cinder.exception.InvalidInput for a connector that the driver cannot serve.
     """
     connector = dict(connector)
     try:
@@ -118,12 +125,14 @@ def connect(driver: Any, volume: Any, connector: Mapping[str, Any], *, attach_mo
     except exception.InvalidConnectorException as error:
         raise exception.InvalidInput(reason=str(error)) from error
     model_update = driver.create_export(CONTEXT, volume, connector)
-    if model_update:
-        volume.update(model_update)
     try:
+        if model_update:
+            # Before access is granted: a repeat after a crash has to find the CHAP secret that the target got with it.
+            volume.update(model_update)
+            save()
         connection_info: dict[str, Any] = driver.initialize_connection(volume, connector)
     except Exception:
-        # Whatever the driver raised, the export must not stay.
+        # Whatever was raised, the export must not stay.
         driver.remove_export(CONTEXT, volume)
         raise
     _complete_connection_info(driver, volume, connector, connection_info, attach_mode)

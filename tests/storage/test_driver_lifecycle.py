@@ -37,9 +37,14 @@ def called(backend: Backend) -> list[str]:
 
 def test_connecting_exports_first(new_backend: NewBackend, volume: Callable[..., Any]) -> None:
     backend, found = new_backend(), volume()
-    answer = driver_lifecycle.connect(backend.driver, found, CONNECTOR)
+    saved: list[tuple[str, list[str]]] = []
+
+    def save() -> None:
+        saved.append((found.provider_location, called(backend)))
+
+    answer = driver_lifecycle.connect(backend.driver, found, CONNECTOR, save=save)
+    assert saved == [("exported", ["create_export"])], "the export's model update, before access is granted"
     assert called(backend) == ["create_export", "initialize_connection"]
-    assert found.provider_location == "exported", "the export's model update"
     assert answer["data"]["target_lun"] == 1
 
 
@@ -48,7 +53,7 @@ def test_a_connector_that_does_not_fit_is_refused_before_anything_happens(
 ) -> None:
     backend = new_backend()
     with pytest.raises(exception.InvalidInput, match="initiator"):
-        driver_lifecycle.connect(backend.driver, volume(), {"host": "node"})
+        driver_lifecycle.connect(backend.driver, volume(), {"host": "node"}, save=lambda: None)
     assert called(backend) == []
 
 
@@ -56,7 +61,7 @@ def test_a_connection_that_fails_leaves_no_export(new_backend: NewBackend, volum
     backend = new_backend()
     backend.driver.fail.add("initialize_connection")
     with pytest.raises(exception.VolumeBackendAPIException, match="initialize_connection fails"):
-        driver_lifecycle.connect(backend.driver, volume(), CONNECTOR)
+        driver_lifecycle.connect(backend.driver, volume(), CONNECTOR, save=lambda: None)
     assert called(backend) == ["create_export", "initialize_connection", "remove_export"]
 
 
@@ -114,7 +119,7 @@ def test_connection_information_is_completed_as_the_volume_manager_does(
     backend, found = new_backend(**options), volume(**copy.deepcopy(fields))
     answer = {"driver_volume_type": "iscsi", "data": data}
     monkeypatch.setattr(backend.driver, "initialize_connection", lambda *_: copy.deepcopy(answer))
-    ours = driver_lifecycle.connect(backend.driver, found, CONNECTOR)
+    ours = driver_lifecycle.connect(backend.driver, found, CONNECTOR, save=found.save)
     service = SimpleNamespace(driver=backend.driver)
     service._set_connection_block_size = lambda info: manager.VolumeManager._set_connection_block_size(service, info)
     cinders = manager.VolumeManager._parse_connection_options(service, runtime.CONTEXT, found, copy.deepcopy(answer))
@@ -126,7 +131,7 @@ def test_connection_information_is_completed_as_the_volume_manager_does(
 def test_read_only_and_enforced_multipath(new_backend: NewBackend, volume: Callable[..., Any]) -> None:
     backend = new_backend()
     connector = {**CONNECTOR, "enforce_multipath": True}
-    data = driver_lifecycle.connect(backend.driver, volume(), connector, attach_mode="ro")["data"]
+    data = driver_lifecycle.connect(backend.driver, volume(), connector, save=lambda: None, attach_mode="ro")["data"]
     assert (data["access_mode"], data["enforce_multipath"]) == ("ro", True)
 
 
