@@ -147,7 +147,8 @@ def paths_of(device: Path) -> dict[str, str]:
         session = next(part for part in (path / "device").resolve().parts if part.startswith("session"))
         (connection,) = Path(f"/sys/class/iscsi_session/{session}/device").glob("connection*/iscsi_connection/*")
         number = (path / "dev").read_text().strip()
-        states[(connection / "persistent_address").read_text().strip()] = words[words.index(number) + 1]
+        if number in words:  # otherwise it joined after the kernel was asked
+            states[(connection / "persistent_address").read_text().strip()] = words[words.index(number) + 1]
     return states
 
 
