@@ -8,11 +8,14 @@ it is unmounted, so nothing is done for it: NodeGetVolumeHealth tells.
 import logging
 import threading
 
+from grpc import StatusCode
+
 from csi_plugin.attachment.devices import identity_of, paths_of
 from csi_plugin.node import child
 from csi_plugin.node.core import Core
 from csi_plugin.node.stage import is_own_device
 from csi_plugin.node.volume_state import VolumeState
+from csi_plugin.protocol.errors import RpcError
 
 LOG = logging.getLogger(__name__)
 
@@ -41,6 +44,10 @@ class Reconnection:
         try:
             with self._core.inflight.hold(f"node/{volume_id}"):
                 self._reconnect(volume_id)
+        except RpcError as error:
+            # ABORTED: somebody stages or unstages it, which is why paths are missing.
+            level = logging.DEBUG if error.code is StatusCode.ABORTED else logging.WARNING
+            LOG.log(level, "volume %s lacks paths to its storage: %s", volume_id, error)
         except Exception as error:
             # Whatever it was, the other volumes and the next look must not suffer.
             LOG.warning("volume %s lacks paths to its storage: %s", volume_id, error)
