@@ -18,7 +18,8 @@ def main() -> None:
     # What os-brick and its libraries print must not get between the JSON.
     output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    logging.basicConfig(level=logging.WARNING, handlers=[_LogLines(output)])
+    lines = _Lines(output)
+    logging.basicConfig(level=logging.WARNING, handlers=[lines])
     request = json.load(sys.stdin)
     _import_less()
     _wait_for_others(request.get("context", ""))
@@ -27,12 +28,12 @@ def main() -> None:
         answer: dict[str, Any] = {"result": operation(**request)}
     except Exception as error:  # noqa: BLE001 - the boundary to the node, which gets every error as data
         answer = {"error": str(error) or type(error).__name__, "kind": type(error).__name__}
-    _write_line(output, answer)
+    lines.write(answer)
     os._exit(0)  # os-brick's libraries leave threads behind
 
 
-class _LogLines(logging.Handler):
-    """Log records as lines for the node, which knows what must not be in its log.
+class _Lines(logging.Handler):
+    """Lines for the node: log records, of which it knows what must not be in its log, and the answer.
 
     At once: a child that hangs is killed, and what it said until then tells why.
     """
@@ -46,13 +47,15 @@ class _LogLines(logging.Handler):
         if record.exc_info:
             # Not its traceback, which tells only a developer of os-brick more.
             message = f"{message}: {record.exc_info[1]}"
-        _write_line(self._output, {"logger": record.name, "level": record.levelno, "message": message})
+        self.write({"logger": record.name, "level": record.levelno, "message": message})
 
-
-def _write_line(output: TextIO, line: dict[str, Any]) -> None:
-    # In one piece: os-brick logs from threads of its own.
-    output.write(json.dumps(line) + "\n")
-    output.flush()
+    def write(self, line: dict[str, Any]) -> None:
+        self.acquire()  # os-brick logs from threads of its own
+        try:
+            self._output.write(json.dumps(line) + "\n")
+            self._output.flush()
+        finally:
+            self.release()
 
 
 def _wait_for_others(context: str) -> None:
