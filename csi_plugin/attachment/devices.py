@@ -104,16 +104,14 @@ def paths_of(path: str) -> int:
     return len(list((folder / "slaves").iterdir()))
 
 
-def portals_of(connection_info: dict[str, Any]) -> list[tuple[str, int]]:
-    """Addresses and ports of the iSCSI portals that a connection names, a path each; none of another protocol."""
+def portals_of(connection_info: dict[str, Any]) -> list[str]:
+    """The iSCSI portals that a connection names, a path each; none of another protocol."""
     data = connection_info["data"]
-    portals = data.get("target_portals") or [data[name] for name in ("target_portal",) if data.get(name)]
-    # "address:port" or "[address]:port", and a target portal group may follow.
-    parts = [str(portal).partition(",")[0].rpartition(":") for portal in portals]
-    return [(address.strip("[]"), int(port)) for address, _, port in parts]
+    portals = data.get("target_portals") or [data.get("target_portal")]
+    return [str(portal) for portal in portals if portal]
 
 
-def answering(portals: list[tuple[str, int]]) -> int:
+def answering(portals: list[str]) -> int:
     """How many of these accept a connection. A login to one that does not would take iscsid two minutes."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -121,10 +119,12 @@ def answering(portals: list[tuple[str, int]]) -> int:
         return sum(probes.map(_answers, portals))
 
 
-def _answers(portal: tuple[str, int]) -> bool:
+def _answers(portal: str) -> bool:
+    # "address:port" or "[address]:port", and a target portal group may follow.
+    address, _, port = portal.partition(",")[0].rpartition(":")
     try:
-        socket.create_connection(portal, _PORTAL_SECONDS).close()
-    except OSError:
+        socket.create_connection((address.strip("[]"), int(port)), _PORTAL_SECONDS).close()
+    except (OSError, ValueError):
         return False
     return True
 
