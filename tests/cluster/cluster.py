@@ -28,7 +28,7 @@ class Cluster:
     @property
     def state(self) -> Path:
         """Directory of the cluster's control plane and nodes; what tests put there goes with the cluster."""
-        return Path(os.environ.get("CINDERBOX_CLUSTER_DIR", PROJECT / ".tools/cluster")) / "state"
+        return Path(os.environ.get("CLUSTER_DIR", PROJECT / ".tools/cluster")) / "state"
 
     def command(self, *arguments: str) -> list[str]:
         """How a command is run in the cluster: `kubectl`, `helm`, or another of scripts/cluster."""

@@ -1,6 +1,6 @@
 """One cluster for all tests of this folder, with the chart installed in it.
 
-It is taken down after the last of them; with CINDERBOX_KEEP_CLUSTER in the environment it stays up, and the next run
+It is taken down after the last of them; with KEEP_CLUSTER in the environment it stays up, and the next run
 goes on with it.
 """
 
@@ -43,9 +43,9 @@ def running() -> Iterator[None]:
         traces.of_running_cluster()
         yield
     finally:
-        if "CINDERBOX_KEEP_CLUSTER" not in os.environ:
+        if "KEEP_CLUSTER" not in os.environ:
             subprocess.run([script, "down"], check=True)
-    if "CINDERBOX_KEEP_CLUSTER" not in os.environ:
+    if "KEEP_CLUSTER" not in os.environ:
         assert traces.left() == []
 
 

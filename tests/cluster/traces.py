@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.cluster.cluster import PROJECT
 
-DIRECTORY = Path(os.environ.get("CINDERBOX_CLUSTER_DIR", PROJECT / ".tools/cluster"))
+DIRECTORY = Path(os.environ.get("CLUSTER_DIR", PROJECT / ".tools/cluster"))
 
 
 class Traces:
