@@ -77,8 +77,8 @@ def resident_mib_of_idle_node(directory: Path) -> float:
     """Return the resident set of a node and its children, in MiB, once it is ready."""
     with server("node", directory) as (pid, identity):
         identity.Probe(csi_pb2.ProbeRequest(), wait_for_ready=True, timeout=PATIENCE)
-        while len(list(family(pid))) > 1:  # it is idle when the child that reads the host's identity has ended
-            time.sleep(0.05)
+        while len(list(family(pid))) > 1:  # the process that read the host's identity ends after a minute
+            time.sleep(0.5)
         return sum(resident_kib(process) for process in family(pid)) / 1024
 
 

@@ -1,6 +1,6 @@
 """From Cinder's connection information to a block device of this host, and back.
 
-Used by the library in its own process, and by the node through short-lived children (``python -m
+Used by the library in its own process, and by the node through a process that ends after use (``python -m
 csi_plugin.attachment``), so that the node itself stays small. os-brick is imported when it is needed.
 """
 

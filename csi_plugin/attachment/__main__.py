@@ -1,30 +1,62 @@
-"""The node's short-lived child: one operation as JSON on standard input, its result as JSON on standard output.
+"""The node's attachment process: runs each operation in a fork of its own, so that os-brick is imported once for many.
 
-Secrets travel through these pipes only. Input: ``operation`` and its arguments (see the functions below). Output, a
-line each: ``{"logger": ..., "level": ..., "message": ...}`` of whatever os-brick and its libraries warn of, then
-``{"result": ...}``, or ``{"error": message, "kind": class name}``.
+Standard input is a socket, over which each operation comes as the socket that it is to be talked to on. Secrets travel
+through these only, and never reach the process that forks. On an operation's socket come ``operation`` and its
+arguments as JSON, up to the end of what is sent; back go lines of JSON: ``{"pid": ...}`` of the fork, then
+``{"logger": ..., "level": ..., "message": ...}`` of whatever os-brick and its libraries warn of, then ``{"result":
+...}``, or ``{"error": message, "kind": class name}``.
+
+The process ends when nobody holds the other end of its standard input any more; forks end when they are done.
 """
 
+import gc
 import json
 import logging
 import os
+import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from csi_plugin.attachment.operations import OPERATIONS
+
 
 def main() -> None:
-    # What os-brick and its libraries print must not get between the JSON.
-    output = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    lines = _Lines(output)
-    logging.basicConfig(level=logging.WARNING, handlers=[lines])
-    request = json.load(sys.stdin)
     _import_less()
-    _wait_for_others(request.get("context", ""))
-    operation: Callable[..., Any] = _OPERATIONS[request.pop("operation")]
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the forks
+    operations = socket.socket(fileno=0)
+    warm = False
+    while True:
+        _, descriptors, _, _ = socket.recv_fds(operations, 1, 1)
+        if not descriptors:
+            return
+        if os.fork() == 0:
+            _run_operation(socket.socket(fileno=descriptors[0]))
+        os.close(descriptors[0])
+        if not warm:
+            # After the first fork, which imports only what it needs, and does not wait for the rest.
+            _import_all()
+            warm = True
+
+
+def _run_operation(connection: socket.socket) -> None:
+    """In the fork: read, run and answer one operation, and end."""
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    connection.set_inheritable(False)
+    # What os-brick and its libraries print is for nobody.
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    lines = _Lines(connection.makefile("w"))
+    logging.basicConfig(level=logging.WARNING, handlers=[lines])
+    lines.write({"pid": os.getpid()})
     try:
+        request = json.load(connection.makefile("r"))
+        _wait_for_others(request.get("context", ""))
+        operation: Callable[..., Any] = OPERATIONS[request.pop("operation")]
         answer: dict[str, Any] = {"result": operation(**request)}
     except Exception as error:  # noqa: BLE001 - the boundary to the node, which gets every error as data
         answer = {"error": str(error) or type(error).__name__, "kind": type(error).__name__}
@@ -35,7 +67,7 @@ def main() -> None:
 class _Lines(logging.Handler):
     """Lines for the node: log records, of which it knows what must not be in its log, and the answer.
 
-    At once: a child that hangs is killed, and what it said until then tells why.
+    At once: a fork that hangs is killed, and what it said until then tells why.
     """
 
     def __init__(self, output: TextIO) -> None:
@@ -61,7 +93,7 @@ class _Lines(logging.Handler):
 def _wait_for_others(context: str) -> None:
     """Be the only one that works on the node's volume of that name, until this process ends.
 
-    The child of a node that was killed goes on without it: a detach must not come before what that still connects.
+    The fork of a node that was killed goes on without it: a detach must not come before what that still connects.
     """
     if not context:
         return
@@ -77,165 +109,22 @@ def _wait_for_others(context: str) -> None:
 
 
 def _import_less() -> None:
-    """Half of the time of a child that attaches over a network goes to importing os-brick, and half of that to what is
-    never used here."""
+    """Half of the time that importing os-brick takes goes to what is never used here."""
     # Looked for by oslo's libraries and os-brick's VMware connector, which do without.
     for name in ("eventlet", "oslo_vmware"):
         sys.modules[name] = None  # type: ignore[assignment]
 
 
-def identify(*, key_file: str, multipath: bool, my_ip: str | None, root_helper: str) -> dict[str, Any]:
-    """This node's public key (made with its private key when there is none) and connector properties."""
-    import base64
+def _import_all() -> None:
+    """What operations import, so that the forks from now on share it, and its memory."""
 
-    from csi_plugin.attachment import connector_properties
-    from csi_plugin.protocol.sealed_box import public_key_of
+    from csi_plugin.attachment import devices, encryption  # noqa: F401
 
-    public_key = public_key_of(_private_key(Path(key_file)))
-    properties = connector_properties(multipath=multipath, my_ip=my_ip, root_helper=root_helper)
-    return {"public_key": base64.b64encode(public_key).decode(), "connector": properties}
+    devices.prepare_os_brick()
+    import os_brick.initiator.connector  # noqa: F401
 
+    gc.freeze()  # or the forks' garbage collectors would copy all of it
 
-def attach(
-    *,
-    key_file: str,
-    sealed: str,
-    context: str,
-    multipath: bool,
-    root_helper: str,
-    read_only: bool,
-    secrets: dict[str, str],
-    used_before: bool,
-) -> dict[str, Any]:
-    """Attach a sealed connection; encrypted volumes are opened too.
-
-    Returns ``device`` (os-brick's), ``path`` (the device to use), ``size`` and ``planned_bytes``, ``encrypted``, and
-    ``paths``: how many it should have, whether each is there now or not.
-    """
-    from csi_plugin.attachment import devices, encryption
-
-    plan = _opened(key_file, sealed, context)
-    read_only = read_only or plan.get("attach_mode") == "ro"
-    device = devices.attach(plan, multipath=multipath, read_only=read_only, root_helper=root_helper)
-    path = str(device["path"])
-    if plan.get("encryption"):
-        try:
-            path = encryption.open_device(
-                path,
-                volume_id=plan["volume_id"],
-                encryption=plan["encryption"],
-                passphrase=encryption.passphrase_of(secrets),
-                used_before=used_before,
-                read_only=read_only,
-            )
-        except Exception:
-            # Whatever it was, the node gets no device from here that it could detach later.
-            devices.detach(plan, device, multipath=multipath, root_helper=root_helper)
-            raise
-    return {
-        "device": device,
-        "path": path,
-        "size": devices.size_of(str(device["path"])),
-        "planned_bytes": int(plan["size"]) * 1024**3,
-        "encrypted": bool(plan.get("encryption")),
-        "paths": max(devices.paths_of(str(device["path"])), len(devices.portals_of(plan)) if multipath else 1),
-    }
-
-
-def reconnect(
-    *, key_file: str, sealed: str, context: str, multipath: bool, root_helper: str, read_only: bool, paths: int
-) -> dict[str, Any]:
-    """Connect again whatever is lost of an attached volume that has that many paths left; returns os-brick's device.
-
-    LUKS is left as it is. Raises AttachmentError at once where no more paths can be had.
-    """
-    from csi_plugin.attachment import devices
-
-    plan = _opened(key_file, sealed, context)
-    portals = devices.portals_of(plan)
-    if portals and (answer := devices.answering(portals)) <= paths:
-        raise devices.AttachmentError(f"{answer} of {len(portals)} portals answer")
-    read_only = read_only or plan.get("attach_mode") == "ro"
-    return devices.attach(plan, multipath=multipath, read_only=read_only, root_helper=root_helper)
-
-
-def detach(
-    *,
-    key_file: str,
-    sealed: str,
-    context: str,
-    multipath: bool,
-    root_helper: str,
-    device: dict[str, Any] | None,
-    encrypted: bool,
-) -> None:
-    """Undo attach, whatever part of it was done."""
-    from csi_plugin.attachment import devices, encryption
-
-    plan = _opened(key_file, sealed, context)
-    if encrypted or plan.get("encryption"):
-        encryption.close_device(plan["volume_id"])
-    devices.detach(plan, device, multipath=multipath, root_helper=root_helper)
-
-
-def extend(
-    *,
-    key_file: str,
-    sealed: str,
-    context: str,
-    multipath: bool,
-    root_helper: str,
-    device: dict[str, Any],
-    encrypted: bool,
-    secrets: dict[str, str],
-) -> int:
-    """Let the node see the volume's new size; returns the bytes of the device that is used."""
-    from csi_plugin.attachment import devices, encryption
-
-    plan = _opened(key_file, sealed, context)
-    size = devices.extend(plan, device, multipath=multipath, root_helper=root_helper)
-    if encrypted:
-        encryption.resize_device(volume_id=plan["volume_id"], passphrase=encryption.passphrase_of(secrets))
-        size = devices.size_of(encryption.mapped_path(plan["volume_id"]))
-    return size
-
-
-def _opened(key_file: str, sealed: str, context: str) -> dict[str, Any]:
-    import base64
-
-    from csi_plugin.protocol.sealed_box import open_from_controller
-
-    data = open_from_controller(Path(key_file).read_bytes(), base64.b64decode(sealed), context=context.encode())
-    plan: dict[str, Any] = json.loads(data)
-    return plan
-
-
-def _private_key(key_file: Path) -> bytes:
-    """The node's key, made at its first start. Written whole or not at all."""
-    from csi_plugin.protocol.sealed_box import generate_private_key
-
-    try:
-        return key_file.read_bytes()
-    except FileNotFoundError:
-        pass
-    partial = key_file.with_name(f".{key_file.name}.{os.getpid()}")
-    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(file, generate_private_key())
-        os.fsync(file)
-    finally:
-        os.close(file)
-    partial.rename(key_file)
-    return key_file.read_bytes()
-
-
-_OPERATIONS: dict[str, Callable[..., Any]] = {
-    "identify": identify,
-    "attach": attach,
-    "reconnect": reconnect,
-    "detach": detach,
-    "extend": extend,
-}
 
 if __name__ == "__main__":
     main()

@@ -159,7 +159,7 @@ def connector_properties(
     *, multipath: bool = False, enforce_multipath: bool = False, my_ip: str | None = None, root_helper: str = "sudo"
 ) -> dict[str, Any]:
     """os-brick's connector properties of this host: initiator names, addresses, what it can do."""
-    _prepare_os_brick()
+    prepare_os_brick()
     from os_brick.initiator import connector
 
     properties: dict[str, Any] = connector.get_connector_properties(
@@ -219,7 +219,7 @@ def _connect(connection_info: dict[str, Any], multipath: bool, root_helper: str,
 
 
 def _connector(connection_info: dict[str, Any], multipath: bool, root_helper: str, scan_attempts: int) -> Any:
-    _prepare_os_brick()
+    prepare_os_brick()
     from os_brick.initiator import connector
 
     return connector.InitiatorConnector.factory(
@@ -232,10 +232,10 @@ def _connector(connection_info: dict[str, Any], multipath: bool, root_helper: st
     )
 
 
-def _prepare_os_brick() -> None:
+def prepare_os_brick() -> None:
     """Privileged code runs in this process when it is root's; a process that set os-brick up already stays as it is.
 
-    In the node's child, oslo.concurrency takes the folder of lock files from the environment (OSLO_LOCK_PATH).
+    In the node's attachment process, oslo.concurrency takes the folder of lock files from OSLO_LOCK_PATH.
     """
     from oslo_service import backend
 

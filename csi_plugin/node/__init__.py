@@ -1,1 +1,1 @@
-"""CSI's Node service. Never loads Cinder; os-brick runs in short-lived children."""
+"""CSI's Node service. Never loads Cinder; os-brick runs in a process that ends after use."""

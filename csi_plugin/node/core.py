@@ -9,6 +9,7 @@ import grpc
 from google.protobuf.message import Message
 
 from csi_plugin.attachment.commands import CommandFailed
+from csi_plugin.node.attachment_process import AttachmentProcess
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.node.registration import Registration
 from csi_plugin.node.volume_state import VolumeStates
@@ -22,6 +23,7 @@ class Core:
 
     configuration: NodeConfiguration
     states: VolumeStates
+    attachment_process: AttachmentProcess
     inflight: InFlight
     registration: Registration | None = None
     """Set when the registry is known, which in mode all is after the controller has started."""

@@ -11,7 +11,6 @@ import threading
 from grpc import StatusCode
 
 from csi_plugin.attachment.devices import identity_of, paths_of
-from csi_plugin.node import child
 from csi_plugin.node.core import Core
 from csi_plugin.node.stage import is_own_device
 from csi_plugin.node.volume_state import VolumeState
@@ -58,8 +57,7 @@ class Reconnection:
         if state is None or not _is_lost(state):
             return
         before = _paths(state)
-        device = child.run(
-            self._core.configuration,
+        device = self._core.attachment_process.run(
             "reconnect",
             sealed=state.sealed,
             context=self._core.seal_context(volume_id),

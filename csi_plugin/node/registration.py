@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import grpc
 
-from csi_plugin.node import child
+from csi_plugin.node.attachment_process import AttachmentProcess
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.protocol import node_registry_pb2, node_registry_pb2_grpc
 
@@ -71,8 +71,11 @@ class RemoteRegistry:
 class Registration:
     """Registers the node in a thread of its own, until it has worked, and then again from time to time."""
 
-    def __init__(self, configuration: NodeConfiguration, registry: Registry) -> None:
+    def __init__(
+        self, configuration: NodeConfiguration, attachment_process: AttachmentProcess, registry: Registry
+    ) -> None:
         self._configuration = configuration
+        self._attachment_process = attachment_process
         self._registry = registry
         self._stopping = threading.Event()
         self.registered = threading.Event()
@@ -109,7 +112,7 @@ class Registration:
     def _register(self) -> None:
         configuration = self._configuration
         configuration.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        identity = child.run(configuration, "identify", my_ip=configuration.storage_network_ip)
+        identity = self._attachment_process.run("identify", my_ip=configuration.storage_network_ip)
         self._registry.register(
             configuration.node_id,
             connector=identity["connector"],

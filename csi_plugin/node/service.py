@@ -3,6 +3,7 @@
 from typing import Any
 
 from csi_plugin.node import health, publish, stage, volume_use
+from csi_plugin.node.attachment_process import AttachmentProcess
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.node.core import Core
 from csi_plugin.node.reconnection import Reconnection
@@ -28,13 +29,16 @@ class NodeService(csi_pb2_grpc.NodeServicer):
 
     def __init__(self, configuration: NodeConfiguration, inflight: InFlight) -> None:
         self._core = Core(
-            configuration=configuration, states=VolumeStates(configuration.volumes_dir), inflight=inflight
+            configuration=configuration,
+            states=VolumeStates(configuration.volumes_dir),
+            attachment_process=AttachmentProcess(configuration),
+            inflight=inflight,
         )
         self._reconnection = Reconnection(self._core)
 
     def register_with(self, registry: Registry) -> Registration:
         """Register this node, in the background, and use the registry from now on."""
-        registration = Registration(self._core.configuration, registry)
+        registration = Registration(self._core.configuration, self._core.attachment_process, registry)
         self._core.registration = registration
         registration.start()
         return registration

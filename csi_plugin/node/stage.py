@@ -8,7 +8,8 @@ import grpc
 from csi_plugin.attachment.commands import run as run_command
 from csi_plugin.attachment.devices import identity_of, size_of
 from csi_plugin.failpoints import failpoint
-from csi_plugin.node import child, filesystems, mounts, requests
+from csi_plugin.node import filesystems, mounts, requests
+from csi_plugin.node.attachment_process import ConnectionUnreadable
 from csi_plugin.node.core import Core
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol import csi_pb2
@@ -134,8 +135,7 @@ def _check_same(known: VolumeState, wanted: VolumeState) -> None:
 
 def _attach(core: Core, state: VolumeState, secrets: dict[str, str], *, is_new: bool) -> dict[str, Any]:
     def attach() -> Any:
-        return child.run(
-            core.configuration,
+        return core.attachment_process.run(
             "attach",
             sealed=state.sealed,
             context=core.seal_context(state.volume_id),
@@ -146,7 +146,7 @@ def _attach(core: Core, state: VolumeState, secrets: dict[str, str], *, is_new: 
 
     try:
         result: dict[str, Any] = attach()
-    except child.ConnectionUnreadable:
+    except ConnectionUnreadable:
         # Sealed to a key that this node no longer has: the controller seals it anew.
         try:
             state.sealed = core.fresh_connection(state.volume_id)
@@ -224,8 +224,8 @@ def _detach(core: Core, state: VolumeState) -> None:
         "encrypted": state.encrypted,
     }
     try:
-        child.run(core.configuration, "detach", sealed=state.sealed, **arguments)
-    except child.ConnectionUnreadable:
+        core.attachment_process.run("detach", sealed=state.sealed, **arguments)
+    except ConnectionUnreadable:
         try:
             sealed = core.fresh_connection(state.volume_id)
         except RpcError as error:
@@ -233,4 +233,4 @@ def _detach(core: Core, state: VolumeState) -> None:
                 LOG.warning("volume %s: its connection is gone, and no device of it is known", state.volume_id)
                 return
             raise
-        child.run(core.configuration, "detach", sealed=sealed, **arguments)
+        core.attachment_process.run("detach", sealed=sealed, **arguments)

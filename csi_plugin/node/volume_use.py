@@ -6,7 +6,7 @@ from typing import Any
 
 from csi_plugin.attachment.devices import size_of
 from csi_plugin.failpoints import failpoint
-from csi_plugin.node import child, filesystems, mounts
+from csi_plugin.node import filesystems, mounts
 from csi_plugin.node.core import Core
 from csi_plugin.node.stage import is_own_device
 from csi_plugin.node.volume_state import VolumeState
@@ -67,8 +67,7 @@ def _expand(core: Core, request: csi_pb2.NodeExpandVolumeRequest) -> int:
     if not is_own_device(state):
         raise failed_precondition(f"volume {state.volume_id} has lost its device {state.path}; stage it again")
     size = int(
-        child.run(
-            core.configuration,
+        core.attachment_process.run(
             "extend",
             sealed=state.sealed,
             context=core.seal_context(state.volume_id),

@@ -1,6 +1,7 @@
 """Files as block devices of this host."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -106,13 +107,20 @@ def test_identity_of_this_host() -> None:
     assert properties["ip"]
 
 
-def test_child_answers_in_json_whatever_happens(tmp_path: Path) -> None:
-    child = subprocess.run(
-        [sys.executable, "-m", "csi_plugin.attachment"],
-        input=b'{"operation": "attach", "key_file": "/nothing", "sealed": "", "context": "", "multipath": false, '
-        b'"root_helper": "sudo", "read_only": false, "secrets": {"passphrase": "hunter2"}, "used_before": false}',
-        capture_output=True,
-        check=True,
-    )
-    assert b'"kind": "FileNotFoundError"' in child.stdout
-    assert b"hunter2" not in child.stdout + child.stderr
+def test_operation_answers_in_json_whatever_happens() -> None:
+    ours, process_s = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    connection, operation_s = socket.socketpair()
+    with ours, connection:
+        with process_s:
+            process = subprocess.Popen([sys.executable, "-W", "ignore", "-m", "csi_plugin.attachment"], stdin=process_s)
+        with operation_s:
+            socket.send_fds(ours, [b"1"], [operation_s.fileno()])
+        connection.sendall(
+            b'{"operation": "attach", "key_file": "/nothing", "sealed": "", "context": "", "multipath": false, '
+            b'"root_helper": "sudo", "read_only": false, "secrets": {"passphrase": "hunter2"}, "used_before": false}'
+        )
+        connection.shutdown(socket.SHUT_WR)
+        output = connection.makefile("rb").read()
+    assert b'"kind": "FileNotFoundError"' in output
+    assert b"hunter2" not in output
+    assert process.wait(timeout=30) == 0

@@ -128,7 +128,8 @@ def log_out(address: str) -> None:
 def restart_initiator_daemon() -> None:
     """End iscsid, as an upgrade of its package does, and start it again."""
     for process in run("pidof", "iscsid").split():
-        os.kill(int(process), signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it is two, of which one ends with the other
+            os.kill(int(process), signal.SIGTERM)
     wait_until(lambda: not run("pidof", "iscsid", check=False).strip(), lambda: "iscsid does not end")
     run("iscsid")
 

@@ -162,15 +162,19 @@ def killed_at(server: LabServer, point: str) -> Iterator[None]:
 
 @contextmanager
 def killed_while_connecting(server: LabServer) -> Iterator[None]:
-    """In the block, the node dies while os-brick works in its child, which goes on; then it runs again."""
+    """In the block, the node dies while os-brick works in a fork, which goes on; then the node runs again."""
     node = server.node_process.process
     assert node is not None
 
-    def kill_with_child() -> None:
-        wait_until(lambda: bool(run("pgrep", "--parent", str(node.pid), check=False)), lambda: "no child", timeout=60)
+    def forks() -> str:
+        children = run("pgrep", "--parent", str(node.pid), check=False).split()
+        return run("pgrep", "--parent", ",".join(children), check=False) if children else ""
+
+    def kill_with_fork() -> None:
+        wait_until(lambda: bool(forks()), lambda: "no fork", timeout=60)
         node.kill()
 
-    killer = threading.Thread(target=kill_with_child)
+    killer = threading.Thread(target=kill_with_fork)
     killer.start()
     with fails(Code.UNAVAILABLE):
         yield

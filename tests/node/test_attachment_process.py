@@ -1,0 +1,151 @@
+"""The process that os-brick runs in, and its forks, as they are killed, hang, and come to rest."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc import StatusCode
+
+from csi_plugin.node import attachment_process
+from csi_plugin.node.attachment_process import AttachmentProcess
+from csi_plugin.node.configuration import NodeConfiguration
+from csi_plugin.protocol.errors import RpcError
+from tests.serving import wait_until
+
+CONTEXT = "worker-1/volume-1"
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[AttachmentProcess]:
+    (tmp_path / "state").mkdir()
+    yield AttachmentProcess(
+        NodeConfiguration(node_id="worker-1", state_dir=tmp_path / "state", locks_dir=tmp_path / "locks")
+    )
+    if pid := the_process():
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: the_process() is None, lambda: "it is still there")
+
+
+@pytest.fixture
+def in_background() -> Iterator[Callable[..., Future[Any]]]:
+    with ThreadPoolExecutor() as executor:
+        yield executor.submit
+
+
+def children(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "--parent", str(pid)], capture_output=True, text=True, check=False).stdout
+    return [int(word) for word in found.split()]
+
+
+def the_process() -> int | None:
+    """The attachment process, of which the tests leave none."""
+    for pid in children(os.getpid()):
+        if "csi_plugin.attachment" in Path(f"/proc/{pid}/cmdline").read_text():
+            return pid
+    return None
+
+
+@contextmanager
+def work_of_another(tmp_path: Path) -> Iterator[None]:
+    """In the block, somebody else works on the volume, and operations on it wait."""
+    (tmp_path / "locks").mkdir(exist_ok=True)
+    # In a process of its own: locks of this kind are a process' own.
+    byte = int.from_bytes(hashlib.sha256(CONTEXT.encode()).digest()[:7], "big")
+    script = (
+        "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX, 1, int(sys.argv[2])); "
+        "print(); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path / "locks/attachment.lock", str(byte)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        yield
+
+
+def detach(process: AttachmentProcess) -> Any:
+    return process.run("detach", sealed="", context=CONTEXT, device=None, encrypted=False)
+
+
+def waiting_fork() -> int:
+    def forks() -> list[int]:
+        pid = the_process()
+        return children(pid) if pid else []
+
+    wait_until(lambda: bool(forks()), lambda: "no fork")
+    return forks()[0]
+
+
+def test_operations_share_a_process_that_ends_when_it_is_idle(
+    process: AttachmentProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = process.run("identify", my_ip="192.0.2.7")
+    pid = the_process()
+    assert pid is not None
+    monkeypatch.setattr(attachment_process, "_IDLE_SECONDS", 0.01)
+    assert process.run("identify", my_ip="192.0.2.7") == first
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), lambda: "it is still there")
+    assert process.run("identify", my_ip="192.0.2.7") == first
+
+
+def test_operations_at_once(process: AttachmentProcess, in_background: Callable[..., Future[Any]]) -> None:
+    found = [in_background(process.run, "identify", my_ip=f"192.0.2.{number}") for number in range(1, 17)]
+    assert [future.result()["connector"]["ip"] for future in found] == [f"192.0.2.{number}" for number in range(1, 17)]
+
+
+def test_process_that_was_killed_is_started_again(process: AttachmentProcess, caplog: pytest.LogCaptureFixture) -> None:
+    first = process.run("identify", my_ip=None)
+    pid = the_process()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    assert process.run("identify", my_ip=None) == first
+    assert "was killed; another one is started" in caplog.text
+
+
+def test_operation_goes_on_when_the_process_is_killed(
+    process: AttachmentProcess, tmp_path: Path, in_background: Callable[..., Future[Any]]
+) -> None:
+    process.run("identify", my_ip=None)
+    with work_of_another(tmp_path):
+        waiting = in_background(detach, process)
+        waiting_fork()
+        pid = the_process()
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert process.run("identify", my_ip=None)
+        assert not waiting.done()
+    with pytest.raises(attachment_process.ConnectionUnreadable):
+        waiting.result()
+
+
+def test_operation_that_is_killed(
+    process: AttachmentProcess, tmp_path: Path, in_background: Callable[..., Future[Any]]
+) -> None:
+    with work_of_another(tmp_path):
+        waiting = in_background(detach, process)
+        os.kill(waiting_fork(), signal.SIGKILL)
+        with pytest.raises(RpcError, match="detach was killed") as error:
+            waiting.result()
+    assert error.value.code is StatusCode.INTERNAL
+
+
+def test_operation_that_hangs_is_killed(
+    process: AttachmentProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attachment_process, "_SECONDS", 3)
+    with work_of_another(tmp_path), pytest.raises(RpcError, match="did not end within 3 s"):
+        detach(process)
+    pid = the_process()
+    assert pid is not None
+    wait_until(lambda: not children(pid), lambda: "the fork is still there")
