@@ -105,6 +105,7 @@ class AttachmentProcess:
             socket.send_fds(self._operations, [b"1"], [connection.fileno()])
         except ConnectionError:
             self._operations.close()
+            self._operations = None
             self._operations = self._start()
             socket.send_fds(self._operations, [b"1"], [connection.fileno()])
 
