@@ -42,8 +42,18 @@ _IN_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"(--?[\w-]*(?:{_SECRET_WORDS})(?:\s+|=))('[^']*'|\"[^\"]*\"|\S+)", re.IGNORECASE), rf"\1{MASK}"),
     # iscsiadm ... -n node.session.auth.password -v x
     (re.compile(r"(auth\.password(?:_in)?['\",\s]+(?:-v|--value)['\",\s]+)([^\s'\",]+)", re.IGNORECASE), rf"\1{MASK}"),
-    # CHAP user password, as drivers keep it in provider_auth
-    (re.compile(r"\b(CHAP\s+[^\s,;()'\"]+\s+)([^\s'\",}]+)"), rf"\1{MASK}"),
+    # CHAP user password, as drivers keep it in provider_auth; IncomingUser user password, as targets are told it
+    (
+        re.compile(r"\b((?:CHAP|(?:incoming|outgoing)user=?)\s+[^\s,;()'\"]+\s+)([^\s'\",}]+)", re.IGNORECASE),
+        rf"\1{MASK}",
+    ),
+    # cinder-rtstool create device target user password; cinder-rtstool add-initiator target user password initiator
+    (
+        re.compile(
+            r"(cinder-rtstool['\",\s]+(?:create['\",\s]+[^\s'\",]+|add-initiator)(?:['\",\s]+[^\s'\",]+){2}['\",\s]+)([^\s'\",]+)"
+        ),
+        rf"\1{MASK}",
+    ),
     # scheme://user:password@host
     (re.compile(r"(\b[a-z][\w+.-]*://[^\s:/@'\"]*:)([^\s/'\"]+)(?=@)", re.IGNORECASE), rf"\1{MASK}"),
     # cephx keys have a shape of their own
@@ -71,7 +81,7 @@ def redact(value: Any) -> Any:
     if isinstance(value, Message):
         return redact_message(value)
     if isinstance(value, Mapping):
-        return {key: MASK if _is_secret(key) and item else redact(item) for key, item in value.items()}
+        return {key: MASK if _is_secret(key) and _can_be_secret(item) else redact(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
         return [redact(item) for item in value]
     if isinstance(value, bytes):
@@ -104,6 +114,10 @@ def redact_message(message: Message) -> dict[str, Any]:
         else:
             result[field.name] = redact(list(value) if field.is_repeated else value)
     return result
+
+
+def _can_be_secret(value: object) -> bool:
+    return bool(value) and not isinstance(value, bool)
 
 
 def _is_secret(name: object) -> bool:

@@ -16,6 +16,11 @@ SECRETS = (
     "cli --password hunter2 volume list",
     "cli --os-password='hunter2 with blanks' list",
     "provider_auth CHAP user hunter2",
+    "incominguser user hunter2\n",
+    "scstadmin -set_tgt_attr iqn -driver iscsi -attributes IncomingUser= user hunter2",
+    "Command: cinder-rtstool create /dev/volumes/volume-1 iqn.2010-10.org.openstack:1 user hunter2 False -p3260",
+    "['cinder-rtstool', 'create', '/dev/volumes/volume-1', 'iqn.2010-10.org.openstack:1', 'user', 'hunter2', 'False']",
+    "cinder-rtstool add-initiator iqn.2010-10.org.openstack:1 user hunter2 iqn.1993-08.org.debian:01:1",
     "mysql+pymysql://cinder:hunter2@db.example/cinder",
     "Authorization: Basic aHVudGVyMjpodW50ZXIy",
     "X-Auth-Token: hunter2",
@@ -37,6 +42,7 @@ def test_secrets_in_text(text: str) -> None:
     [
         "secrets of the storage (CHAP passwords, keyrings) are stored in clear: no sealing_keys were given",
         "volume 5eda5475 is published to node-1",
+        "cinder-rtstool delete-initiator iqn.2010-10.org.openstack:1 iqn.1993-08.org.debian:01:1",
         "starting_token must be one that ListVolumes answered",
         "the passphrase is missing",
         "unix:///run/csi.sock",
@@ -48,8 +54,9 @@ def test_words_about_secrets(text: str) -> None:
 
 
 def test_structures() -> None:
-    assert redact({"data": [{"auth_password": "x", "target_lun": 1}], "starting_token": "abc", "empty": None}) == {
-        "data": [{"auth_password": "***", "target_lun": 1}],
+    data = {"auth_password": "x", "use_chap_auth": True, "target_lun": 1}
+    assert redact({"data": [data], "starting_token": "abc", "empty": None}) == {
+        "data": [{"auth_password": "***", "use_chap_auth": True, "target_lun": 1}],
         "starting_token": "abc",
         "empty": None,
     }
