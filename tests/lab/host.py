@@ -84,14 +84,18 @@ def iscsi_device_as(portal: str, target: str, initiator: str) -> Iterator[Path]:
     """The device of a target's only unit, for an initiator of another name on this same machine."""
     interface = ("iscsiadm", "--mode", "iface", "--interface", "other")
     node = ("iscsiadm", "--mode", "node", "--targetname", target, "--portal", portal, "--interface", "other")
+    # There is one record for a target's portal: this makes it the other initiator's, and deletes it in the end.
+    own_record = next(Path("/etc/iscsi/nodes", target).iterdir())
+    kept = own_record.read_bytes()
     run(*interface, "--op", "new")
     run(*interface, "--op", "update", "--name", "iface.initiatorname", "--value", initiator)
     try:
         yield _logged_in(target, *node)
     finally:
-        # Its record goes with all of the target's: deleting this one takes that of the machine's own session with it.
         run(*node, "--logout", check=False)
         run(*interface, "--op", "delete")
+        own_record.parent.mkdir(exist_ok=True)
+        own_record.write_bytes(kept)
 
 
 @contextlib.contextmanager
