@@ -41,8 +41,8 @@ def in_background() -> Iterator[Callable[..., Future[Any]]]:
 
 
 def children(pid: int) -> list[int]:
-    found = subprocess.run(["pgrep", "--parent", str(pid)], capture_output=True, text=True, check=False).stdout
-    return [int(word) for word in found.split()]
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(word) for children in lists for word in children.read_text().split()]
 
 
 def the_process() -> int | None:
