@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ def process(tmp_path: Path) -> Iterator[AttachmentProcess]:
         NodeConfiguration(node_id="worker-1", state_dir=tmp_path / "state", locks_dir=tmp_path / "locks")
     )
     if pid := the_process():
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
         wait_until(lambda: the_process() is None, lambda: "it is still there")
 
 
@@ -48,8 +49,9 @@ def children(pid: int) -> list[int]:
 def the_process() -> int | None:
     """The attachment process, of which the tests leave none."""
     for pid in children(os.getpid()):
-        if "csi_plugin.attachment" in Path(f"/proc/{pid}/cmdline").read_text():
-            return pid
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            if "csi_plugin.attachment" in Path(f"/proc/{pid}/cmdline").read_text():
+                return pid
     return None
 
 
