@@ -59,19 +59,22 @@ def detach(
     root_helper: str = "sudo",
 ) -> None:
     """Flush and remove the block device. Repeatable, also when the device is gone or was never made."""
-    file = (device or {}).get("file") or _local_file(connection_info)
+    local_file = _local_file(connection_info)
+    if local_file is not None:
+        loop_devices.detach(local_file)
+        return
+    connector = _connector(connection_info, multipath, root_helper, DEFAULT_SCAN_ATTEMPTS)
+    file = device.get("file") if device else _attached_file(connection_info, connector)
     if file:
         loop_devices.detach(file)
-    if _local_file(connection_info) is None:
-        connector = _connector(connection_info, multipath, root_helper, DEFAULT_SCAN_ATTEMPTS)
-        if device is None:
-            device = _connected_nvme(connection_info)
-        known = {**device, "path": file} if device and file else device
-        if known and "conf" in known and not Path(known["conf"]).exists():
-            known = {name: value for name, value in known.items() if name != "conf"}  # unmapping needs no keyring
-        connector.disconnect_volume(
-            connection_info["data"], known, force=force or device is None, ignore_errors=device is None
-        )
+    if device is None:
+        device = _connected_nvme(connection_info)
+    known = {**device, "path": file} if device and file else device
+    if known and "conf" in known and not Path(known["conf"]).exists():
+        known = {name: value for name, value in known.items() if name != "conf"}  # unmapping needs no keyring
+    connector.disconnect_volume(
+        connection_info["data"], known, force=force or device is None, ignore_errors=device is None
+    )
 
 
 def extend(
@@ -186,6 +189,14 @@ def _connected_nvme(connection_info: dict[str, Any]) -> dict[str, Any] | None:
 
     found = NVMeOFConnProps(connection_info["data"], find_controllers=True).get_devices()
     return {"type": "block", "path": found[0]} if found else None
+
+
+def _attached_file(connection_info: dict[str, Any], connector: Any) -> str | None:
+    """The file on a share that was attached and not recorded: os-brick knows nothing of its loop device."""
+    data = connection_info["data"]
+    if data.get("export") and data.get("name") in loop_devices.backing_names():
+        return str(connector.get_volume_paths(data)[0])
+    return None
 
 
 def _check_format(connection_info: dict[str, Any]) -> None:

@@ -65,6 +65,7 @@ def _stage(core: Core, wanted: VolumeState, request: csi_pb2.NodeStageVolumeRequ
     core.states.save(wanted)
     failpoint("stage.planned")
     attached = _attach(core, wanted, dict(request.secrets), is_new=known is None)
+    failpoint("stage.attached")
     wanted.device, wanted.path, wanted.encrypted = attached["device"], attached["path"], attached["encrypted"]
     wanted.identity = identity_of(wanted.path)
     wanted.paths = attached["paths"]

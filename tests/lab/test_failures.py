@@ -141,9 +141,10 @@ def test_node_is_killed(server: LabServer, backend: LabBackend, claim: MakeClaim
 
     never_staged = claim("never-staged", block=True)
     never_staged.publish_controller()
-    with killed_at(server, "stage.connected"):
-        never_staged.stage()
-    never_staged.unstage()
+    for point in ("stage.attached", "stage.connected"):
+        with killed_at(server, point):
+            never_staged.stage()
+        never_staged.unstage()
     with killed_while_connecting(server):
         never_staged.stage()
     never_staged.unstage()
