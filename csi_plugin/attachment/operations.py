@@ -3,9 +3,13 @@
 Modules that are slow to import are imported by the operations that use them.
 """
 
+import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +46,23 @@ def attach(
 
     plan = _opened(key_file, sealed, context)
     read_only = read_only or plan.get("attach_mode") == "ro"
-    device = devices.attach(plan, multipath=multipath, read_only=read_only, root_helper=root_helper)
-    path = str(device["path"])
-    if plan.get("encryption"):
-        try:
-            path = encryption.open_device(
-                path,
-                volume_id=plan["volume_id"],
-                encryption=plan["encryption"],
-                passphrase=encryption.passphrase_of(secrets),
-                used_before=used_before,
-                read_only=read_only,
-            )
-        except Exception:
-            # Whatever it was, the node gets no device from here that it could detach later.
-            devices.detach(plan, device, multipath=multipath, root_helper=root_helper)
-            raise
+    with _temporary_files(context):
+        device = devices.attach(plan, multipath=multipath, read_only=read_only, root_helper=root_helper)
+        path = str(device["path"])
+        if plan.get("encryption"):
+            try:
+                path = encryption.open_device(
+                    path,
+                    volume_id=plan["volume_id"],
+                    encryption=plan["encryption"],
+                    passphrase=encryption.passphrase_of(secrets),
+                    used_before=used_before,
+                    read_only=read_only,
+                )
+            except Exception:
+                # Whatever it was, the node gets no device from here that it could detach later.
+                devices.detach(plan, device, multipath=multipath, root_helper=root_helper)
+                raise
     return {
         "device": device,
         "path": path,
@@ -82,7 +87,8 @@ def reconnect(
     if portals and (answer := devices.answering(portals)) <= paths:
         raise devices.AttachmentError(f"{answer} of {len(portals)} portals answer")
     read_only = read_only or plan.get("attach_mode") == "ro"
-    return devices.attach(plan, multipath=multipath, read_only=read_only, root_helper=root_helper)
+    with _temporary_files(context):
+        return devices.attach(plan, multipath=multipath, read_only=read_only, root_helper=root_helper)
 
 
 def detach(
@@ -99,9 +105,11 @@ def detach(
     from csi_plugin.attachment import devices, encryption
 
     plan = _opened(key_file, sealed, context)
-    if encrypted or plan.get("encryption"):
-        encryption.close_device(plan["volume_id"])
-    devices.detach(plan, device, multipath=multipath, root_helper=root_helper)
+    with _temporary_files(context) as folder:
+        if encrypted or plan.get("encryption"):
+            encryption.close_device(plan["volume_id"])
+        devices.detach(plan, device, multipath=multipath, root_helper=root_helper)
+        shutil.rmtree(folder)
 
 
 def extend(
@@ -119,11 +127,28 @@ def extend(
     from csi_plugin.attachment import devices, encryption
 
     plan = _opened(key_file, sealed, context)
-    size = devices.extend(plan, device, multipath=multipath, root_helper=root_helper)
+    with _temporary_files(context):
+        size = devices.extend(plan, device, multipath=multipath, root_helper=root_helper)
     if encrypted:
         encryption.resize_device(volume_id=plan["volume_id"], passphrase=encryption.passphrase_of(secrets))
         size = devices.size_of(encryption.mapped_path(plan["volume_id"]))
     return size
+
+
+@contextlib.contextmanager
+def _temporary_files(context: str) -> Iterator[Path]:
+    """A folder of the volume's own for os-brick's temporary files, Ceph's keyrings among them, which have random names.
+
+    An attach that is cut off, or repeated, leaves files that nobody knows of; detach removes them with the folder.
+    """
+    folder = Path(os.environ["TMPDIR"], hashlib.sha256(context.encode()).hexdigest()[:32])
+    folder.mkdir(mode=0o700, exist_ok=True)
+    tempfile.tempdir = str(folder)  # this process runs one operation
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # unless something in it is in use
 
 
 def _opened(key_file: str, sealed: str, context: str) -> dict[str, Any]:

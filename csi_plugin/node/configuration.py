@@ -28,7 +28,7 @@ class NodeConfiguration:
 
     @property
     def temporary_dir(self) -> Path:
-        """For what attached volumes need, such as os-brick's ceph.conf of an RBD image; it outlives a container."""
+        """A folder for each attached volume's files, such as os-brick's ceph.conf of an image; outlives a container."""
         return self.state_dir / "temporary"
 
     @property
