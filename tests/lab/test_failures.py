@@ -2,7 +2,7 @@
 not what they seem. Data stays right, and nothing is left behind."""
 
 import signal
-import threading
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,9 +16,9 @@ from tests.lab import ceph, data, host, storage
 from tests.lab.backends import FIRST_PATH, SECOND_PATH, LabBackend
 from tests.lab.data import GIB, DirectWriter, read_block, read_file, size_of, write_block, write_file
 from tests.lab.host import run
-from tests.lab.servers import LabServer
-from tests.lab.volumes import MakeClaim
-from tests.node.conftest import fails, unless_busy
+from tests.lab.servers import NODE, LabServer
+from tests.lab.volumes import LabClaim, MakeClaim
+from tests.node.conftest import attachment_held, fails, unless_busy
 from tests.serving import wait_until
 
 Code = grpc.StatusCode
@@ -145,7 +145,7 @@ def test_node_is_killed(server: LabServer, backend: LabBackend, claim: MakeClaim
         with killed_at(server, point):
             never_staged.stage()
         never_staged.unstage()
-    with killed_while_connecting(server):
+    with killed_while_connecting(server, never_staged):
         never_staged.stage()
     never_staged.unstage()
     shows("node killed")
@@ -162,26 +162,30 @@ def killed_at(server: LabServer, point: str) -> Iterator[None]:
 
 
 @contextmanager
-def killed_while_connecting(server: LabServer) -> Iterator[None]:
-    """In the block, the node dies while os-brick works in a fork, which goes on; then the node runs again."""
+def killed_while_connecting(server: LabServer, volume: LabClaim) -> Iterator[None]:
+    """In the block, the node dies while a fork of its attachment process is about to connect the volume, which the
+    fork then does; and the node runs again."""
     node = server.node_process.process
     assert node is not None
-
-    def forks() -> str:
-        children = run("pgrep", "--parent", str(node.pid), check=False).split()
-        return run("pgrep", "--parent", ",".join(children), check=False) if children else ""
-
-    def kill_with_fork() -> None:
-        wait_until(lambda: bool(forks()), lambda: "no fork", timeout=60)
-        node.kill()
-
-    killer = threading.Thread(target=kill_with_fork)
-    killer.start()
-    with fails(Code.UNAVAILABLE):
-        yield
-    killer.join()
+    locks = server.node_process.state / "locks"
+    with ThreadPoolExecutor() as executor, attachment_held(locks, f"{NODE}/{volume.id}"):
+        killer = executor.submit(kill_when_a_fork_waits, node)
+        with fails(Code.UNAVAILABLE):
+            yield
+        killer.result()
     server.node_process.wait_for_exit()
     server.start_node()
+
+
+def kill_when_a_fork_waits(node: subprocess.Popen[bytes]) -> None:
+    def waiting() -> bool:
+        children = run("pgrep", "--parent", str(node.pid), check=False).split()
+        forks = run("pgrep", "--parent", ",".join(children), check=False).split() if children else []
+        locks = Path("/proc/locks").read_text().splitlines()
+        return any("->" in lock and fork in lock.split() for lock in locks for fork in forks)
+
+    wait_until(waiting, lambda: Path("/proc/locks").read_text(), timeout=60)
+    node.kill()
 
 
 @pytest.mark.timeout(1800)

@@ -1,7 +1,9 @@
 """A whole server in mode all, and claims on it that tests stage, publish and look at."""
 
 import contextlib
+import hashlib
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,30 @@ def claim(server: Served, tmp_path: Path) -> Iterator[MakeClaim]:
     assert mounts_below(tmp_path) == []
     assert loop_devices(server.folder) == []
     assert server.files() == []
+
+
+@contextlib.contextmanager
+def attachment_held(locks: Path, context: str) -> Iterator[None]:
+    """In the block, somebody else works on the node's volume of that name, and what would attach or detach it waits.
+
+    ``locks``: the node's folder of lock files.
+    """
+    locks.mkdir(exist_ok=True)
+    byte = int.from_bytes(hashlib.sha256(context.encode()).digest()[:7], "big")
+    script = (
+        "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX, 1, int(sys.argv[2])); "
+        "print(); sys.stdin.read()"
+    )
+    # In a process of its own: locks of this kind are a process' own.
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, locks / "attachment.lock", str(byte)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        yield
 
 
 class Claim:

@@ -1,13 +1,10 @@
 """The process that os-brick runs in, and its forks, as they are killed, hang, and come to rest."""
 
-import hashlib
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from csi_plugin.node import attachment_process
 from csi_plugin.node.attachment_process import AttachmentProcess
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.protocol.errors import RpcError
+from tests.node.conftest import attachment_held
 from tests.serving import wait_until
 
 CONTEXT = "worker-1/volume-1"
@@ -53,27 +51,6 @@ def the_process() -> int | None:
             if "csi_plugin.attachment" in Path(f"/proc/{pid}/cmdline").read_text():
                 return pid
     return None
-
-
-@contextmanager
-def work_of_another(tmp_path: Path) -> Iterator[None]:
-    """In the block, somebody else works on the volume, and operations on it wait."""
-    (tmp_path / "locks").mkdir(exist_ok=True)
-    # In a process of its own: locks of this kind are a process' own.
-    byte = int.from_bytes(hashlib.sha256(CONTEXT.encode()).digest()[:7], "big")
-    script = (
-        "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX, 1, int(sys.argv[2])); "
-        "print(); sys.stdin.read()"
-    )
-    other = subprocess.Popen(
-        [sys.executable, "-c", script, tmp_path / "locks/attachment.lock", str(byte)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    with other:
-        assert other.stdout is not None
-        other.stdout.readline()
-        yield
 
 
 def detach(process: AttachmentProcess) -> Any:
@@ -119,7 +96,7 @@ def test_operation_goes_on_when_the_process_is_killed(
     process: AttachmentProcess, tmp_path: Path, in_background: Callable[..., Future[Any]]
 ) -> None:
     process.run("identify", my_ip=None)
-    with work_of_another(tmp_path):
+    with attachment_held(tmp_path / "locks", CONTEXT):
         waiting = in_background(detach, process)
         waiting_fork()
         pid = the_process()
@@ -134,7 +111,7 @@ def test_operation_goes_on_when_the_process_is_killed(
 def test_operation_that_is_killed(
     process: AttachmentProcess, tmp_path: Path, in_background: Callable[..., Future[Any]]
 ) -> None:
-    with work_of_another(tmp_path):
+    with attachment_held(tmp_path / "locks", CONTEXT):
         waiting = in_background(detach, process)
         os.kill(waiting_fork(), signal.SIGKILL)
         with pytest.raises(RpcError, match="detach was killed") as error:
@@ -146,7 +123,7 @@ def test_operation_that_hangs_is_killed(
     process: AttachmentProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attachment_process, "_SECONDS", 3)
-    with work_of_another(tmp_path), pytest.raises(RpcError, match="did not end within 3 s"):
+    with attachment_held(tmp_path / "locks", CONTEXT), pytest.raises(RpcError, match="did not end within 3 s"):
         detach(process)
     pid = the_process()
     assert pid is not None
