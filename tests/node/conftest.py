@@ -53,7 +53,7 @@ def attachment_held(locks: Path, context: str) -> Iterator[None]:
     byte = int.from_bytes(hashlib.sha256(context.encode()).digest()[:7], "big")
     script = (
         "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX, 1, int(sys.argv[2])); "
-        "print(); sys.stdin.read()"
+        "print(flush=True); sys.stdin.read()"
     )
     # In a process of its own: locks of this kind are a process' own.
     other = subprocess.Popen(
