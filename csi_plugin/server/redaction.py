@@ -44,7 +44,7 @@ _IN_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(auth\.password(?:_in)?['\",\s]+(?:-v|--value)['\",\s]+)([^\s'\",]+)", re.IGNORECASE), rf"\1{MASK}"),
     # CHAP user password, as drivers keep it in provider_auth; IncomingUser user password, as targets are told it
     (
-        re.compile(r"\b((?:CHAP|(?:incoming|outgoing)user=?)\s+[^\s,;()'\"]+\s+)([^\s'\",}]+)", re.IGNORECASE),
+        re.compile(r"\b((?:CHAP|(?i:(?:incoming|outgoing)user)=?)\s+[^\s,;()'\"]+\s+)([^\s'\",}]+)"),
         rf"\1{MASK}",
     ),
     # cinder-rtstool create device target user password; cinder-rtstool add-initiator target user password initiator

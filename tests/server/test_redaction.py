@@ -42,6 +42,7 @@ def test_secrets_in_text(text: str) -> None:
     [
         "secrets of the storage (CHAP passwords, keyrings) are stored in clear: no sealing_keys were given",
         "volume 5eda5475 is published to node-1",
+        "backend chap is ready after 17.9 s",
         "cinder-rtstool delete-initiator iqn.2010-10.org.openstack:1 iqn.1993-08.org.debian:01:1",
         "starting_token must be one that ListVolumes answered",
         "the passphrase is missing",
