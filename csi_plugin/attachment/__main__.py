@@ -9,6 +9,7 @@ arguments as JSON, up to the end of what is sent; back go lines of JSON: ``{"pid
 The process ends when nobody holds the other end of its standard input any more; forks end when they are done.
 """
 
+import contextlib
 import gc
 import json
 import logging
@@ -33,7 +34,10 @@ def main() -> None:
         if not descriptors:
             return
         if os.fork() == 0:
-            _run_operation(socket.socket(fileno=descriptors[0]))
+            try:
+                _run_operation(socket.socket(fileno=descriptors[0]))
+            finally:
+                os._exit(0)  # os-brick's libraries leave threads behind
         os.close(descriptors[0])
         if not warm:
             # After the first fork, which imports only what it needs, and does not wait for the rest.
@@ -61,7 +65,6 @@ def _run_operation(connection: socket.socket) -> None:
     except Exception as error:  # noqa: BLE001 - the boundary to the node, which gets every error as data
         answer = {"error": str(error) or type(error).__name__, "kind": type(error).__name__}
     lines.write(answer)
-    os._exit(0)  # os-brick's libraries leave threads behind
 
 
 class _Lines(logging.Handler):
@@ -84,8 +87,9 @@ class _Lines(logging.Handler):
     def write(self, line: dict[str, Any]) -> None:
         self.acquire()  # os-brick logs from threads of its own
         try:
-            self._output.write(json.dumps(line) + "\n")
-            self._output.flush()
+            with contextlib.suppress(ConnectionError):  # the node has ended: what it began is brought to its end
+                self._output.write(json.dumps(line) + "\n")
+                self._output.flush()
         finally:
             self.release()
 
@@ -117,6 +121,9 @@ def _import_less() -> None:
 
 def _import_all() -> None:
     """What operations import, so that the forks from now on share it, and its memory."""
+    import cryptography.hazmat.primitives.asymmetric.x25519
+    import cryptography.hazmat.primitives.ciphers.aead
+    import cryptography.hazmat.primitives.kdf.hkdf  # noqa: F401
 
     from csi_plugin.attachment import devices, encryption  # noqa: F401
 
