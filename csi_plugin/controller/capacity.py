@@ -21,9 +21,8 @@ def get_capacity(core: Core, request: csi_pb2.GetCapacityRequest) -> csi_pb2.Get
     segments = dict(request.accessible_topology.segments)
     with driver_errors("reading capacity"):
         room = scheduling.capacity(
-            core.backends.ready(),
+            [backend for backend in core.backends.ready() if parameters.backend in ("", backend.name)],
             extra_specs=parameters.extra_specs,
-            backend_name=parameters.backend or None,
             pool_name=parameters.pool or None,
             topology=[segments] if segments else None,
             multiattach=access.needs_multiattach(request.volume_capabilities),

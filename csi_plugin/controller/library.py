@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def backend(core: Core, name: str) -> "Backend":
     """The backend that holds an object. Raises UNAVAILABLE while it is not ready."""
-    with driver_errors(f"backend {name}"):
+    with driver_errors("finding the backend"):
         return core.backends.get(name)
 
 

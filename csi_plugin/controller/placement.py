@@ -78,7 +78,8 @@ def of_new_volume(
     """Choose where a new volume goes.
 
     Raises NOT_FOUND (no such source), INVALID_ARGUMENT (the source does not fit the parameters), OUT_OF_RANGE (size),
-    RESOURCE_EXHAUSTED (no pool has room, or none where the topology wants it) and UNAVAILABLE.
+    RESOURCE_EXHAUSTED (no pool has room, or none where the topology wants it) and UNAVAILABLE (the backend that the
+    parameters name, or the source's, is not ready; or none is).
     """
     if "snapshot" in source:
         return _beside_snapshot(core, request, parameters, source["snapshot"])
@@ -115,7 +116,10 @@ def _scheduled(core: Core, request: csi_pb2.CreateVolumeRequest, parameters: Vol
     from csi_plugin.storage import scheduling
 
     size = sizes.size_in_range(request.capacity_range)
-    candidates = core.backends.ready()
+    if parameters.backend:
+        candidates = [library.backend(core, parameters.backend)]
+    else:
+        candidates = core.backends.ready()
     if not candidates:
         raise unavailable("no backend is ready")
     with driver_errors("choosing a pool"):
@@ -123,7 +127,6 @@ def _scheduled(core: Core, request: csi_pb2.CreateVolumeRequest, parameters: Vol
             candidates,
             size=size,
             extra_specs=parameters.extra_specs,
-            backend_name=parameters.backend or None,
             pool_name=parameters.pool or None,
             topology=wanted_topologies(request.accessibility_requirements),
             multiattach=access.needs_multiattach(request.volume_capabilities),

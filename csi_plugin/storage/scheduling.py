@@ -19,7 +19,6 @@ from cinder.scheduler import filters, host_manager, sched_utils
 from oslo_config import cfg
 from oslo_utils import importutils, timeutils
 
-from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.storage import driver_stats
 
 if TYPE_CHECKING:
@@ -56,7 +55,6 @@ class _Wish:
 
     size: int
     extra_specs: Mapping[str, str]
-    backend_name: str | None
     pool_name: str | None
     topology: Sequence[Segments]
     multiattach: bool
@@ -86,22 +84,18 @@ def choose(
     *,
     size: int,
     extra_specs: Mapping[str, str] | None = None,
-    backend_name: str | None = None,
     pool_name: str | None = None,
     topology: Sequence[Segments] | None = None,
-    source: VolumeRecord | None = None,
     multiattach: bool = False,
 ) -> tuple["Backend", str]:
     """The backend and pool for a volume of ``size`` GiB, and its room reserved there.
 
-    ``topology``: where the volume must be reachable, the most wanted first; ``source``: a volume whose backend it must
-    be (drivers copy inside one backend). When nothing fits, the stats are read again first: what was deleted since
-    then makes room. Raises NoPool. Thread-safe.
+    ``topology``: where the volume must be reachable, the most wanted first. When nothing fits, the stats are read again
+    first: what was deleted since then makes room. Raises NoPool. Thread-safe.
     """
     wish = _Wish(
         size=size,
         extra_specs=extra_specs or {},
-        backend_name=source.backend if source else backend_name,
         pool_name=pool_name,
         topology=topology or (),
         multiattach=multiattach,
@@ -112,8 +106,7 @@ def choose(
     except NoPool:
         end = time.monotonic() + driver_stats.WAIT
         for backend in candidates:
-            if wish.backend_name in (None, backend.name):
-                backend.driver_stats.read_again(wait_seconds=end - time.monotonic())
+            backend.driver_stats.read_again(wait_seconds=end - time.monotonic())
         return _choose(candidates, wish)
 
 
@@ -121,7 +114,6 @@ def capacity(
     backends: Iterable["Backend"],
     *,
     extra_specs: Mapping[str, str] | None = None,
-    backend_name: str | None = None,
     pool_name: str | None = None,
     topology: Sequence[Segments] | None = None,
     multiattach: bool = False,
@@ -130,7 +122,6 @@ def capacity(
     wish = _Wish(
         size=0,
         extra_specs=extra_specs or {},
-        backend_name=backend_name,
         pool_name=pool_name,
         topology=topology or (),
         multiattach=multiattach,
@@ -155,7 +146,6 @@ def has_room(backend: "Backend", *, pool_name: str, size: int, extra_specs: Mapp
     wish = _Wish(
         size=size,
         extra_specs=extra_specs,
-        backend_name=None,
         pool_name=pool_name or None,
         topology=(),
         multiattach=False,
@@ -194,12 +184,7 @@ def _choose(backends: Sequence["Backend"], wish: _Wish) -> tuple["Backend", str]
 def _fitting_pools(backends: Sequence["Backend"], wish: _Wish) -> tuple[list[_Pool], list[str]]:
     """The pools that pass, and why each of the others does not."""
     fitting, reasons = [], []
-    names = [backend.name for backend in backends]
-    if wish.backend_name is not None and wish.backend_name not in names:
-        reasons.append(f"backend {wish.backend_name} is not ready" + (f" (ready: {', '.join(names)})" if names else ""))
     for backend in backends:
-        if wish.backend_name not in (None, backend.name):
-            continue
         if backend.is_suspended:
             reasons.append(f"backend {backend.name} is suspended: it takes no new volumes")
             continue

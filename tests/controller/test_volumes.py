@@ -219,7 +219,7 @@ def test_several_backends(serve: Serve, tmp_path: Path) -> None:
 
     assert {volume.volume_context["cinderbox.io/backend"] for volume in (named, placed, copied)} == {"other"}
     assert first.volume_context["cinderbox.io/backend"] == "loop"
-    with fails(Code.RESOURCE_EXHAUSTED, "nowhere"):
+    with fails(Code.UNAVAILABLE, r"backend nowhere is not configured (configured: loop, other)"):
         plugin.create("lost", parameters={"backend": "nowhere"})
     request = csi_pb2.CreateVolumeGroupSnapshotRequest(
         name="group", source_volume_ids=[named.volume_id, first.volume_id]
@@ -243,6 +243,8 @@ def test_backend_that_cannot_start_stops_nothing_else(serve: Serve) -> None:
         csi_pb2.ControllerGetVolumeHealthRequest(volume_id=volume_id)
     ).volume_health
     assert [entry.reason for entry in health.health_statuses] == ["BackendUnavailable"]
+    with fails(Code.UNAVAILABLE, "broken is not ready", "/proc/nothing"):
+        plugin.create("pvc-2", parameters={"backend": "broken"})
     with fails(Code.UNAVAILABLE, "broken is not ready", "/proc/nothing"):
         plugin.delete(volume_id)
     with fails(Code.UNAVAILABLE, "broken is not ready"):

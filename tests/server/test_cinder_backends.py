@@ -229,8 +229,8 @@ def test_what_cannot_be_started_waits_for_an_edit(
     backends.apply(name, **spec)
     assert message in backends.wait(name, "False", reason)
     assert backends.condition(name, "UpToDate")[:2] == ("False", reason)
-    code = grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert f"backend {name} is not ready" in backends.refusal(lambda: backends.create(f"pvc-{name}", name), code)
+    code = grpc.StatusCode.UNAVAILABLE
+    assert f"backend {name} is not " in backends.refusal(lambda: backends.create(f"pvc-{name}", name), code)
     backends.kubectl("delete", "cbackend", name)
     backends.apply(name)
     backends.wait(name, "True", "Ready")

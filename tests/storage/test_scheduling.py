@@ -19,7 +19,6 @@ GIB = 1024**3
 def test_the_pool_with_most_room_is_chosen(new_backend: NewBackend) -> None:
     small, large = new_backend(recording_free_gb=5), new_backend(recording_free_gb=50)
     assert scheduling.choose([small, large], size=1) == (large, "one")
-    assert scheduling.choose([small, large], size=1, backend_name=small.name) == (small, "one")
 
 
 def test_a_pool_can_be_named(new_backend: NewBackend) -> None:
@@ -44,8 +43,6 @@ def test_the_message_says_why_each_pool_was_refused(new_backend: NewBackend) -> 
         scheduling.choose([first, second], size=11)
     assert "first#one: CapacityFilter (11 GiB wanted, 10.0 GiB free)" in str(caught.value)
     assert "second#one: CapacityFilter (11 GiB wanted, 3.0 GiB free)" in str(caught.value)
-    with pytest.raises(scheduling.NoPool, match=r"backend third is not ready \(ready: first, second\)"):
-        scheduling.choose([first, second], size=1, backend_name="third")
     with pytest.raises(scheduling.NoPool, match="no backend is ready"):
         scheduling.choose([], size=1)
     with pytest.raises(scheduling.NoPool, match="several nodes"):
@@ -69,12 +66,6 @@ def test_a_full_place_gives_way_to_the_next_one(new_backend: NewBackend) -> None
     east, west = new_backend(topology=[{"zone": "east"}], recording_free_gb=1), new_backend(topology=[{"zone": "west"}])
     chosen, _ = scheduling.choose([east, west], size=2, topology=[{"zone": "east"}, {"zone": "west"}])
     assert chosen is west
-
-
-def test_a_copy_goes_to_its_sources_backend(new_backend: NewBackend) -> None:
-    first, second = new_backend(), new_backend(recording_free_gb=50)
-    source = VolumeRecord(id="s", host=f"{first.host}#one")
-    assert scheduling.choose([first, second], size=1, source=source)[0] is first
 
 
 def test_requests_side_by_side_do_not_see_the_same_room(new_backend: NewBackend) -> None:
@@ -117,7 +108,7 @@ def test_capacity(new_backend: NewBackend) -> None:
     first, second = new_backend(recording_free_gb=7, recording_pools="a,b"), new_backend(recording_free_gb=20)
     room = scheduling.capacity([first, second])
     assert (room.available_bytes, room.maximum_bytes, room.minimum_bytes) == (34 * GIB, 20 * GIB, GIB)
-    assert scheduling.capacity([first, second], backend_name=first.name, pool_name="b").available_bytes == 7 * GIB
+    assert scheduling.capacity([first, second], pool_name="b").available_bytes == 7 * GIB
     assert scheduling.capacity([first, second], extra_specs={"colour": "blue"}).available_bytes == 0
     assert scheduling.capacity([first, second], topology=[{"zone": "x"}]).maximum_bytes == 20 * GIB
     assert scheduling.capacity([first, second], multiattach=True).available_bytes == 0
