@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def backend(core: Core, name: str) -> "Backend":
-    """The backend that holds an object. Raises UNAVAILABLE while it is not ready."""
+    """The backend of that name. Raises UNAVAILABLE, with the reason, while it is not ready or not configured."""
     with driver_errors("finding the backend"):
         return core.backends.get(name)
 

@@ -116,10 +116,7 @@ def _scheduled(core: Core, request: csi_pb2.CreateVolumeRequest, parameters: Vol
     from csi_plugin.storage import scheduling
 
     size = sizes.size_in_range(request.capacity_range)
-    if parameters.backend:
-        candidates = [library.backend(core, parameters.backend)]
-    else:
-        candidates = core.backends.ready()
+    candidates = [library.backend(core, parameters.backend)] if parameters.backend else core.backends.ready()
     if not candidates:
         raise unavailable("no backend is ready")
     with driver_errors("choosing a pool"):
