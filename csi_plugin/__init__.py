@@ -8,16 +8,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from csi_plugin import exception as exception
-    from csi_plugin.cinderlib_alias import install_as_cinderlib
+    from csi_plugin.storage import exception as exception
     from csi_plugin.storage import objects as objects
     from csi_plugin.storage import serialization as serialization
     from csi_plugin.storage.backend import Backend, setup
+    from csi_plugin.storage.cinder.driver_catalogue import supported_drivers as list_supported_drivers
+    from csi_plugin.storage.cinder.runtime import DEFAULT_PROJECT_ID, DEFAULT_USER_ID
+    from csi_plugin.storage.compatibility.cinderlib_alias import install_as_cinderlib
     from csi_plugin.storage.connection import Connection
-    from csi_plugin.storage.drivers_catalogue import supported_drivers as list_supported_drivers
     from csi_plugin.storage.group import Group, GroupSnapshot
     from csi_plugin.storage.key_value import KeyValue
-    from csi_plugin.storage.runtime import DEFAULT_PROJECT_ID, DEFAULT_USER_ID
     from csi_plugin.storage.serialization import dump, dumps, json, jsons, load
     from csi_plugin.storage.snapshot import Snapshot
     from csi_plugin.storage.volume import Volume
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Backend": "csi_plugin.storage.backend",
     "Connection": "csi_plugin.storage.connection",
-    "DEFAULT_PROJECT_ID": "csi_plugin.storage.runtime",
-    "DEFAULT_USER_ID": "csi_plugin.storage.runtime",
+    "DEFAULT_PROJECT_ID": "csi_plugin.storage.cinder.runtime",
+    "DEFAULT_USER_ID": "csi_plugin.storage.cinder.runtime",
     "Group": "csi_plugin.storage.group",
     "GroupSnapshot": "csi_plugin.storage.group",
     "KeyValue": "csi_plugin.storage.key_value",
@@ -39,14 +39,14 @@ _HOMES = {
     "dump": "csi_plugin.storage.serialization",
     "dumps": "csi_plugin.storage.serialization",
     "get_connector_properties": "os_brick.initiator.connector",
-    "install_as_cinderlib": "csi_plugin.cinderlib_alias",
+    "install_as_cinderlib": "csi_plugin.storage.compatibility.cinderlib_alias",
     "json": "csi_plugin.storage.serialization",
     "jsons": "csi_plugin.storage.serialization",
     "load": "csi_plugin.storage.serialization",
     "setup": "csi_plugin.storage.backend",
 }
 _MODULES = {
-    "exception": "csi_plugin.exception",
+    "exception": "csi_plugin.storage.exception",
     "objects": "csi_plugin.storage.objects",
     "serialization": "csi_plugin.storage.serialization",
 }
@@ -80,7 +80,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(_MODULES[name])
     if name == "list_supported_drivers":
-        return importlib.import_module("csi_plugin.storage.drivers_catalogue").supported_drivers
+        return importlib.import_module("csi_plugin.storage.cinder.driver_catalogue").supported_drivers
     if name == "__version__":
         return _version()
     if name in _HOMES:

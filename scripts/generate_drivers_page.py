@@ -17,8 +17,8 @@ from cinder.interface import util  # noqa: E402
 from os_brick.initiator.connector import get_connector_mapping  # noqa: E402
 
 from csi_plugin.server.driver_names import short_name  # noqa: E402
-from csi_plugin.storage import driver_requirements, options  # noqa: E402
-from csi_plugin.storage.driver_requirements import File, PythonPackage, Requirement  # noqa: E402
+from csi_plugin.storage.cinder import driver_requirements, options  # noqa: E402
+from csi_plugin.storage.cinder.driver_requirements import File, PythonPackage, Requirement  # noqa: E402
 
 DRIVERS = "cinder.volume.drivers."
 YES, NO, DEPENDS = "yes", "-", "depends"

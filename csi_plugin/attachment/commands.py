@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from csi_plugin import tracing
+from csi_plugin.instrumentation import tracing
 
 _SBIN = "/usr/sbin:/sbin"
 

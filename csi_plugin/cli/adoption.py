@@ -80,7 +80,7 @@ def _configuration(name: str, settings: "Settings") -> dict[str, Any] | None:
         return None
     from csi_plugin.server.cinder_backends import CinderBackends
     from csi_plugin.storage.backend import Backend
-    from csi_plugin.storage.backends import BackendSet
+    from csi_plugin.storage.backend_set import BackendSet
 
     resources = Backend.persistence.backends
     return CinderBackends(resources, BackendSet(), taken=(), topologies=settings.topologies).configuration_of(name)

@@ -23,7 +23,7 @@ def config(
     if not connect or loaded.mode == "node":
         return
     from csi_plugin.server.controller_runtime import backend_configurations, open_store
-    from csi_plugin.storage.backends import BackendSet
+    from csi_plugin.storage.backend_set import BackendSet
 
     with readable_errors():
         open_store(loaded)

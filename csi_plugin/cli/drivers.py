@@ -29,7 +29,7 @@ def drivers(
 
 
 def _all() -> list[dict[str, Any]]:
-    from csi_plugin.storage.drivers_catalogue import all_drivers
+    from csi_plugin.storage.cinder.driver_catalogue import all_drivers
 
     return all_drivers()
 

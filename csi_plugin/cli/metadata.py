@@ -11,8 +11,8 @@ import typer
 from csi_plugin.cli.settings_source import EXIT_SETTINGS, SettingsOption, load_settings, metadata, readable_errors
 
 if TYPE_CHECKING:
-    from csi_plugin.persistence.migration import Progress
-    from csi_plugin.storage.ember_csi import Omitted
+    from csi_plugin.storage.migration.copy_records import Progress
+    from csi_plugin.storage.migration.ember_csi import Omitted
 
 
 def migrate(
@@ -26,9 +26,9 @@ def migrate(
     loaded = load_settings(settings)
     config = _parsed(target)
     with readable_errors():
-        from csi_plugin.persistence.migration import copy_records
         from csi_plugin.server.controller_runtime import check_sealing, open_store
         from csi_plugin.storage.backend import Backend
+        from csi_plugin.storage.migration.copy_records import copy_records
 
         check_sealing(loaded, config)
         with closing(open_store(loaded)) as source:
@@ -52,13 +52,13 @@ def import_ember_csi(
     """
     from collections import Counter
 
-    from csi_plugin.controller.state import each
+    from csi_plugin.controller.lookups import each
     from csi_plugin.persistence.records import VolumeRecord
 
     omitted: list[Omitted] = []
     with metadata(settings) as store:
         # After the library has been set up, which the modules of Cinder want.
-        from csi_plugin.storage import ember_csi
+        from csi_plugin.storage.migration import ember_csi
 
         api = ember_csi.open_api(namespace=namespace, kubeconfig=str(kubeconfig) if kubeconfig else None)
         _show(ember_csi.import_records(api, store, omitted=omitted.append))

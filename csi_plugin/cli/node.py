@@ -11,7 +11,7 @@ def wait_for_detach(settings: SettingsOption = None) -> None:
     Kubelet unstages volumes through this pod. One that ends too early leaves them attached to a machine that goes down,
     and their pods wait six minutes for them elsewhere.
     """
-    from csi_plugin.node.drain import is_drained, wait_until_unstaged
+    from csi_plugin.cli.drain import is_drained, wait_until_unstaged
     from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
 
     with readable_errors():

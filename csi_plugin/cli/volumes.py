@@ -16,7 +16,7 @@ app.command()(adoption.adopt)
 @app.command("list")
 def list_volumes(settings: SettingsOption = None, output: OutputOption = Output.TABLE) -> None:
     """Volumes, by id."""
-    from csi_plugin.controller.state import each
+    from csi_plugin.controller.lookups import each
     from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 
     with metadata(settings) as store:
@@ -65,7 +65,7 @@ def leftovers(settings: SettingsOption = None, output: OutputOption = Output.TAB
     """What interrupted or failed operations may have left on the storage, and deletions that wait."""
     from dataclasses import asdict
 
-    from csi_plugin.controller.recovery import leftovers as read_leftovers
+    from csi_plugin.controller.recovery.recovery import leftovers as read_leftovers
 
     with metadata(settings) as store:
         rows = [asdict(leftover) for leftover in read_leftovers(store)]
@@ -79,7 +79,7 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Drop the record of a leftover. Nothing on the storage is touched: remove that first, or adopt it."""
-    from csi_plugin.controller.recovery import forget_leftover, leftovers
+    from csi_plugin.controller.recovery.recovery import forget_leftover, leftovers
 
     with metadata(settings) as store:
         found = next((leftover for leftover in leftovers(store) if leftover.id == leftover_id), None)

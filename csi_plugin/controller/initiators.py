@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from csi_plugin.controller.core import Core
+from csi_plugin.controller.context import Core
 from csi_plugin.persistence.initiators import advice, conflict, is_alive, sharing
 from csi_plugin.persistence.records import NodeRecord
 from csi_plugin.protocol.errors import failed_precondition

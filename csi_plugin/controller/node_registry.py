@@ -6,8 +6,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from csi_plugin.controller import initiators, publishing, state
-from csi_plugin.controller.core import Core
+from csi_plugin.controller import initiators, lookups
+from csi_plugin.controller.context import Core
+from csi_plugin.controller.rpc import publish_volume
 from csi_plugin.persistence.base import RecordExists, RecordNotFound, RevisionConflict
 from csi_plugin.persistence.records import NodeRecord
 from csi_plugin.protocol import node_registry_pb2, node_registry_pb2_grpc, request_rules
@@ -67,7 +68,7 @@ class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
         INVALID_ARGUMENT, FAILED_PRECONDITION when another live node has one of its initiator names, and ABORTED after
         lost races.
         """
-        if not node_id or len(node_id.encode()) > request_rules.NODE_ID_LIMIT or not state.possible_id(node_id):
+        if not node_id or len(node_id.encode()) > request_rules.NODE_ID_LIMIT or not lookups.possible_id(node_id):
             raise invalid_argument(f"node_id must have 1 to {request_rules.NODE_ID_LIMIT} printable bytes")
         if len(public_key) != _KEY_BYTES:
             raise invalid_argument(f"public_key must be a raw X25519 key of {_KEY_BYTES} bytes, not {len(public_key)}")
@@ -89,13 +90,13 @@ class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
     def connection(self, node_id: str, volume_id: str) -> bytes:
         """Connection information of a published volume, sealed to the node's present key. Raises NOT_FOUND."""
         store = self._core.store
-        node = store.get(NodeRecord, node_id) if state.possible_id(node_id) else None
+        node = store.get(NodeRecord, node_id) if lookups.possible_id(node_id) else None
         if node is None:
             raise not_found(f"node_id: no node of the name {node_id!r} has registered")
-        volume = state.existing_volume(store, volume_id)
-        for record in state.connections_of(store, volume_id, node_id):
+        volume = lookups.existing_volume(store, volume_id)
+        for record in lookups.connections_of(store, volume_id, node_id):
             if record.attach_status == "attached":
-                return publishing.sealed_connection(volume, record, node)
+                return publish_volume.sealed_connection(volume, record, node)
         raise not_found(f"volume_id: volume {volume_id} is not published to node {node_id}")
 
     def sealed_for_store(self, node_id: str, volume_id: str) -> str:

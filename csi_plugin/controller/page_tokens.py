@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 
-from csi_plugin.controller.state import possible_id
+from csi_plugin.controller.lookups import possible_id
 from csi_plugin.protocol.errors import aborted
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from csi_plugin.controller import access, library, sizes, state
-from csi_plugin.controller.core import Core
+from csi_plugin.controller import access, lookups, sizes, storage_objects
+from csi_plugin.controller.context import Core
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.fingerprint import normal_topologies
 from csi_plugin.controller.parameters import VolumeParameters, volume_parameters
@@ -94,14 +94,14 @@ def shortages(backend: "Backend", *, pool: str, gib: int, extra_specs: Mapping[s
 
     Drivers and their tools say in their own words that a pool is full, and the scheduler's stats may be a minute old.
     """
-    from csi_plugin.storage import scheduling
+    from csi_plugin.storage.cinder import scheduler
 
     try:
         yield
     except RpcError as error:
         if error.code is not grpc.StatusCode.INTERNAL:
             raise
-        if scheduling.has_room(backend, pool_name=pool, size=gib, extra_specs=extra_specs):
+        if scheduler.has_room(backend, pool_name=pool, size=gib, extra_specs=extra_specs):
             raise
         raise resource_exhausted(f"backend {backend.name} has no room for {gib} GiB: {error.message}") from error
 
@@ -113,14 +113,14 @@ def give_back(place: Place) -> None:
 
 
 def _scheduled(core: Core, request: csi_pb2.CreateVolumeRequest, parameters: VolumeParameters) -> Place:
-    from csi_plugin.storage import scheduling
+    from csi_plugin.storage.cinder import scheduler
 
     size = sizes.size_in_range(request.capacity_range)
-    candidates = [library.backend(core, parameters.backend)] if parameters.backend else core.backends.ready()
+    candidates = [storage_objects.backend(core, parameters.backend)] if parameters.backend else core.backends.ready()
     if not candidates:
         raise unavailable("no backend is ready")
     with driver_errors("choosing a pool"):
-        backend, pool = scheduling.choose(
+        backend, pool = scheduler.choose(
             candidates,
             size=size,
             extra_specs=parameters.extra_specs,
@@ -140,7 +140,7 @@ def _scheduled(core: Core, request: csi_pb2.CreateVolumeRequest, parameters: Vol
 def _beside_snapshot(
     core: Core, request: csi_pb2.CreateVolumeRequest, parameters: VolumeParameters, snapshot_id: str
 ) -> Place:
-    snapshot = state.find_shown(core.store, SnapshotRecord, snapshot_id)
+    snapshot = lookups.find_shown(core.store, SnapshotRecord, snapshot_id)
     if snapshot is None:
         raise not_found(f"volume_content_source.snapshot.snapshot_id: no snapshot has the id {snapshot_id!r}")
     origin = core.store.get(VolumeRecord, snapshot.volume_id)
@@ -158,7 +158,7 @@ def _beside_snapshot(
 def _beside_volume(
     core: Core, request: csi_pb2.CreateVolumeRequest, parameters: VolumeParameters, volume_id: str
 ) -> Place:
-    volume = state.find_shown(core.store, VolumeRecord, volume_id)
+    volume = lookups.find_shown(core.store, VolumeRecord, volume_id)
     if volume is None:
         raise not_found(f"volume_content_source.volume.volume_id: no volume has the id {volume_id!r}")
     place = _beside(core, request, parameters, backend_name=volume.backend, source_size=volume.size, origin=volume)
@@ -188,7 +188,7 @@ def _beside(
         raise out_of_range(f"capacity_range.required_bytes is less than the size of the source, {source_size} GiB")
     size = sizes.size_in_range(capacity, smallest=source_size)
     _check_encryption(parameters, origin)
-    backend = library.backend(core, backend_name)
+    backend = storage_objects.backend(core, backend_name)
     if backend.is_suspended:
         raise resource_exhausted(
             f"volume_content_source: the source's backend {backend_name} is suspended: it takes no new volumes"

@@ -4,27 +4,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from csi_plugin.controller import (
-    capacity,
-    claims,
-    create_volume,
-    delete_volume,
-    expansion,
-    groups,
-    health,
-    listing,
-    modification,
-    publishing,
-    snapshots,
-    validation,
-)
+from csi_plugin.controller import capabilities
 from csi_plugin.controller.configuration import ControllerConfiguration
-from csi_plugin.controller.core import Backends, Core
+from csi_plugin.controller.context import Backends, Core
 from csi_plugin.controller.error_table import persistence_error
-from csi_plugin.controller.handed_out import HandedOut
 from csi_plugin.controller.identifiers import Identifiers
 from csi_plugin.controller.node_registry import NodeRegistryService
-from csi_plugin.controller.recovery import Recovery
+from csi_plugin.controller.recovery.recovery import Recovery
+from csi_plugin.controller.returned_ids import HandedOut
+from csi_plugin.controller.rpc import (
+    create_volume,
+    delete_volume,
+    expand_volume,
+    get_capacity,
+    group_snapshots,
+    listing,
+    modify_volume,
+    publish_volume,
+    snapshots,
+    validate_volume_capabilities,
+    volume_health,
+)
 from csi_plugin.persistence.base import PersistenceError, RecordStore
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
 from csi_plugin.protocol.errors import unavailable
@@ -55,7 +55,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
 
     def offers_group_snapshots(self) -> bool:
         """Whether GetPluginCapabilities should claim GROUP_CONTROLLER_SERVICE."""
-        return claims.group_snapshots_claimed(self._core)
+        return capabilities.group_snapshots_claimed(self._core)
 
     def offers_topology(self) -> bool:
         """Whether GetPluginCapabilities should claim VOLUME_ and SNAPSHOT_ACCESSIBILITY_CONSTRAINTS."""
@@ -73,19 +73,19 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
         self, request: csi_pb2.ControllerPublishVolumeRequest, context: Any
     ) -> csi_pb2.ControllerPublishVolumeResponse:
         with _acting(self._core):
-            return publishing.controller_publish_volume(self._core, request, context)
+            return publish_volume.controller_publish_volume(self._core, request, context)
 
     def ControllerUnpublishVolume(
         self, request: csi_pb2.ControllerUnpublishVolumeRequest, context: Any
     ) -> csi_pb2.ControllerUnpublishVolumeResponse:
         with _acting(self._core):
-            return publishing.controller_unpublish_volume(self._core, request, context)
+            return publish_volume.controller_unpublish_volume(self._core, request, context)
 
     def ValidateVolumeCapabilities(
         self, request: csi_pb2.ValidateVolumeCapabilitiesRequest, context: Any
     ) -> csi_pb2.ValidateVolumeCapabilitiesResponse:
         with _store_errors():
-            return validation.validate_volume_capabilities(self._core, request)
+            return validate_volume_capabilities.validate_volume_capabilities(self._core, request)
 
     def ListVolumes(self, request: csi_pb2.ListVolumesRequest, context: Any) -> csi_pb2.ListVolumesResponse:
         with _store_errors():
@@ -93,7 +93,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
 
     def GetCapacity(self, request: csi_pb2.GetCapacityRequest, context: Any) -> csi_pb2.GetCapacityResponse:
         with _store_errors():
-            return capacity.get_capacity(self._core, request)
+            return get_capacity.get_capacity(self._core, request)
 
     def CreateSnapshot(self, request: csi_pb2.CreateSnapshotRequest, context: Any) -> csi_pb2.CreateSnapshotResponse:
         with _acting(self._core):
@@ -115,7 +115,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
         self, request: csi_pb2.ControllerExpandVolumeRequest, context: Any
     ) -> csi_pb2.ControllerExpandVolumeResponse:
         with _acting(self._core):
-            return expansion.controller_expand_volume(self._core, request, context)
+            return expand_volume.controller_expand_volume(self._core, request, context)
 
     def ControllerGetVolume(
         self, request: csi_pb2.ControllerGetVolumeRequest, context: Any
@@ -127,24 +127,24 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
         self, request: csi_pb2.ControllerModifyVolumeRequest, context: Any
     ) -> csi_pb2.ControllerModifyVolumeResponse:
         with _acting(self._core):
-            return modification.controller_modify_volume(self._core, request, context)
+            return modify_volume.controller_modify_volume(self._core, request, context)
 
     def ControllerListVolumeHealth(
         self, request: csi_pb2.ControllerListVolumeHealthRequest, context: Any
     ) -> csi_pb2.ControllerListVolumeHealthResponse:
         with _store_errors():
-            return health.controller_list_volume_health(self._core, request)
+            return volume_health.controller_list_volume_health(self._core, request)
 
     def ControllerGetVolumeHealth(
         self, request: csi_pb2.ControllerGetVolumeHealthRequest, context: Any
     ) -> csi_pb2.ControllerGetVolumeHealthResponse:
         with _store_errors():
-            return health.controller_get_volume_health(self._core, request)
+            return volume_health.controller_get_volume_health(self._core, request)
 
     def ControllerGetCapabilities(
         self, request: csi_pb2.ControllerGetCapabilitiesRequest, context: Any
     ) -> csi_pb2.ControllerGetCapabilitiesResponse:
-        return claims.controller_capabilities(self._core)
+        return capabilities.controller_capabilities(self._core)
 
 
 class GroupControllerService(csi_pb2_grpc.GroupControllerServicer):
@@ -156,25 +156,25 @@ class GroupControllerService(csi_pb2_grpc.GroupControllerServicer):
     def GroupControllerGetCapabilities(
         self, request: csi_pb2.GroupControllerGetCapabilitiesRequest, context: Any
     ) -> csi_pb2.GroupControllerGetCapabilitiesResponse:
-        return claims.group_controller_capabilities(self._core)
+        return capabilities.group_controller_capabilities(self._core)
 
     def CreateVolumeGroupSnapshot(
         self, request: csi_pb2.CreateVolumeGroupSnapshotRequest, context: Any
     ) -> csi_pb2.CreateVolumeGroupSnapshotResponse:
         with _acting(self._core):
-            return groups.create_volume_group_snapshot(self._core, request, context)
+            return group_snapshots.create_volume_group_snapshot(self._core, request, context)
 
     def DeleteVolumeGroupSnapshot(
         self, request: csi_pb2.DeleteVolumeGroupSnapshotRequest, context: Any
     ) -> csi_pb2.DeleteVolumeGroupSnapshotResponse:
         with _acting(self._core):
-            return groups.delete_volume_group_snapshot(self._core, request, context)
+            return group_snapshots.delete_volume_group_snapshot(self._core, request, context)
 
     def GetVolumeGroupSnapshot(
         self, request: csi_pb2.GetVolumeGroupSnapshotRequest, context: Any
     ) -> csi_pb2.GetVolumeGroupSnapshotResponse:
         with _store_errors():
-            return groups.get_volume_group_snapshot(self._core, request)
+            return group_snapshots.get_volume_group_snapshot(self._core, request)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Capacity ranges in bytes as Cinder sizes in GiB."""
 
-from csi_plugin.controller.answers import GIB as GIB
+from csi_plugin.controller.responses import GIB as GIB
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.errors import invalid_argument, out_of_range
 

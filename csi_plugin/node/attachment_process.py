@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from csi_plugin import tracing
+from csi_plugin.instrumentation import tracing
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.protocol.errors import failed_precondition, internal
 

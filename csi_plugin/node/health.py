@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from csi_plugin.node import mounts
-from csi_plugin.node.core import Core
+from csi_plugin.node.context import Core
 from csi_plugin.node.stage import is_own_device
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol import csi_pb2, request_rules

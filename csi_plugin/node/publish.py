@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from csi_plugin.failpoints import failpoint
-from csi_plugin.node import mounts, requests
-from csi_plugin.node.core import Core
+from csi_plugin.instrumentation.failpoints import failpoint
+from csi_plugin.node import mounts, validation
+from csi_plugin.node.context import Core
 from csi_plugin.node.stage import is_own_device, unmount_stray
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol import csi_pb2
@@ -18,13 +18,13 @@ _ONE_TARGET = ("SINGLE_NODE_WRITER", "SINGLE_NODE_READER_ONLY", "SINGLE_NODE_SIN
 
 def node_publish_volume(core: Core, request: csi_pb2.NodePublishVolumeRequest, context: Any) -> None:
     """CSI spec, "NodePublishVolume"."""
-    requests.check_publish(request)
+    validation.check_publish(request)
     core.run(request.volume_id, "publish", request, context, lambda: _publish(core, request))
 
 
 def node_unpublish_volume(core: Core, request: csi_pb2.NodeUnpublishVolumeRequest, context: Any) -> None:
     """CSI spec, "NodeUnpublishVolume". What is not published at the path is unpublished."""
-    requests.check_unpublish(request)
+    validation.check_unpublish(request)
     core.run(
         request.volume_id,
         "unpublish",

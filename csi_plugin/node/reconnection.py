@@ -11,7 +11,7 @@ import threading
 from grpc import StatusCode
 
 from csi_plugin.attachment.devices import identity_of, paths_of
-from csi_plugin.node.core import Core
+from csi_plugin.node.context import Core
 from csi_plugin.node.stage import is_own_device
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol.errors import RpcError

@@ -5,7 +5,7 @@ from typing import Any
 from csi_plugin.node import health, publish, stage, volume_use
 from csi_plugin.node.attachment_process import AttachmentProcess
 from csi_plugin.node.configuration import NodeConfiguration
-from csi_plugin.node.core import Core
+from csi_plugin.node.context import Core
 from csi_plugin.node.reconnection import Reconnection
 from csi_plugin.node.registration import Registration, Registry
 from csi_plugin.node.volume_state import VolumeStates

@@ -7,10 +7,10 @@ import grpc
 
 from csi_plugin.attachment.commands import run as run_command
 from csi_plugin.attachment.devices import identity_of, size_of
-from csi_plugin.failpoints import failpoint
-from csi_plugin.node import filesystems, mounts, requests
+from csi_plugin.instrumentation.failpoints import failpoint
+from csi_plugin.node import filesystems, mounts, validation
 from csi_plugin.node.attachment_process import ConnectionUnreadable
-from csi_plugin.node.core import Core
+from csi_plugin.node.context import Core
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.errors import RpcError, already_exists, failed_precondition, internal
@@ -20,14 +20,14 @@ LOG = logging.getLogger(__name__)
 
 def node_stage_volume(core: Core, request: csi_pb2.NodeStageVolumeRequest, context: Any) -> None:
     """CSI spec, "NodeStageVolume"."""
-    requests.check_stage(request)
+    validation.check_stage(request)
     wanted = _wanted(core, request)
     core.run(request.volume_id, "stage", request, context, lambda: _stage(core, wanted, request))
 
 
 def node_unstage_volume(core: Core, request: csi_pb2.NodeUnstageVolumeRequest, context: Any) -> None:
     """CSI spec, "NodeUnstageVolume". A volume that is not staged here is unstaged."""
-    requests.check_unstage(request)
+    validation.check_unstage(request)
     core.run(
         request.volume_id,
         "unstage",

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from csi_plugin.attachment.devices import size_of
-from csi_plugin.failpoints import failpoint
+from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.node import filesystems, mounts
-from csi_plugin.node.core import Core
+from csi_plugin.node.context import Core
 from csi_plugin.node.stage import is_own_device
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol import csi_pb2, request_rules

@@ -6,7 +6,8 @@ Two faces of one thing:
   over the library's objects (Volume, Snapshot, Connection, KeyValue), as cinderlib documented them, plus
   optional abilities that have defaults. A plugin with just those methods works.
 * ``RecordStore`` is what the rest of Cinderbox talks to: six methods over plain records. The built-in plugins
-  implement it natively; ``csi_plugin.storage.object_plugin`` puts it on top of a third-party plugin.
+  implement it natively; ``csi_plugin.storage.compatibility.cinderlib_plugin_store`` puts it on top of a third-party
+  plugin.
 """
 
 import functools
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from csi_plugin import tracing
+from csi_plugin.instrumentation import tracing
 from csi_plugin.persistence.records import Record
 
 R = TypeVar("R", bound=Record)

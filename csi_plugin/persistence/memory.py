@@ -4,10 +4,10 @@ import threading
 from typing import Any, TypeVar
 
 from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict
+from csi_plugin.persistence.builtin_plugin import RecordPersistence
 from csi_plugin.persistence.encoding import copy, utc_now
-from csi_plugin.persistence.record_persistence import RecordPersistence
+from csi_plugin.persistence.record_index import RecordTable
 from csi_plugin.persistence.records import RECORD_TYPES, Record
-from csi_plugin.persistence.table import RecordTable
 
 R = TypeVar("R", bound=Record)
 

@@ -62,7 +62,7 @@ Plugin = RecordStore | PersistenceDriverBase
 
 def open_store(plugin: Plugin) -> RecordStore:
     """The plugin as Cinderbox uses it: as a RecordStore."""
-    from csi_plugin.storage.object_plugin import ObjectPluginStore
+    from csi_plugin.storage.compatibility.cinderlib_plugin_store import ObjectPluginStore
 
     return plugin if isinstance(plugin, RecordStore) else ObjectPluginStore(plugin)
 
@@ -498,7 +498,7 @@ class ObjectContract(_Contract):
 
     @pytest.fixture
     def plugin(self, make_plugin: Callable[[], Plugin], library: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-        from csi_plugin.persistence.record_persistence import RecordPersistence
+        from csi_plugin.persistence.builtin_plugin import RecordPersistence
         from csi_plugin.storage.backend import Backend
 
         plugin: Any = make_plugin()

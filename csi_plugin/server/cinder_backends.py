@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from csi_plugin.controller.health import is_up
+from csi_plugin.controller.rpc.volume_health import is_up
 from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.persistence.crd.api import Missing
 from csi_plugin.persistence.crd.backend_resources import (
@@ -22,7 +22,7 @@ from csi_plugin.server.driver_names import full_driver_name
 from csi_plugin.server.topology_rules import check_topologies
 
 if TYPE_CHECKING:
-    from csi_plugin.storage.backends import BackendSet, BackendStatus
+    from csi_plugin.storage.backend_set import BackendSet, BackendStatus
 
 LOG = logging.getLogger(__name__)
 
@@ -288,7 +288,7 @@ def _room(pool: Mapping[str, Any], which: str) -> float | str:
 
 
 def _is_same_driver(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    from csi_plugin.storage.options import current_path
+    from csi_plugin.storage.cinder.options import current_path
 
     return current_path(one["volume_driver"]) == current_path(other["volume_driver"])
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from csi_plugin.persistence.base import RecordStore
     from csi_plugin.server.cinder_backends import CinderBackends
     from csi_plugin.server.leadership import Leadership, Lease
-    from csi_plugin.storage.backends import BackendSet, BackendStatus
+    from csi_plugin.storage.backend_set import BackendSet, BackendStatus
 
 LOG = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class ControllerRuntime:
 
     def _check_leadership(self) -> None:
         from csi_plugin.server.leadership import LeadershipLost
-        from csi_plugin.storage.backends import BackendNotReady
+        from csi_plugin.storage.backend_set import BackendNotReady
 
         assert self._leadership is not None
         try:
@@ -109,7 +109,7 @@ class ControllerRuntime:
         """Start the backends and the services over them. Returns at once; backends become ready by themselves."""
         from csi_plugin.controller.service import ControllerService
         from csi_plugin.storage.backend import Backend
-        from csi_plugin.storage.backends import BackendSet
+        from csi_plugin.storage.backend_set import BackendSet
 
         self.open()
         assert self.store is not None
@@ -218,7 +218,7 @@ class ControllerRuntime:
 
 def _load_library() -> None:
     import csi_plugin.controller.service
-    import csi_plugin.storage.backends  # noqa: F401
+    import csi_plugin.storage.backend_set  # noqa: F401
 
 
 def open_store(settings: Settings) -> "RecordStore":

@@ -10,7 +10,7 @@ def full_driver_name(name: str) -> str:
     """
     if "." in name:
         return name
-    from csi_plugin.storage.drivers_catalogue import supported_drivers
+    from csi_plugin.storage.cinder.driver_catalogue import supported_drivers
 
     wanted = short_name(name)
     if wanted == "loop":

@@ -12,7 +12,7 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 
-from csi_plugin import tracing
+from csi_plugin.instrumentation import tracing
 from csi_plugin.protocol import calls
 from csi_plugin.protocol.errors import RpcError
 from csi_plugin.server.redaction import redact_message, redact_text

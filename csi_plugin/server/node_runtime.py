@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from csi_plugin.node.cinder_node_client import OwnResource
 from csi_plugin.node.configuration import NodeConfiguration
-from csi_plugin.node.own_resource import OwnResource
 from csi_plugin.node.registration import Registration, Registry, RemoteRegistry
 from csi_plugin.node.service import NodeService
 from csi_plugin.protocol.inflight import InFlight

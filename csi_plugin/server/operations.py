@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from csi_plugin import steps
+from csi_plugin.instrumentation import steps
 from csi_plugin.protocol import operations_pb2, operations_pb2_grpc
 from csi_plugin.protocol.inflight import InFlight, Operation
 from csi_plugin.server.redaction import redact_text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from csi_plugin import tracing
+from csi_plugin.instrumentation import tracing
 from csi_plugin.protocol import csi_pb2_grpc, node_registry_pb2_grpc, operations_pb2_grpc
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.server import logs, service_info, sockets, system_files

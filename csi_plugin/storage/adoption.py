@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from csi_plugin.persistence.records import VolumeRecord
-from csi_plugin.storage.runtime import CONTEXT
+from csi_plugin.storage.cinder.runtime import CONTEXT
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend

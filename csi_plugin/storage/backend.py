@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from csi_plugin.persistence import registry
 from csi_plugin.persistence.base import PersistenceDriverBase, RecordStore
-from csi_plugin.persistence.record_persistence import RecordPersistence
+from csi_plugin.persistence.builtin_plugin import RecordPersistence
 from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 from csi_plugin.persistence.sealing import Sealer, SealingStore
-from csi_plugin.storage import cinder_database, driver_lifecycle, drivers_catalogue, options, runtime
-from csi_plugin.storage.driver_stats import DriverStats
-from csi_plugin.storage.reservations import Reservations
-from csi_plugin.storage.slots import Slots
+from csi_plugin.storage import database
+from csi_plugin.storage.cinder import driver_catalogue, driver_lifecycle, options, runtime
+from csi_plugin.storage.cinder.driver_stats import DriverStats
+from csi_plugin.storage.cinder.reservations import Reservations
+from csi_plugin.storage.cinder.slots import Slots
 
 if TYPE_CHECKING:
     from csi_plugin.storage.group import Group
@@ -505,14 +506,14 @@ class Backend:
             _warn_of_clear_secrets(plugin)
         Backend.persistence, Backend.store = plugin, store
         if getattr(plugin, "db", None) is None:
-            cinder_database.use_store(store)
+            database.use_store(store)
         else:
-            cinder_database.use_cinder_layer()
+            database.use_cinder_layer()
 
     @staticmethod
     def list_supported_drivers(output_version: int = 1) -> dict[str, dict[str, Any]]:
         """Cinder's volume drivers by class name; see ``drivers_catalogue.supported_drivers``."""
-        return drivers_catalogue.supported_drivers(output_version)
+        return driver_catalogue.supported_drivers(output_version)
 
 
 def setup(*args: Any, **kwargs: Any) -> None:
@@ -533,7 +534,7 @@ def _as_store(plugin: RecordStore | PersistenceDriverBase) -> RecordStore:
         plugin.codec = codec
     if isinstance(plugin, RecordStore):
         return plugin
-    from csi_plugin.storage.object_plugin import ObjectPluginStore
+    from csi_plugin.storage.compatibility.cinderlib_plugin_store import ObjectPluginStore
 
     return ObjectPluginStore(plugin, codec)
 

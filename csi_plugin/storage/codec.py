@@ -19,7 +19,7 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
-from csi_plugin.storage.runtime import CONTEXT
+from csi_plugin.storage.cinder.runtime import CONTEXT
 
 # Fields of records that versioned objects do not have under that name.
 _OWN = {"revision", "intent", "extra_specs", "qos_specs", "node_id", "backend", "group_specs"}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from cinder import exception, objects
 
-from csi_plugin.failpoints import failpoint
+from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.records import (
     GroupRecord,
     GroupSnapshotRecord,
@@ -15,8 +15,8 @@ from csi_plugin.persistence.records import (
     VolumeRecord,
 )
 from csi_plugin.storage import codec, serialization
+from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.resource import Resource, backend_class, find_backend, in_slot
-from csi_plugin.storage.runtime import CONTEXT
 from csi_plugin.storage.snapshot import Snapshot
 from csi_plugin.storage.volume import Volume
 from csi_plugin.storage.volume_deletion import finish_deferred_volume

@@ -15,7 +15,7 @@ from cinder.objects import base as objects_base
 from oslo_versionedobjects import fields as ovo_fields
 
 from csi_plugin.persistence.records import Intent, Phase
-from csi_plugin.storage.runtime import CONTEXT
+from csi_plugin.storage.cinder.runtime import CONTEXT
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend

@@ -10,8 +10,7 @@ from cinder import exception, objects
 from cinder import utils as cinder_utils
 from oslo_config import cfg
 
-from csi_plugin.exception import NotLocal
-from csi_plugin.failpoints import failpoint
+from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.base import changed_fields
 from csi_plugin.persistence.records import (
     ConnectionRecord,
@@ -20,9 +19,11 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
-from csi_plugin.storage import cinder_database, codec, driver_lifecycle, serialization
+from csi_plugin.storage import codec, database, serialization
+from csi_plugin.storage.cinder import driver_lifecycle
+from csi_plugin.storage.cinder.runtime import CONTEXT
+from csi_plugin.storage.exception import NotLocal
 from csi_plugin.storage.resource import backend_class, find_backend, in_slot
-from csi_plugin.storage.runtime import CONTEXT
 from csi_plugin.storage.volume_deletion import AWAITING_DEPENDANTS, DeletableVolume
 
 if TYPE_CHECKING:
@@ -379,7 +380,7 @@ class Volume(DeletableVolume):
             return
         new_type = codec.volume_type(str(uuid4()), wanted_extra, wanted_qos)
         host = {"host": self._ovo.host, "cluster_name": None, "capabilities": self.backend.stats()}
-        with cinder_database.planned_type(new_type.id, extra_specs=wanted_extra, qos_specs=wanted_qos):
+        with database.planned_type(new_type.id, extra_specs=wanted_extra, qos_specs=wanted_qos):
             answer = self._call_driver(lambda driver: driver.retype(CONTEXT, self._ovo, new_type, diff, host))
         done, update = answer if isinstance(answer, tuple) else (answer, None)
         if not done:

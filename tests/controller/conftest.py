@@ -20,7 +20,7 @@ from csi_plugin.protocol import csi_pb2, csi_pb2_grpc, node_registry_pb2_grpc, s
 from csi_plugin.protocol.errors import RpcError
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.storage.backend import Backend
-from csi_plugin.storage.backends import BackendSet
+from csi_plugin.storage.backend_set import BackendSet
 
 GIB = 1024**3
 LOOP = "csi_plugin.storage.drivers.loop.LoopDriver"

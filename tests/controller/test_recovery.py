@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from csi_plugin.controller import recovery
+from csi_plugin.controller.recovery import recovery
 from csi_plugin.persistence.base import RecordStore
 from csi_plugin.persistence.records import (
     ConnectionRecord,

@@ -316,7 +316,7 @@ def test_every_driver_on_storage_of_the_host_is_known() -> None:
     code = """
 import importlib
 import csi_plugin
-from csi_plugin.storage.drivers_catalogue import supported_drivers
+from csi_plugin.storage.cinder.driver_catalogue import supported_drivers
 csi_plugin.setup(persistence_config={"storage": "memory"})
 from cinder.volume.drivers import lvm, remotefs
 for name, driver in supported_drivers(2).items():

@@ -31,7 +31,7 @@ from csi_plugin.persistence.records import (
 )
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.persistence.testing import new_id, samples
-from csi_plugin.storage import cinder_database
+from csi_plugin.storage import database
 from tests.mariadb import MariaDB
 from tests.postgresql import find_programs
 
@@ -271,7 +271,7 @@ class TestUpgradeFromCinderlib:
 @pytest.fixture
 def cinder_layer() -> None:
     """A library that this process used before may have left a store in place of Cinder's layer."""
-    cinder_database.use_cinder_layer()
+    database.use_cinder_layer()
 
 
 @pytest.mark.usefixtures("cinder_layer")

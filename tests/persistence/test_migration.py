@@ -8,10 +8,10 @@ import pytest
 from csi_plugin.persistence.base import PersistenceError, RecordStore
 from csi_plugin.persistence.dbms import MemoryDBPersistence
 from csi_plugin.persistence.memory import MemoryPersistence
-from csi_plugin.persistence.migration import copy_records
 from csi_plugin.persistence.records import RECORD_TYPES, KeyValueRecord, Record, VolumeRecord
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.persistence.testing import Plugin, new_id, samples
+from csi_plugin.storage.migration.copy_records import copy_records
 
 
 def contents(store: RecordStore) -> list[Record]:

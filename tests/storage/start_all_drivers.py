@@ -18,7 +18,7 @@ AT_ONCE = 8
 
 def hide_vendors() -> None:
     """Make the machine one that has nothing but Cinder's own dependencies, whatever is installed."""
-    from csi_plugin.storage import driver_requirements, runtime
+    from csi_plugin.storage.cinder import driver_requirements, runtime
 
     runtime.SYSTEM_PROGRAMS = ()  # type: ignore[assignment]
     driver_requirements.File.is_installed = lambda *_: False  # type: ignore[method-assign]
@@ -42,7 +42,7 @@ def load_drivers() -> list[str]:
 
 def error_of(driver: str) -> tuple[str, str]:
     """In a process of its own: the error that the status of a backend with this driver shows."""
-    from csi_plugin.storage.backends import BackendSet
+    from csi_plugin.storage.backend_set import BackendSet
 
     backends = BackendSet(
         [{"volume_backend_name": "b", "volume_driver": driver, "enable_unsupported_driver": True}], strict=True

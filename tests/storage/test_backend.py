@@ -12,10 +12,10 @@ from cinder.volume import volume_utils
 
 from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.records import ConnectionRecord, SnapshotRecord, VolumeRecord
-from csi_plugin.storage import driver_stats, runtime
 from csi_plugin.storage.backend import Backend
-from csi_plugin.storage.backends import BackendNotReady, BackendSet, BackendStatus
-from csi_plugin.storage.scheduling import NoPool, capacity, choose
+from csi_plugin.storage.backend_set import BackendNotReady, BackendSet, BackendStatus
+from csi_plugin.storage.cinder import driver_stats, runtime
+from csi_plugin.storage.cinder.scheduler import NoPool, capacity, choose
 from tests.serving import wait_until
 
 NewBackend = Callable[..., Backend]

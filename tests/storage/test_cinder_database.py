@@ -24,11 +24,11 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
-from csi_plugin.storage import cinder_database
+from csi_plugin.storage import database
 from csi_plugin.storage.backend import Backend
-from csi_plugin.storage.cinder_database.calls import NOT_REACHED_BY_DRIVERS
-from csi_plugin.storage.cinder_database.store_database import DEFAULT_TYPE_ID, StoreDatabase
-from csi_plugin.storage.runtime import CONTEXT
+from csi_plugin.storage.cinder.runtime import CONTEXT
+from csi_plugin.storage.database.calls import NOT_REACHED_BY_DRIVERS
+from csi_plugin.storage.database.store_database import DEFAULT_TYPE_ID, StoreDatabase
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
@@ -450,7 +450,7 @@ def test_objects_and_types_answer_from_records_as_from_cinders_own_layer(
     stores: tuple[StoreDatabase, MemoryPersistence], name: str
 ) -> None:
     cinders = outcome(OBJECT_CALLS[name])
-    cinder_database.use_store(stores[1])
+    database.use_store(stores[1])
     assert outcome(OBJECT_CALLS[name]) == cinders
 
 
@@ -587,8 +587,8 @@ def test_the_package_answers_for_its_module(memory: MemoryPersistence) -> None:
 
 def test_the_active_store_can_change(memory: MemoryPersistence) -> None:
     other = MemoryPersistence()
-    cinder_database.use_store(other)
+    database.use_store(other)
     with pytest.raises(exception.VolumeNotFound):
         api.volume_get(CONTEXT, PLAIN)
-    cinder_database.use_store(memory)
+    database.use_store(memory)
     assert api.volume_get(CONTEXT, PLAIN)["id"] == PLAIN

@@ -11,11 +11,11 @@ import pytest
 from cinder import exception, objects
 from cinder.volume import manager
 
-from csi_plugin import tracing
+from csi_plugin.instrumentation import tracing
 from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.records import VolumeRecord
-from csi_plugin.storage import driver_lifecycle, runtime, scheduling
 from csi_plugin.storage.backend import Backend
+from csi_plugin.storage.cinder import driver_lifecycle, runtime, scheduler
 
 NewBackend = Callable[..., Backend]
 VOLUME = "00000000-0000-4000-8000-000000000000"
@@ -170,7 +170,7 @@ def test_deleting_removes_lock_files(new_backend: NewBackend) -> None:
 
 def test_capabilities_that_the_administrator_adds(new_backend: NewBackend) -> None:
     backend = new_backend(extra_capabilities='{"level": "gold"}')
-    assert scheduling.choose([backend], size=1, extra_specs={"level": "gold"})
+    assert scheduler.choose([backend], size=1, extra_specs={"level": "gold"})
     for text in ("{", "[]"):
         with pytest.raises(ValueError, match="option extra_capabilities"):
             new_backend(extra_capabilities=text)

@@ -13,8 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from csi_plugin.storage import driver_requirements, drivers_catalogue, options
-from csi_plugin.storage.driver_requirements import REQUIREMENTS, File, MissingRequirement, Program, PythonPackage
+from csi_plugin.storage.cinder import driver_catalogue, driver_requirements, options
+from csi_plugin.storage.cinder.driver_requirements import REQUIREMENTS, File, MissingRequirement, Program, PythonPackage
 
 ROOT = Path(cinder.__file__).parent
 
@@ -139,7 +139,7 @@ def errors() -> dict[str, str]:
 
 def test_every_driver_is_tried(errors: dict[str, str]) -> None:
     assert set(errors) == {f"cinder.volume.drivers.{driver}" for driver in TOLD}
-    assert len(errors) == len(drivers_catalogue.all_drivers())
+    assert len(errors) == len(driver_catalogue.all_drivers())
 
 
 @pytest.mark.parametrize("driver", TOLD)

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from csi_plugin.storage import drivers_catalogue
 from csi_plugin.storage.backend import Backend
+from csi_plugin.storage.cinder import driver_catalogue
 
 
 def test_all_of_cinders_drivers_are_listed() -> None:
-    drivers = drivers_catalogue.all_drivers()
+    drivers = driver_catalogue.all_drivers()
     assert len(drivers) == 103
     assert all(driver["class_fqn"].startswith("cinder.") for driver in drivers)
     assert len(Backend.list_supported_drivers()) == 101, "two class names are used twice"

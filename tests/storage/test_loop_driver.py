@@ -34,7 +34,7 @@ from cinder.volume import configuration  # noqa: E402
 from oslo_config import cfg  # noqa: E402
 from oslo_utils import importutils  # noqa: E402
 
-from csi_plugin.storage.drivers import file_copy, loop, loop_devices  # noqa: E402
+from csi_plugin.storage.drivers import loop, loop_devices, reflink  # noqa: E402
 
 objects.register_all()
 
@@ -444,7 +444,7 @@ class TestCopies:
             source.flush()
             target.write(b"x" * MIB)  # whatever it held is gone afterwards
             target.flush()
-            assert file_copy.copy_file(source.fileno(), target.fileno()) is False
+            assert reflink.copy_file(source.fileno(), target.fileno()) is False
             assert os.fstat(target.fileno()).st_size == GIB
             assert os.fstat(target.fileno()).st_blocks * 512 < 8 * MIB
             assert os.pread(target.fileno(), 10, 0) == b"start" + bytes(5)
@@ -488,7 +488,7 @@ class TestCopies:
         snapshot = new_snapshot(volume)
         plain.create_volume(volume)
         write(path_of(plain, volume), os.urandom(2 * MIB), MIB)
-        copy_file, tries = file_copy.copy_file, []
+        copy_file, tries = reflink.copy_file, []
 
         def copy_written_to(source: int, target: int) -> bool:
             shared = copy_file(source, target)
@@ -498,7 +498,7 @@ class TestCopies:
 
         with monkeypatch.context() as patched:
             patched.setattr(loop, "_CONSISTENCY_TIMEOUT", 0.2)
-            patched.setattr(file_copy, "copy_file", copy_written_to)
+            patched.setattr(reflink, "copy_file", copy_written_to)
             with pytest.raises(
                 exception.VolumeBackendAPIException, match="pause the writers, or keep loop_volumes_dir on"
             ):

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 
-from csi_plugin.storage import drivers_catalogue, options
 from csi_plugin.storage.backend import Backend
+from csi_plugin.storage.cinder import driver_catalogue, options
 
 RECORDING = "recording_driver.RecordingDriver"
 RBD = "cinder.volume.drivers.rbd.RBDDriver"
@@ -61,7 +61,7 @@ def test_an_ill_typed_secret_is_not_repeated(new_backend: NewBackend) -> None:
 def test_an_unknown_option_is_a_warning_in_the_library(
     new_backend: NewBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING, logger="csi_plugin.storage.options"):
+    with caplog.at_level(logging.WARNING, logger="csi_plugin.storage.cinder.options"):
         backend = new_backend(recording_lable="x")
     assert "unknown option recording_lable" in caplog.text
     assert "did you mean recording_label?" in caplog.text
@@ -140,7 +140,7 @@ def test_drivers_that_moved_are_found_under_their_old_paths(library: None) -> No
 def test_every_option_of_every_driver_is_known(library: None) -> None:
     """What the catalogue tells people to set must be accepted."""
     missing = {}
-    for driver in drivers_catalogue.all_drivers():
+    for driver in driver_catalogue.all_drivers():
         try:
             definitions = options.definitions_of(driver["class_fqn"])
         except ValueError:

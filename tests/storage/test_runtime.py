@@ -22,8 +22,8 @@ from cinder import utils as cinder_utils
 from oslo_config import cfg
 from oslo_service import backend as service_backend
 
-from csi_plugin.storage import eventlet_adaption, runtime
 from csi_plugin.storage.backend import Backend
+from csi_plugin.storage.cinder import eventlet_adaptation, runtime
 
 CINDER = Path(cinder.__file__).parent
 SET_UP = "from csi_plugin.storage.backend import Backend; Backend.global_setup(file_locks_path={locks!r})"
@@ -83,7 +83,9 @@ def test_importing_says_nothing_and_loads_no_grpc() -> None:
 
 
 def test_a_value_that_the_program_chose_for_grpc_stays() -> None:
-    code = "import csi_plugin.storage.runtime, json, os; print(json.dumps(os.environ['GRPC_ENABLE_FORK_SUPPORT']))"
+    code = (
+        "import csi_plugin.storage.cinder.runtime, json, os; print(json.dumps(os.environ['GRPC_ENABLE_FORK_SUPPORT']))"
+    )
     assert answer(run(code, GRPC_ENABLE_FORK_SUPPORT="1")) == "1"
 
 
@@ -370,9 +372,9 @@ def test_all_uses_of_eventlet_are_adapted() -> None:
         uses = eventlet_uses(path)
         if uses:
             found[".".join(("cinder", *path.relative_to(CINDER).with_suffix("").parts))] = uses
-    assert {name: uses for name, uses in found.items() if name not in SERVICES} == eventlet_adaption.ADAPTED
-    replaced = set(eventlet_adaption.REPLACEMENTS)
-    assert {use for uses in eventlet_adaption.ADAPTED.values() for use in uses} <= replaced
+    assert {name: uses for name, uses in found.items() if name not in SERVICES} == eventlet_adaptation.ADAPTED
+    replaced = set(eventlet_adaptation.REPLACEMENTS)
+    assert {use for uses in eventlet_adaptation.ADAPTED.values() for use in uses} <= replaced
 
 
 def test_netapps_semaphore_is_one_of_threads(library: None) -> None:
@@ -397,10 +399,10 @@ def test_dateras_thread_local_data_is_of_threads(library: None) -> None:
 
 
 def test_cinders_pool_of_ssh_connections_works_with_threads() -> None:
-    assert issubclass(ssh_utils.SSHPool, eventlet_adaption.ThreadedPool)
+    assert issubclass(ssh_utils.SSHPool, eventlet_adaptation.ThreadedPool)
     made: list[int] = []
 
-    class Pool(eventlet_adaption.ThreadedPool):
+    class Pool(eventlet_adaptation.ThreadedPool):
         def create(self) -> int:
             made.append(len(made))
             return made[-1]

@@ -12,7 +12,7 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-from csi_plugin import tracing
+from csi_plugin.instrumentation import tracing
 from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
 from csi_plugin.persistence.records import JSON
 

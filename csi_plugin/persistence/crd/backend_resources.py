@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from csi_plugin.persistence.crd.api import Missing, ResourceAPI
 from csi_plugin.persistence.crd.events import Events, EventType, reference
-from csi_plugin.persistence.crd.follower import Follower
 from csi_plugin.persistence.crd.kinds import BACKEND, FINALIZER, FORGET
+from csi_plugin.persistence.crd.list_watch import Follower
 from csi_plugin.persistence.crd.status import DELETION_HELD, READY, deletion_held, merged_conditions
 from csi_plugin.persistence.initiators import Find
 from csi_plugin.persistence.records import JSON, SnapshotRecord, VolumeRecord

@@ -6,17 +6,17 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict, traced
+from csi_plugin.persistence.builtin_plugin import RecordPersistence
 from csi_plugin.persistence.crd.api import Conflict, Missing, ResourceAPI
 from csi_plugin.persistence.crd.backend_resources import BackendResources
 from csi_plugin.persistence.crd.events import Events
 from csi_plugin.persistence.crd.kinds import FINALIZER, GROUP, RESOURCES, VERSION, resource_name
 from csi_plugin.persistence.crd.lease import KubernetesLease
 from csi_plugin.persistence.crd.resource import Stored, new_resource, next_resource
-from csi_plugin.persistence.crd.upkeep import Upkeep
+from csi_plugin.persistence.crd.status_writer import Upkeep
 from csi_plugin.persistence.crd.volume_use import with_use
 from csi_plugin.persistence.crd.watch_cache import WatchCache
 from csi_plugin.persistence.encoding import copy, utc_now
-from csi_plugin.persistence.record_persistence import RecordPersistence
 from csi_plugin.persistence.records import ConnectionRecord, Record, VolumeRecord
 
 R = TypeVar("R", bound=Record)

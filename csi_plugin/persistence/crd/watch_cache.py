@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from csi_plugin.persistence.crd.api import ResourceAPI
-from csi_plugin.persistence.crd.follower import Follower
 from csi_plugin.persistence.crd.kinds import RESOURCES
+from csi_plugin.persistence.crd.list_watch import Follower
 from csi_plugin.persistence.crd.resource import Stored, stored
+from csi_plugin.persistence.record_index import RecordTable
 from csi_plugin.persistence.records import JSON, Record
-from csi_plugin.persistence.table import RecordTable
 
 LOG = logging.getLogger(__name__)
 

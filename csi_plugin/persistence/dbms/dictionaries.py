@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from csi_plugin.persistence.dbms import specifications
+from csi_plugin.persistence.dbms import volume_types
 from csi_plugin.persistence.dbms.rows import LAYOUTS, SPECIFICATIONS, Dictionary
 from csi_plugin.persistence.encoding import utc_now
 from csi_plugin.persistence.records import Record, VolumeRecord
@@ -69,14 +69,14 @@ def _entries(kind_name: str) -> Any:
 @cache
 def _specifications() -> Any:
     """Rows of: 0 for extra specs and 1 for QoS specs, volume type's id, key, value."""
-    types, extra_specs, qos = specifications.TYPES, specifications.EXTRA_SPECS, specifications.QOS
+    types, extra_specs, qos = volume_types.TYPES, volume_types.EXTRA_SPECS, volume_types.QOS
     return sa.union_all(
         sa.select(sa.literal_column("0"), extra_specs.c.volume_type_id, extra_specs.c.key, extra_specs.c.value).where(
             extra_specs.c.volume_type_id.in_(_ids()), extra_specs.c.deleted.is_not(sa.true())
         ),
         sa.select(sa.literal_column("1"), types.c.id, qos.c.key, qos.c.value)
         .join(qos, qos.c.specs_id == types.c.qos_specs_id)
-        .where(types.c.id.in_(_ids()), qos.c.deleted.is_not(sa.true()), qos.c.key != specifications.CONSUMER),
+        .where(types.c.id.in_(_ids()), qos.c.deleted.is_not(sa.true()), qos.c.key != volume_types.CONSUMER),
     )
 
 

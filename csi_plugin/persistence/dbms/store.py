@@ -18,12 +18,12 @@ from csi_plugin.persistence.base import (
     RevisionConflict,
     traced,
 )
-from csi_plugin.persistence.dbms import cinder_layer, dictionaries, schema, specifications
+from csi_plugin.persistence.builtin_plugin import RecordPersistence
+from csi_plugin.persistence.dbms import cinder_layer, dictionaries, schema, volume_types
 from csi_plugin.persistence.dbms.engine import READ_ONLY, create_engine
 from csi_plugin.persistence.dbms.lease import DatabaseLease
 from csi_plugin.persistence.dbms.rows import LAYOUTS, SPECIFICATIONS, Layout
 from csi_plugin.persistence.encoding import copy, utc_now
-from csi_plugin.persistence.record_persistence import RecordPersistence
 from csi_plugin.persistence.records import GroupRecord, Record, VolumeRecord
 
 R = TypeVar("R", bound=Record)
@@ -51,7 +51,7 @@ class DBPersistence(RecordPersistence):
         self._turn: AbstractContextManager[Any] = threading.Lock() if is_sqlite else nullcontext()
         with _errors():
             schema.prepare(self._engine)
-            types = specifications.TYPES
+            types = volume_types.TYPES
             with self._reader.connect() as reader:
                 query = sa.select(types.c.id).where(
                     types.c.name == schema.DEFAULT_TYPE_NAME, types.c.deleted.is_not(sa.true())
@@ -172,9 +172,9 @@ class DBPersistence(RecordPersistence):
             if dictionary not in SPECIFICATIONS:
                 dictionaries.insert(connection, dictionary, record.id, getattr(record, dictionary.field))
         if isinstance(record, VolumeRecord) and record.volume_type_id == record.id:
-            specifications.write(connection, record, now=_naive(utc_now()))
+            volume_types.write(connection, record, now=_naive(utc_now()))
         elif isinstance(record, GroupRecord):
-            specifications.write_group(connection, record, now=_naive(utc_now()))
+            volume_types.write_group(connection, record, now=_naive(utc_now()))
 
     def _replace(self, connection: sa.Connection, layout: Layout, record: Any) -> None:
         self._choose_type(connection, record)
@@ -189,7 +189,7 @@ class DBPersistence(RecordPersistence):
         if layout.dictionaries:
             self._replace_dictionaries(connection, layout, record)
         if isinstance(record, GroupRecord):
-            specifications.write_group(connection, record, now=_naive(utc_now()))
+            volume_types.write_group(connection, record, now=_naive(utc_now()))
 
     def _adopt(self, connection: sa.Connection, layout: Layout, record: Record, extra: dict[str, Any]) -> None:
         """Give a row that Cinder's layer made (revision 1 to us) its row in our table; else say why update fails."""
@@ -214,12 +214,12 @@ class DBPersistence(RecordPersistence):
                 connection.execute(dictionary.table.delete().where(dictionary.owner == record.id))
                 dictionaries.insert(connection, dictionary, record.id, wanted)
         if isinstance(record, VolumeRecord) and type_id == record.id:
-            types = specifications.TYPES
+            types = volume_types.TYPES
             is_written = connection.execute(sa.select(types.c.id).where(types.c.id == record.id)).first()
             same = current["extra_specs"] == record.extra_specs and current["qos_specs"] == record.qos_specs
             if not (is_written and same):
-                specifications.delete(connection, record.id)
-                specifications.write(connection, record, now=_naive(utc_now()))
+                volume_types.delete(connection, record.id)
+                volume_types.write(connection, record, now=_naive(utc_now()))
 
     def _remove(self, connection: sa.Connection, layout: Layout, record_id: str) -> None:
         self._remove_rest(connection, layout, record_id)
@@ -228,9 +228,9 @@ class DBPersistence(RecordPersistence):
     def _remove_rest(self, connection: sa.Connection, layout: Layout, record_id: str) -> None:
         """Remove what belongs to a record outside its row in Cinder's table."""
         if layout.kind is VolumeRecord:
-            specifications.delete(connection, record_id)
+            volume_types.delete(connection, record_id)
         elif layout.kind is GroupRecord:
-            specifications.delete_group(connection, record_id)
+            volume_types.delete_group(connection, record_id)
         for dictionary in layout.dictionaries:
             if dictionary not in SPECIFICATIONS:
                 connection.execute(dictionary.table.delete().where(dictionary.owner == record_id))
@@ -240,9 +240,9 @@ class DBPersistence(RecordPersistence):
         now = _naive(utc_now())
         values: dict[str, Any] = {"deleted": True, "deleted_at": now}
         if layout.kind is VolumeRecord:
-            specifications.mark_deleted(connection, record_id, now=now)
+            volume_types.mark_deleted(connection, record_id, now=now)
         elif layout.kind is GroupRecord:
-            specifications.mark_group_deleted(connection, record_id, now=now)
+            volume_types.mark_group_deleted(connection, record_id, now=now)
         for dictionary in layout.dictionaries:
             if dictionary not in SPECIFICATIONS:
                 owned = dictionary.table.update().where(dictionary.owner == record_id)

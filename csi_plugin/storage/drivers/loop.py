@@ -23,7 +23,7 @@ from oslo_log import log as logging
 from oslo_utils import uuidutils
 
 from csi_plugin.attachment.loop_devices import backing_names
-from csi_plugin.storage.drivers import file_copy, loop_devices
+from csi_plugin.storage.drivers import loop_devices, reflink
 
 LOG = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class LoopDriver(driver.VolumeDriver):  # type: ignore[misc]  # Cinder has no ty
             self._remove_leftovers()
             with self._scratch_file("probe") as (first, _), self._scratch_file("probe") as (second, _):
                 os.write(first, b"x")
-                shared = file_copy.share(first, second)
+                shared = reflink.share(first, second)
         except OSError as error:
             raise exception.InvalidConfigurationValue(
                 f"loop_volumes_dir: {self._directory} is not a directory that can be written to: {error}"
@@ -263,7 +263,7 @@ class LoopDriver(driver.VolumeDriver):  # type: ignore[misc]  # Cinder has no ty
             source = self._open(snapshot, os.O_RDONLY)
             try:
                 with self._scratch_file(volume.name) as (target, scratch):
-                    file_copy.copy_file(source, target)
+                    reflink.copy_file(source, target)
                     _grow(target, path.stat().st_size)
                     os.fsync(target)
                     scratch.replace(path)
@@ -588,7 +588,7 @@ def _copy_consistently(sources: Sequence[int], targets: Sequence[int]) -> None:
     while True:
         before = [os.fstat(source).st_mtime_ns for source in sources]
         settled = all(abs(time.time_ns() - modified) > _TIMESTAMP_STEP for modified in before)
-        shared = [file_copy.copy_file(source, target) for source, target in zip(sources, targets, strict=True)]
+        shared = [reflink.copy_file(source, target) for source, target in zip(sources, targets, strict=True)]
         if shared == [True] or (settled and before == [os.fstat(source).st_mtime_ns for source in sources]):
             return
         if time.monotonic() > deadline:

@@ -1,0 +1,53 @@
+"""The capabilities that the services claim: those of the loaded backends, without what settings switch off."""
+
+from csi_plugin.controller.context import Core
+from csi_plugin.protocol import csi_pb2
+
+ControllerRpc = csi_pb2.ControllerServiceCapability.RPC
+GroupRpc = csi_pb2.GroupControllerServiceCapability.RPC
+
+_ALWAYS = (
+    ControllerRpc.CREATE_DELETE_VOLUME,
+    ControllerRpc.PUBLISH_UNPUBLISH_VOLUME,
+    ControllerRpc.LIST_VOLUMES,
+    ControllerRpc.GET_CAPACITY,
+    ControllerRpc.PUBLISH_READONLY,
+    ControllerRpc.LIST_VOLUMES_PUBLISHED_NODES,
+    ControllerRpc.GET_VOLUME,
+    ControllerRpc.SINGLE_NODE_MULTI_WRITER,
+    ControllerRpc.MODIFY_VOLUME,
+    ControllerRpc.GET_VOLUME_HEALTH,
+    ControllerRpc.LIST_VOLUME_HEALTH,
+)
+_BY_FEATURE = {
+    "clone": (ControllerRpc.CLONE_VOLUME,),
+    "snapshot": (ControllerRpc.CREATE_DELETE_SNAPSHOT, ControllerRpc.LIST_SNAPSHOTS, ControllerRpc.GET_SNAPSHOT),
+    "expand": (ControllerRpc.EXPAND_VOLUME,),
+}
+"""Every Cinder driver must have these (Cinder's list of minimum features); settings can switch them off."""
+
+
+def controller_capabilities(core: Core) -> csi_pb2.ControllerGetCapabilitiesResponse:
+    """CSI spec, "ControllerGetCapabilities"."""
+    claimed = list(_ALWAYS)
+    for feature, types in _BY_FEATURE.items():
+        if feature not in core.configuration.disabled_features:
+            claimed += types
+    return csi_pb2.ControllerGetCapabilitiesResponse(
+        capabilities=[csi_pb2.ControllerServiceCapability(rpc=ControllerRpc(type=claim)) for claim in claimed]
+    )
+
+
+def group_snapshots_claimed(core: Core) -> bool:
+    """Whether some backend takes consistent snapshots of several volumes."""
+    return "snapshot" not in core.configuration.disabled_features and any(
+        backend.supports("groups") for backend in core.backends.ready()
+    )
+
+
+def group_controller_capabilities(core: Core) -> csi_pb2.GroupControllerGetCapabilitiesResponse:
+    """CSI spec, "GroupControllerGetCapabilities"."""
+    answer = csi_pb2.GroupControllerGetCapabilitiesResponse()
+    if group_snapshots_claimed(core):
+        answer.capabilities.add().rpc.type = GroupRpc.CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT
+    return answer

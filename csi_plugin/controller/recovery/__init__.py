@@ -1,0 +1,1 @@
+"""What a restart settles: interrupted attempts, orphans, waiting deletions."""

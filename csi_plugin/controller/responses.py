@@ -1,0 +1,46 @@
+"""Records as CSI messages."""
+
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from csi_plugin.controller.context import Core
+from csi_plugin.persistence.records import SnapshotRecord, VolumeRecord
+from csi_plugin.protocol import csi_pb2
+
+GIB = 1024**3
+
+
+def volume(record: VolumeRecord) -> csi_pb2.Volume:
+    """The volume as the first answer described it, with its present size."""
+    answer = csi_pb2.Volume(volume_id=record.id, capacity_bytes=record.size * GIB)
+    if record.intent is not None:
+        answer.volume_context.update(record.intent.context)
+        answer.accessible_topology.extend(csi_pb2.Topology(segments=segments) for segments in record.intent.topology)
+        source = record.intent.request.get("source") or {}
+        if "snapshot" in source:
+            answer.content_source.snapshot.snapshot_id = source["snapshot"]
+        elif "volume" in source:
+            answer.content_source.volume.volume_id = source["volume"]
+    return answer
+
+
+def snapshot(core: Core, record: SnapshotRecord) -> csi_pb2.Snapshot:
+    """The snapshot, usable from where its backend is accessible: that is where volumes made from it go."""
+    topologies = core.backends.topologies().get(record.backend, [])
+    return csi_pb2.Snapshot(
+        snapshot_id=record.id,
+        source_volume_id=record.volume_id,
+        size_bytes=record.volume_size * GIB,
+        creation_time=timestamp(record.created_at),
+        ready_to_use=record.status == "available",
+        group_snapshot_id=record.group_snapshot_id or "",
+        accessible_topology=[csi_pb2.Topology(segments=segments) for segments in topologies],
+    )
+
+
+def timestamp(moment: datetime | None) -> Timestamp:
+    """A stored moment; the epoch when none was stored. Whole seconds, as databases keep them: repeats are equal."""
+    answer = Timestamp()
+    answer.FromSeconds(int((moment or datetime.fromtimestamp(0, UTC)).timestamp()))
+    return answer

@@ -1,0 +1,1 @@
+"""One module for each RPC, or family of RPCs, of the controller."""

@@ -1,0 +1,34 @@
+"""GetCapacity: the room that Cinder's scheduler sees, from the last stats of the backends."""
+
+from google.protobuf.wrappers_pb2 import Int64Value
+
+from csi_plugin.controller import access
+from csi_plugin.controller.context import Core
+from csi_plugin.controller.error_table import driver_errors
+from csi_plugin.controller.parameters import volume_parameters
+from csi_plugin.protocol import csi_pb2, request_rules
+
+
+def get_capacity(core: Core, request: csi_pb2.GetCapacityRequest) -> csi_pb2.GetCapacityResponse:
+    """CSI spec, "GetCapacity"."""
+    request_rules.check_sizes(request)
+    for capability in request.volume_capabilities:
+        request_rules.check_capability(capability, field="volume_capabilities")
+    access.check_access(request.volume_capabilities, core.configuration, field="volume_capabilities")
+    parameters = volume_parameters(request.parameters, {})
+    from csi_plugin.storage.cinder import scheduler
+
+    segments = dict(request.accessible_topology.segments)
+    with driver_errors("reading capacity"):
+        room = scheduler.capacity(
+            [backend for backend in core.backends.ready() if parameters.backend in ("", backend.name)],
+            extra_specs=parameters.extra_specs,
+            pool_name=parameters.pool or None,
+            topology=[segments] if segments else None,
+            multiattach=access.needs_multiattach(request.volume_capabilities),
+        )
+    return csi_pb2.GetCapacityResponse(
+        available_capacity=room.available_bytes,
+        maximum_volume_size=None if room.maximum_bytes is None else Int64Value(value=room.maximum_bytes),
+        minimum_volume_size=None if room.minimum_bytes is None else Int64Value(value=room.minimum_bytes),
+    )

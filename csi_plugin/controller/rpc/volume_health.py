@@ -1,0 +1,67 @@
+"""ControllerGetVolumeHealth and ControllerListVolumeHealth: from records and the backends' last state."""
+
+from csi_plugin.controller import lookups, page_tokens
+from csi_plugin.controller.context import Core
+from csi_plugin.controller.rpc.listing import check_max_entries, page_of
+from csi_plugin.persistence.records import VolumeRecord
+from csi_plugin.protocol import csi_pb2, request_rules
+
+Entry = csi_pb2.VolumeHealth.VolumeHealthEntry
+
+_REPLICATION_FAULTS = {"error", "failed-over", "failover-error"}
+
+
+def controller_get_volume_health(
+    core: Core, request: csi_pb2.ControllerGetVolumeHealthRequest
+) -> csi_pb2.ControllerGetVolumeHealthResponse:
+    """CSI spec, "ControllerGetVolumeHealth"."""
+    request_rules.check_sizes(request)
+    request_rules.require(request, "volume_id")
+    record = lookups.existing_volume(core.store, request.volume_id)
+    return csi_pb2.ControllerGetVolumeHealthResponse(volume_health=_health(record, _usable_backends(core)))
+
+
+def controller_list_volume_health(
+    core: Core, request: csi_pb2.ControllerListVolumeHealthRequest
+) -> csi_pb2.ControllerListVolumeHealthResponse:
+    """CSI spec, "ControllerListVolumeHealth": volumes with something to report."""
+    check_max_entries(request.max_entries)
+    request_rules.check_sizes(request)
+    after = page_tokens.read("health", request.starting_token)
+    usable = _usable_backends(core)
+    shown = (record for record in lookups.each(core.store, VolumeRecord, after=after) if lookups.is_shown(record))
+    ill = (record for record in shown if _health(record, usable).health_statuses)
+    page, last_id = page_of(ill, request.max_entries, id_of=lambda record: record.id)
+    return csi_pb2.ControllerListVolumeHealthResponse(
+        entries=[_health(record, usable) for record in page],
+        next_token=page_tokens.make("health", last_id) if last_id else "",
+    )
+
+
+def _usable_backends(core: Core) -> dict[str, bool]:
+    """Backend name -> whether its storage says that it works, for the backends that are ready."""
+    return {backend.name: is_up(backend.driver_stats.recent()) for backend in core.backends.ready()}
+
+
+def is_up(stats: dict[str, object]) -> bool:
+    """Whether a backend's storage serves, as its driver says."""
+    pools = stats.get("pools")
+    reports = pools if isinstance(pools, list) and pools else [stats]
+    return any(report.get("backend_state", "up") == "up" for report in reports)
+
+
+def _health(record: VolumeRecord, usable: dict[str, bool]) -> csi_pb2.VolumeHealth:
+    health = csi_pb2.VolumeHealth(volume_id=record.id)
+
+    def report(reason: str, message: str) -> None:
+        health.health_statuses.append(Entry(status=csi_pb2.DEGRADED, reason=reason, message=message))
+
+    if record.backend not in usable:
+        report("BackendUnavailable", f"backend {record.backend} is not ready, so the volume cannot be managed now")
+    elif not usable[record.backend]:
+        report("BackendDown", f"the storage of backend {record.backend} reports that it is down")
+    if record.status.startswith("error"):
+        report("OperationFailed", f"the last operation on the volume left it in status {record.status}")
+    if record.replication_status in _REPLICATION_FAULTS:
+        report("ReplicationFault", f"replication status is {record.replication_status}")
+    return health

@@ -1,0 +1,168 @@
+"""Spans for OpenTelemetry: one for each RPC, and below it one for each thing that its time goes to.
+
+Tracing is on when the standard variables name a collector (``OTEL_EXPORTER_OTLP_ENDPOINT``, or the one for traces
+alone). Otherwise nothing of OpenTelemetry is imported, and a span is no more than a step
+(``csi_plugin.instrumentation.steps``), by which people see where an operation is. No attribute is ever an argument of a
+driver or a program, and no error's text is recorded but what the caller is told: both may hold secrets.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, ParamSpec, TypeVar
+
+from csi_plugin.instrumentation.steps import Step
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_LAST_SPANS_SECONDS = 2.0
+
+_provider: Any = None
+_tracer: Any = None
+_NOTHING = nullcontext()
+
+
+class TracingUnavailable(ValueError):
+    """Tracing is asked for and cannot be had; the message says why."""
+
+
+def is_wanted(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the variables ask for it; OTEL_SDK_DISABLED=true and OTEL_TRACES_EXPORTER=none turn it off."""
+    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or environment.get("OTEL_TRACES_EXPORTER") == "none":
+        return False
+    return any(environment.get(name) for name in _ENDPOINTS)
+
+
+def start(*, service: str, version: str, instance: str) -> None:
+    """Send spans from now on, over OTLP's gRPC. The names are those of the resource, unless the variables set others.
+
+    Raises TracingUnavailable when the extra ``otel`` is not installed.
+    """
+    global _provider, _tracer
+    try:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise TracingUnavailable(
+            f"{' or '.join(_ENDPOINTS)} is set, but the extra otel of this package is not installed ({error})"
+        ) from error
+    named = {"service.name": service, "service.version": version, "service.instance.id": instance}
+    resource = Resource.create(named).merge(OTELResourceDetector().detect())
+    _provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    _tracer = _provider.get_tracer("cinderbox", version)
+
+
+def stop() -> None:
+    """Send what is left, if the collector takes it soon."""
+    global _provider, _tracer
+    if _provider is not None:
+        _provider.force_flush(timeout_millis=int(_LAST_SPANS_SECONDS * 1000))
+        _provider = _tracer = None
+
+
+def rpc(method: str, metadata: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    """The span of an RPC (``/package.Service/Method``), a child of the caller's if its metadata tell of one."""
+    return _NOTHING if _tracer is None else _rpc(method, metadata)
+
+
+def rpc_ended(code: tuple[int, str], message: str, attributes: Mapping[str, str]) -> None:
+    """Note the gRPC status (number and name) of the RPC whose span is the present one, and what it was about."""
+    if _tracer is None:
+        return
+    from opentelemetry import trace
+
+    span = trace.get_current_span()
+    number, name = code
+    span.set_attributes({"rpc.grpc.status_code": number, **{f"csi.{key}": value for key, value in attributes.items()}})
+    if number:
+        span.set_status(trace.StatusCode.ERROR, f"{name}: {message}")
+
+
+def span(name: str, **attributes: str) -> AbstractContextManager[Any]:
+    """A step of what runs in this thread, and a span if that is an RPC. Of an error, the span has the type."""
+    step = Step(name, attributes)
+    return step if _tracer is None else _span(step)
+
+
+def traced(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorator: each call is a span."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            with span(name):
+                return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def traced_methods(target: T, prefix: str, **attributes: str) -> T:
+    """A stand-in for ``target`` by which every call of a method is a span: ``prefix`` and its name.
+
+    It has the target's ``__class__``; only ``type()`` tells them apart.
+    """
+    return _Traced(target, prefix, attributes)  # type: ignore[return-value]
+
+
+class _Traced:
+    def __init__(self, target: Any, prefix: str, attributes: Mapping[str, str]) -> None:
+        self._target, self._prefix, self._attributes = target, prefix, attributes
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        found: type = self._target.__class__
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._target, name)
+        if not callable(found):
+            return found
+
+        @functools.wraps(found)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with span(f"{self._prefix}{name}", **self._attributes):
+                return found(*args, **kwargs)
+
+        return call
+
+
+@contextmanager
+def _rpc(method: str, metadata: Mapping[str, Any]) -> Iterator[None]:
+    from opentelemetry import propagate, trace
+
+    service, _, name = method.removeprefix("/").rpartition("/")
+    with _tracer.start_as_current_span(
+        f"{service}/{name}",
+        context=propagate.extract(metadata),
+        kind=trace.SpanKind.SERVER,
+        attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": name},
+        record_exception=False,
+        set_status_on_exception=False,
+    ):
+        yield
+
+
+@contextmanager
+def _span(step: Step) -> Iterator[None]:
+    from opentelemetry import trace
+
+    with step:
+        if not trace.get_current_span().get_span_context().is_valid:
+            yield
+            return
+        with _tracer.start_as_current_span(
+            step.name, attributes=step.attributes, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                yield
+            except BaseException as error:
+                span.set_status(trace.StatusCode.ERROR, type(error).__name__)
+                raise

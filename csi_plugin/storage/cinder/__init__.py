@@ -1,0 +1,1 @@
+"""All that wraps Cinder: its runtime, options, driver calls, statistics, scheduler and adaptations of drivers."""

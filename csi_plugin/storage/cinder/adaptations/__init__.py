@@ -1,0 +1,1 @@
+"""What single families of Cinder's drivers leave to OpenStack, added around their calls."""

@@ -1,0 +1,226 @@
+"""Cinder's runtime: everything process-wide that Cinder's drivers expect around them, in one module.
+
+Importing this module gives threads to the drivers that name eventlet; ``configure`` sets options, locks and privileges
+once per process. Nothing here touches the program's root logger, signal handlers or command line.
+"""
+
+import logging
+import os
+import shlex
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cinder.privsep
+import os_brick
+import os_brick.privileged
+import urllib3
+from cinder import context as cinder_context
+from cinder import coordination, objects
+from cinder import utils as cinder_utils
+from cinder.objects import base as objects_base
+from oslo_config import cfg
+from oslo_privsep import priv_context
+from oslo_versionedobjects import fields
+
+from csi_plugin.storage.cinder import eventlet_adaptation
+
+if "grpc" not in sys.modules:
+    # Commands that drivers start die with signal 6 now and then when gRPC's fork handlers run in the child.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+eventlet_adaptation.install()
+
+DEFAULT_PROJECT_ID = "cinderlib"
+DEFAULT_USER_ID = "cinderlib"
+"""cinderlib's defaults, kept so that its metadata and ours name the same owner."""
+
+CONTEXT = cinder_context.RequestContext(
+    user_id=DEFAULT_USER_ID, project_id=DEFAULT_PROJECT_ID, is_admin=True, overwrite=False
+)
+"""The context of every call into Cinder."""
+
+SILENCED_LOGGERS = (
+    "brick_privsep_hide_output",
+    "castellan",
+    "cinder",
+    "keystoneauth",
+    "os_brick",
+    "oslo_concurrency",
+    "oslo_config",
+    "oslo_db",
+    "oslo_log",
+    "oslo_messaging",
+    "oslo_policy",
+    "oslo_privsep",
+    "oslo_service",
+    "oslo_utils",
+    "oslo_versionedobjects",
+    "taskflow",
+    "tooz",
+)
+"""Loggers of Cinder and its libraries, each with all below it."""
+
+SYSTEM_PROGRAMS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lpp/mmfs/bin")
+"""Directories of the programs that drivers run, some of them as root."""
+
+LOG = logging.getLogger(__name__)
+
+_lock = threading.Lock()
+_configured = False
+
+
+def configure(
+    *,
+    locks_path: str | None,
+    root_helper: str,
+    suppress_ssl_warnings: bool,
+    disable_logs: bool,
+    non_uuid_ids: bool,
+    project_id: str | None,
+    user_id: str | None,
+    host: str | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Prepare the process for drivers; ``Backend.global_setup`` explains the parameters. Later calls do nothing.
+
+    Raises ValueError for an ill-typed option (see ``options.set_global``).
+    """
+    global _configured
+    with _lock:
+        if _configured:
+            return
+        CONTEXT.project_id = project_id or DEFAULT_PROJECT_ID
+        CONTEXT.user_id = user_id or DEFAULT_USER_ID
+        _let_drivers_save_volumes()
+        if non_uuid_ids:
+            _accept_any_id()
+        _configure_options(host, locks_path, options)
+        if disable_logs:
+            _silence_logs()
+        if suppress_ssl_warnings:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        _configure_privileges(root_helper)
+        os_brick.setup(cfg.CONF)
+        Path(_locks_path()).mkdir(parents=True, exist_ok=True)
+        coordination.COORDINATOR.start()
+        _configured = True
+
+
+def _configure_options(host: str | None, locks_path: str | None, options: Mapping[str, Any]) -> None:
+    from csi_plugin.storage.cinder import options as driver_options  # it imports Cinder's volume modules
+
+    if cfg.CONF._args is None:  # else the program uses oslo.config itself and has parsed its own command line
+        # An empty list of arguments and files: the program's command line is none of Cinder's business.
+        cfg.CONF([], project="cinder", default_config_files=[], default_config_dirs=[])
+    if "state_path" not in options:
+        cfg.CONF.set_default("state_path", str(_state_directory()))
+    cfg.CONF.set_default("lock_path", locks_path or "$state_path/locks", "oslo_concurrency")
+    cfg.CONF.set_default("backend_url", f"file://{locks_path or '$state_path/locks'}", "coordination")
+    if host:
+        cfg.CONF.set_override("host", host)
+    driver_options.set_global(options)
+
+
+def _state_directory() -> Path:
+    """A directory of this user's alone, the same for all of the user's processes: they share its locks.
+
+    Root's sudo may be given a configuration file that is in it, so it is never one that another user can prepare.
+    """
+    if os.geteuid() == 0:
+        directory = Path("/var/lib/cinderbox")
+    else:
+        directory = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "cinderbox"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if directory.stat().st_uid == os.geteuid() and os.access(directory, os.W_OK):
+            return directory
+    except OSError:
+        pass
+    private = Path(tempfile.mkdtemp(prefix="cinderbox-"))
+    LOG.warning(
+        "%s cannot be used: locks are in %s, which other processes do not know; set file_locks_path or state_path",
+        directory,
+        private,
+    )
+    return private
+
+
+def host() -> str:
+    """The name under which this installation records its volumes (the part before the @ of a volume's host)."""
+    return str(cfg.CONF.host)
+
+
+def _locks_path() -> str:
+    return str(cfg.CONF.oslo_concurrency.lock_path)
+
+
+def _let_drivers_save_volumes() -> None:
+    """Each of a volume's relatives has a record of its own, so a list of them never counts as changed.
+
+    Cinder's save() raises for a volume whose snapshots look changed; the library's objects lead back to their volume,
+    and the search for changes would not end.
+    """
+    for relatives in (objects.SnapshotList, objects.VolumeAttachmentList):
+        relatives.obj_what_changed = lambda self: set()
+
+
+def _accept_any_id() -> None:
+    for name in objects_base.CinderObjectRegistry.obj_classes():
+        ovo_class = getattr(objects, name)
+        if "id" in ovo_class.fields:
+            ovo_class.fields["id"] = fields.StringField()
+
+
+def _silence_logs() -> None:
+    """Only Cinder's and its libraries' loggers: the program's own logging is its own affair."""
+    for name in SILENCED_LOGGERS:
+        logger = logging.getLogger(name)
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = False
+
+
+def _configure_privileges(root_helper: str) -> None:
+    """Root runs privileged code in process; others through ``root_helper`` with rootwrap and privsep's daemon."""
+    is_root = os.geteuid() == 0
+    for context in (
+        cinder.privsep.sys_admin_pctxt,
+        os_brick.privileged.default,
+        os_brick.privileged.brick_privsep_hide_output,
+    ):
+        context.set_client_mode(not is_root)
+    if is_root:
+        return
+    if not Path(cfg.CONF.rootwrap_config).exists():
+        cfg.CONF.set_override("rootwrap_config", str(_write_rootwrap_configuration()))
+    programs = Path(sys.prefix) / "bin"
+    helper = f"{root_helper} {programs / 'cinder-rootwrap'} {cfg.CONF.rootwrap_config}"
+    cinder_utils.get_root_helper = lambda: helper
+    priv_context.init(root_helper=shlex.split(root_helper))
+    for option in priv_context.OPTS:
+        if option.name == "helper_command":
+            # By its whole path: sudo looks in its own directories, which an environment's are not among.
+            option.default = f"{root_helper} {programs / 'privsep-helper'}"
+
+
+def _write_rootwrap_configuration() -> Path:
+    """Rootwrap's configuration for the commands that the installed Cinder and os-brick list, and no others.
+
+    Where /etc/cinder/rootwrap.conf exists it is used instead: there, sudo can be limited to it.
+    """
+    installed = Path(sys.prefix) / "etc"
+    filters = [installed / package / "rootwrap.d" for package in ("cinder", "os-brick")]
+    programs = [Path(sys.prefix) / "bin", *map(Path, SYSTEM_PROGRAMS)]
+    directory = Path(cfg.CONF.state_path)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    target = directory / "rootwrap.conf"
+    target.write_text(
+        "[DEFAULT]\n"
+        f"filters_path={','.join(str(path) for path in filters if path.is_dir())}\n"
+        f"exec_dirs={','.join(map(str, programs))}\n"
+        "use_syslog=False\n"
+    )
+    return target

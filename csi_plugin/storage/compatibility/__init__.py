@@ -1,0 +1,1 @@
+"""cinderlib's names and its interface for persistence plugins."""

@@ -1,0 +1,272 @@
+"""A record store on top of a third-party persistence plugin, which keeps the library's objects.
+
+The plugin's objects have no place for what Cinderbox adds (revision, intent, CSI node...), and such a plugin knows
+nothing of groups. So each record is kept whole, as JSON, in a key-value of the plugin, under
+``cinderbox/<kind>/<id>``: one write, which either happened or did not. After it, the plugin is given the object, so
+that its own data and its get_* methods are what their author expects. Objects that a plugin holds already, from
+cinderlib or from a program that calls it directly, are adopted when the store is used first. A plugin sees secrets
+sealed only.
+
+Key-values are different: programs read and write them through the plugin alone, so the plugin's value counts, and
+``cinderbox/key_value/<key>`` adds revision and times.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from csi_plugin.persistence.base import (
+    PersistenceDriverBase,
+    RecordExists,
+    RecordNotFound,
+    RecordStore,
+    RevisionConflict,
+    traced,
+)
+from csi_plugin.persistence.builtin_plugin import ObjectCodec
+from csi_plugin.persistence.encoding import copy, from_json, to_json, utc_now
+from csi_plugin.persistence.records import (
+    RECORD_TYPES,
+    ConnectionRecord,
+    KeyValueRecord,
+    Record,
+    SnapshotRecord,
+    VolumeRecord,
+)
+
+R = TypeVar("R", bound=Record)
+
+RESERVED = "cinderbox/"
+_OBJECT_KINDS: tuple[type[Record], ...] = (VolumeRecord, SnapshotRecord, ConnectionRecord)
+_ADOPTED = f"{RESERVED}adopted"
+_PAGE = 500
+
+LOG = logging.getLogger(__name__)
+
+
+class ObjectPluginStore(RecordStore):
+    """Records in a plugin with the thirteen documented methods.
+
+    Atomic and thread-safe within the process; between processes if the plugin's own create_if_absent and
+    compare_and_set are (it says so by ATOMIC_ACROSS_PROCESSES). A plugin is called by one thread at a time unless it
+    says THREAD_SAFE.
+    """
+
+    def __init__(self, plugin: PersistenceDriverBase, codec: ObjectCodec | None = None) -> None:
+        """``codec``: turns records into the library's objects and back; the library's own by default."""
+        if codec is None:
+            from csi_plugin.storage import codec as library_codec  # not sooner: it loads Cinder
+
+            codec = library_codec
+        self.plugin = plugin
+        self.ATOMIC_ACROSS_PROCESSES = plugin.ATOMIC_ACROSS_PROCESSES
+        self._codec = codec
+        self._locks = [threading.RLock() for _ in range(64 if plugin.THREAD_SAFE else 1)]
+        self._adoption = threading.Lock()
+        self._adopted = False
+
+    @traced
+    def create(self, record: R) -> R:
+        stored = copy(record)
+        stored.revision = 1
+        stored.created_at = stored.created_at or utc_now()
+        self._adopt(type(record))
+        with self._lock(record.KIND, record.id):
+            if self.get(type(record), record.id) is not None or not self._create(stored):
+                raise RecordExists(f"{record.KIND} {record.id} exists")
+            self._hand_over(stored)
+        return stored
+
+    @traced
+    def update(self, record: R) -> R:
+        stored = replace(copy(record), revision=record.revision + 1, updated_at=utc_now())
+        self._adopt(type(record))
+        with self._lock(record.KIND, record.id):
+            text = self._value(_key(record.KIND, record.id))
+            current = self._record(type(record), record.id, text)
+            if current is None:
+                raise RecordNotFound(f"{record.KIND} {record.id} is not there")
+            if current.revision != record.revision or not self._replace(stored, text):
+                raise RevisionConflict(f"{record.KIND} {record.id} is not at revision {record.revision}")
+            self._hand_over(stored)
+        return stored
+
+    @traced
+    def delete(self, record: Record) -> None:
+        self._adopt(type(record))
+        with self._lock(record.KIND, record.id):
+            if isinstance(record, (*_OBJECT_KINDS, KeyValueRecord)):
+                for obj in self._objects(type(record), record.id):
+                    getattr(self.plugin, f"delete_{record.KIND}")(obj)
+            for key_value in self.plugin.get_key_values(_key(record.KIND, record.id)):
+                self.plugin.delete_key_value(key_value)
+
+    def get(self, kind: type[R], record_id: str) -> R | None:
+        self._adopt(kind)
+        with self._lock(kind.KIND, record_id):
+            return self._record(kind, record_id, self._value(_key(kind.KIND, record_id)))
+
+    def find(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **keys: str | None) -> list[R]:
+        wanted = self.wanted_keys(kind, keys)
+        found: list[R] = []
+        if limit == 0:
+            return found
+        self._adopt(kind)
+        with self._reading():
+            for record in self._all(kind, after):
+                if all(getattr(record, name) == value for name, value in wanted.items()):
+                    found.append(record)
+                    if len(found) == limit:
+                        break
+        return found
+
+    def health(self) -> None:
+        with self._reading():
+            self.plugin.health()
+
+    def close(self) -> None:
+        with self._reading():
+            self.plugin.close()
+
+    def _create(self, stored: Record) -> bool:
+        return self.plugin.create_if_absent(self._key_value(_key(stored.KIND, stored.id), _text(stored)))
+
+    def _replace(self, stored: Record, old: str | None) -> bool:
+        if old is None:
+            return self._create(stored)
+        key_value = self._key_value(_key(stored.KIND, stored.id), _text(stored))
+        return self.plugin.compare_and_set(key_value, old_value=old)
+
+    def _hand_over(self, stored: Record) -> None:
+        """Give the plugin the object of a record that was written."""
+        if isinstance(stored, (*_OBJECT_KINDS, KeyValueRecord)):
+            getattr(self.plugin, f"set_{stored.KIND}")(self._object(stored))
+
+    def _object(self, record: Record) -> Any:
+        """The object of a record for the plugin.
+
+        Its relatives, which it would read on access and a dump includes, come from here too: there, secrets are as
+        sealed as in the record.
+        """
+        obj = self._codec.to_object(_with_dict(record))
+        if isinstance(record, VolumeRecord):
+            obj._snapshots, obj._connections = [], []
+        elif isinstance(record, SnapshotRecord | ConnectionRecord):
+            volume = self._record(VolumeRecord, record.volume_id, self._value(_key("volume", record.volume_id)))
+            if volume is not None:
+                obj.volume = self._object(volume)
+        return obj
+
+    def _record(self, kind: type[R], record_id: str, text: str | None) -> R | None:
+        record = None if text is None else from_json(kind, json.loads(text))
+        if kind is KeyValueRecord:
+            for plain in self._objects(kind, record_id):
+                return _with_value(kind, record, plain)
+        if record is None and kind in _OBJECT_KINDS:
+            for obj in self._objects(kind, record_id):  # a program may have stored it through the plugin
+                return replace(_without_dict(self._codec.to_record(obj)), revision=1)  # type: ignore[return-value]
+        return record
+
+    def _all(self, kind: type[R], after: str | None) -> Iterator[R]:
+        """Records of a kind in order of id."""
+        if kind is KeyValueRecord:
+            yield from self._all_key_values(kind, after)
+            return
+        prefix = _key(kind.KIND, "")
+        last = None if after is None else prefix + after
+        while page := self.plugin.get_key_values_page(prefix, after=last, limit=_PAGE):
+            for key_value in page:
+                yield from_json(kind, json.loads(key_value.value))
+            last = page[-1].key
+
+    def _all_key_values(self, kind: type[R], after: str | None) -> list[R]:
+        prefix = _key(kind.KIND, "")
+        everything = {key_value.key: key_value for key_value in self.plugin.get_key_values()}
+        records = {
+            key.removeprefix(prefix): from_json(kind, json.loads(key_value.value))
+            for key, key_value in everything.items()
+            if key.startswith(prefix)
+        }
+        for key, plain in everything.items():
+            if key in records or not _is_reserved(key):
+                records[key] = _with_value(kind, records.get(key), plain)
+        return [record for key, record in sorted(records.items()) if after is None or key > after]
+
+    def _objects(self, kind: type[Record], record_id: str) -> list[Any]:
+        """The plugin's own object of a record, in a list that is empty when it has none."""
+        return list(getattr(self.plugin, f"get_{kind.KIND}s")(record_id))
+
+    def _value(self, key: str) -> str | None:
+        for key_value in self.plugin.get_key_values(key):
+            value: str = key_value.value
+            return value
+        return None
+
+    def _key_value(self, key: str, text: str) -> Any:
+        return self._codec.to_object(KeyValueRecord(id=key, value=text))
+
+    def _adopt(self, kind: type[Record]) -> None:
+        """Make records of the objects that the plugin holds from before it was used here; once in its life.
+
+        Objects of a backend that is not set up yet may not be readable: that is tried again at the next call.
+        """
+        if self._adopted or kind not in _OBJECT_KINDS:
+            return
+        with self._adoption, self._reading():
+            if self._adopted or self.plugin.get_key_values(_ADOPTED):
+                self._adopted = True
+                return
+            try:
+                found = [obj for kind in _OBJECT_KINDS for obj in getattr(self.plugin, f"get_{kind.KIND}s")()]
+            except Exception:  # the plugin's author decides what it raises
+                LOG.warning("the persistence plugin's objects cannot be read yet", exc_info=True)
+                return
+            for obj in found:
+                self._create(replace(_without_dict(self._codec.to_record(obj)), revision=1))
+            self.plugin.set_key_value(self._key_value(_ADOPTED, "1"))
+            self._adopted = True
+
+    def _lock(self, kind: str, record_id: str) -> threading.RLock:
+        return self._locks[hash((kind, record_id)) % len(self._locks)]
+
+    def _reading(self) -> AbstractContextManager[Any]:
+        """What a call that is not about one record holds: nothing, if the plugin is thread-safe."""
+        return self._locks[0] if len(self._locks) == 1 else nullcontext()
+
+
+def _key(kind: str, record_id: str) -> str:
+    return f"{RESERVED}{kind}/{record_id}"
+
+
+def _with_dict(record: Record) -> Record:
+    """The record as an object can hold it: a sealed connection_info is text, which Cinder's object does not take."""
+    if isinstance(record, ConnectionRecord) and isinstance(record.connection_info, str):
+        return replace(record, connection_info={"sealed": record.connection_info})
+    return record
+
+
+def _without_dict(record: Record) -> Record:
+    """Undoes _with_dict."""
+    if isinstance(record, ConnectionRecord) and set(record.connection_info or ()) == {"sealed"}:
+        return replace(record, connection_info=record.connection_info["sealed"])  # type: ignore[index]
+    return record
+
+
+def _is_reserved(key: str) -> bool:
+    """Whether a key-value is one that holds a record, not one of somebody's."""
+    return key == _ADOPTED or any(key.startswith(_key(kind.KIND, "")) for kind in RECORD_TYPES)
+
+
+def _text(record: Record) -> str:
+    return json.dumps(to_json(record), separators=(",", ":"), sort_keys=True)
+
+
+def _with_value(kind: type[R], record: R | None, plain: Any) -> R:
+    """A key-value record with the value that the plugin has for its key."""
+    found: Any = record or kind(id=plain.key, revision=1)
+    found.value = plain.value
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""Records from elsewhere: from another store, or from ember-csi."""
