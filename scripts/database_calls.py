@@ -18,13 +18,13 @@ from cinder import objects  # noqa: E402
 from cinder.db import api  # noqa: E402
 from cinder.volume import group_types, qos_specs, volume_types  # noqa: E402
 
-from csi_plugin.storage.database.calls import NOT_REACHED_BY_DRIVERS  # noqa: E402
 from csi_plugin.storage.database.store_database import StoreDatabase  # noqa: E402
+from csi_plugin.storage.database.unreached_functions import NOT_REACHED_BY_DRIVERS  # noqa: E402
 
 ROOT = Path(cinder.__file__).parent
 TYPE_MODULES = {"volume_types": volume_types, "qos_specs": qos_specs, "group_types": group_types}
 FUNCTIONS = {name for name, function in vars(api).items() if callable(function) and not name.startswith("_")}
-ANSWERED = {name for name in vars(StoreDatabase) if not name.startswith("_")}
+ANSWERED = {name for name in dir(StoreDatabase) if not name.startswith("_")}
 
 DATABASE = ("cinder.db", "cinder.objects", *(f"cinder.volume.{name}" for name in TYPE_MODULES))
 """Packages that are the database's own side."""

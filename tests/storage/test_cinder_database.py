@@ -27,8 +27,9 @@ from csi_plugin.persistence.records import (
 from csi_plugin.storage import database
 from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.cinder.runtime import CONTEXT
-from csi_plugin.storage.database.calls import NOT_REACHED_BY_DRIVERS
-from csi_plugin.storage.database.store_database import DEFAULT_TYPE_ID, StoreDatabase
+from csi_plugin.storage.database.rows import DEFAULT_TYPE_ID
+from csi_plugin.storage.database.store_database import StoreDatabase
+from csi_plugin.storage.database.unreached_functions import NOT_REACHED_BY_DRIVERS
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 

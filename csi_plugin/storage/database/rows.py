@@ -5,6 +5,7 @@ Cinder's versioned objects and drivers read rows by attribute and by key, and fo
 """
 
 import json
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
@@ -20,6 +21,10 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
+
+DEFAULT_TYPE_NAME = "__DEFAULT__"
+DEFAULT_TYPE_ID = str(uuid.uuid5(uuid.NAMESPACE_DNS, "default-volume-type.cinderbox.io"))
+"""The type without specs that Cinder gives to volumes that drivers create for themselves."""
 
 NOT_COLUMNS = {
     "revision",
@@ -151,6 +156,24 @@ def type_of(record: VolumeRecord) -> JSON:
         "qos_specs": specs,
         "created_at": record.created_at,
         "updated_at": record.updated_at,
+        "deleted": False,
+        "deleted_at": None,
+    }
+
+
+def default_type() -> JSON:
+    """The type without specs, as the layer's functions on types return it."""
+    return {
+        "id": DEFAULT_TYPE_ID,
+        "name": DEFAULT_TYPE_NAME,
+        "description": "Default Volume Type",
+        "is_public": True,
+        "extra_specs": {},
+        "projects": [],
+        "qos_specs_id": None,
+        "qos_specs": None,
+        "created_at": None,
+        "updated_at": None,
         "deleted": False,
         "deleted_at": None,
     }
