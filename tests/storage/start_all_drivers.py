@@ -18,9 +18,9 @@ AT_ONCE = 8
 
 def hide_vendors() -> None:
     """Make the machine one that has nothing but Cinder's own dependencies, whatever is installed."""
-    from csi_plugin.storage.cinder import driver_requirements, runtime
+    from csi_plugin.storage.cinder import driver_requirements
 
-    runtime.SYSTEM_PROGRAMS = ()  # type: ignore[assignment]
+    driver_requirements.SYSTEM_PROGRAMS = ()  # type: ignore[assignment]
     driver_requirements.File.is_installed = lambda *_: False  # type: ignore[method-assign]
     os.environ["PATH"] = ""
     for requirements in driver_requirements.REQUIREMENTS.values():

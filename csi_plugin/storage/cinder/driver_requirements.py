@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from csi_plugin.storage.cinder import runtime
+SYSTEM_PROGRAMS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lpp/mmfs/bin")
+"""Directories of the programs that drivers run, some of them as root."""
 
 _DRIVERS = "cinder.volume.drivers."
 
@@ -50,7 +51,7 @@ class Program:
     """The package that has it, as text for people."""
 
     def is_installed(self, options: Mapping[str, Any]) -> bool:
-        path = os.pathsep.join((os.environ.get("PATH", ""), *runtime.SYSTEM_PROGRAMS))
+        path = os.pathsep.join((os.environ.get("PATH", ""), *SYSTEM_PROGRAMS))
         return shutil.which(self.name, path=path) is not None
 
     def __str__(self) -> str:

@@ -26,7 +26,7 @@ from oslo_config import cfg
 from oslo_privsep import priv_context
 from oslo_versionedobjects import fields
 
-from csi_plugin.storage.cinder import eventlet_adaptation
+from csi_plugin.storage.cinder import driver_requirements, eventlet_adaptation
 
 if "grpc" not in sys.modules:
     # Commands that drivers start die with signal 6 now and then when gRPC's fork handlers run in the child.
@@ -63,9 +63,6 @@ SILENCED_LOGGERS = (
     "tooz",
 )
 """Loggers of Cinder and its libraries, each with all below it."""
-
-SYSTEM_PROGRAMS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lpp/mmfs/bin")
-"""Directories of the programs that drivers run, some of them as root."""
 
 LOG = logging.getLogger(__name__)
 
@@ -213,7 +210,7 @@ def _write_rootwrap_configuration() -> Path:
     """
     installed = Path(sys.prefix) / "etc"
     filters = [installed / package / "rootwrap.d" for package in ("cinder", "os-brick")]
-    programs = [Path(sys.prefix) / "bin", *map(Path, SYSTEM_PROGRAMS)]
+    programs = [Path(sys.prefix) / "bin", *map(Path, driver_requirements.SYSTEM_PROGRAMS)]
     directory = Path(cfg.CONF.state_path)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = directory / "rootwrap.conf"
