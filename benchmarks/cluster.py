@@ -24,7 +24,7 @@ from uuid import uuid4
 import yaml
 
 from benchmarks.start import family, resident_kib
-from tests.kubernetes_api import CHANGING
+from tests.support.kubernetes_api import CHANGING
 
 PROJECT = Path(__file__).parent.parent
 NAMESPACE = "cinderbox"

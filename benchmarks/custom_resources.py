@@ -17,6 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.support.kubernetes_api import KubernetesAPI
+from tests.support.polling import wait_until
+from tests.support.serving import Served
+
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import urllib3
@@ -27,8 +31,6 @@ from csi_plugin.persistence.crd.resource import new_resource
 from csi_plugin.persistence.records import Intent, Phase
 from csi_plugin.persistence.sealing import generate_key
 from csi_plugin.protocol import csi_pb2
-from tests.kubernetes_api import KubernetesAPI
-from tests.serving import Served, wait_until
 
 FIRST = 1000
 PAGE = 100

@@ -17,6 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tests.support.polling import wait_until
+from tests.support.trace_collector import Collector
+
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 # Cinder's target runs cinder-rtstool by its name.
 os.environ["PATH"] = f"{sys.prefix}/bin:{os.environ['PATH']}"
@@ -24,8 +27,6 @@ os.environ["PATH"] = f"{sys.prefix}/bin:{os.environ['PATH']}"
 from tests.lab.backends import BACKENDS, LabBackend, python_path
 from tests.lab.servers import LabServer
 from tests.lab.volumes import LabClaim
-from tests.serving import wait_until
-from tests.trace_collector import Collector
 
 PARTS = {
     "create": ("Controller/CreateVolume",),

@@ -4,7 +4,9 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.kubernetes_api import KubernetesAPI
+from tests.support.kubernetes_api import KubernetesAPI
+from tests.support.mariadb import MariaDB
+from tests.support.postgresql import PostgreSQL
 
 
 @pytest.hookimpl(wrapper=True)
@@ -21,5 +23,21 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesAPI]:
     """An API server for metadata in custom resources; every test takes a namespace of its own."""
     server = KubernetesAPI(tmp_path_factory.mktemp("kubernetes"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+    """A server for metadata in a database; tests create databases of their own."""
+    server = MariaDB(tmp_path_factory.mktemp("mariadb"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """As ``mariadb``."""
+    server = PostgreSQL()
     yield server
     server.stop()

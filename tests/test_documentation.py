@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+from tests.support.project import PROJECT
+
+PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
     missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
@@ -31,10 +32,10 @@ def test_links_lead_somewhere(page: Path) -> None:
     ],
 )
 def test_generated_pages_are_fresh(page: str, command: list[str]) -> None:
-    made = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert (ROOT / "docs" / page).read_text().strip() == made.strip(), "run `make docs`"
+    made = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True, cwd=PROJECT).stdout
+    assert (PROJECT / "docs" / page).read_text().strip() == made.strip(), "run `make docs`"
 
 
 def test_every_page_is_listed_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert [page.name for page in ROOT.glob("docs/*.md") if f"docs/{page.name}" not in readme] == []
+    readme = (PROJECT / "README.md").read_text()
+    assert [page.name for page in PROJECT.glob("docs/*.md") if f"docs/{page.name}" not in readme] == []

@@ -18,11 +18,12 @@ import pytest
 from csi_plugin.persistence.sealing import generate_key
 from csi_plugin.protocol import csi_pb2, node_registry_pb2, node_registry_pb2_grpc, sealed_box
 from tests.arrays.solidfire_array import LOGIN, PASSWORD, Faults, SolidFireArray
-from tests.controller.conftest import block, create_request, from_snapshot, from_volume, unsealed
-from tests.serving import Served, wait_until
+from tests.controller.plugin import unsealed
+from tests.support.csi import GIB, block, create_request, from_snapshot, from_volume
+from tests.support.polling import wait_until
+from tests.support.serving import Served
 
 DRIVER = "cinder.volume.drivers.solidfire.SolidFireDriver"
-GIB = 1024**3
 IQN = "iqn.2016-04.com.open-iscsi:node-1"
 AT_ONCE = 20
 QOS = {"minIOPS": 200, "maxIOPS": 900, "burstIOPS": 1000}

@@ -14,9 +14,8 @@ import pytest
 from csi_plugin import attachment
 from csi_plugin.attachment import devices, loop_devices
 from csi_plugin.attachment.commands import CommandFailed
-from tests.serving import clean_up
-
-MIB = 1024**2
+from tests.support.csi import MIB
+from tests.support.devices import clean_up
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import grpc
 import pytest
 
 from csi_plugin.protocol import csi_pb2
-from tests.crash.life import Life
-from tests.crash.test_failpoints import QUICK
-from tests.serving import Served, wait_until
+from tests.support.life import Life
+from tests.support.polling import wait_until
+from tests.support.serving import QUICK, Served
 
 
 @pytest.fixture

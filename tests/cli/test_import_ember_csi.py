@@ -13,8 +13,10 @@ import pytest
 
 from csi_plugin.persistence.sealing import generate_key
 from csi_plugin.protocol import csi_pb2
-from tests.kubernetes_api import PROJECT, KubernetesAPI
-from tests.serving import Served, wait_until
+from tests.support.kubernetes_api import KubernetesAPI
+from tests.support.polling import wait_until
+from tests.support.project import PROJECT
+from tests.support.serving import Served
 
 CINDERLIB = PROJECT / "tests" / "data" / "cinderlib-5.2.0" / "dumps.json"
 KINDS = {"Volume": "volumes", "Snapshot": "snapshots", "Connection": "connections", "KeyValue": "keyvalues"}

@@ -14,9 +14,10 @@ from csi_plugin.persistence.dbms import DBPersistence
 from csi_plugin.persistence.records import Intent, KeyValueRecord, Phase, VolumeRecord
 from csi_plugin.persistence.sealing import generate_key
 from csi_plugin.protocol import csi_pb2
-from tests.crash.life import Life
-from tests.kubernetes_api import KubernetesAPI
-from tests.serving import Served, wait_until
+from tests.support.kubernetes_api import KubernetesAPI
+from tests.support.life import Life
+from tests.support.polling import wait_until
+from tests.support.serving import Served
 
 KINDS = ("cvol", "csnap", "cconn", "ckv", "cgrp", "cgsnap", "cnode")
 OTHERS = 100

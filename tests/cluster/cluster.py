@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.serving import wait_until
+from tests.support.polling import wait_until
+from tests.support.project import PROJECT
 
-PROJECT = Path(__file__).parents[2]
 CHART = PROJECT / "deploy/helm/cinderbox"
 NAMESPACE = "cinderbox"
 DRIVER_NAME = "csi.cinderbox.io"
@@ -67,6 +67,10 @@ class Cluster:
 
     def exec(self, pod: str, script: str) -> str:
         return self.kubectl("exec", pod, "--", "sh", "-c", script)
+
+    def write(self, pod: str, text: str = "precious") -> None:
+        """Put a text into a file of a pod's volume, and on the storage."""
+        self.exec(pod, f"echo {text} > /data/file && sync")
 
     def delete(self, kind: str, *names: str) -> None:
         self.kubectl("delete", kind, *names, "--timeout=90s")

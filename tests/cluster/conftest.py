@@ -13,8 +13,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.cluster.cluster import NAMESPACE, PROJECT, Cluster, install
+from tests.cluster.cluster import NAMESPACE, Cluster, install
 from tests.cluster.traces import Traces
+from tests.support.project import PROJECT
 
 HERE = Path(__file__).parent
 LIMIT = 120

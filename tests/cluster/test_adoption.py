@@ -3,7 +3,7 @@
 import json
 
 from tests.cluster.cluster import DRIVER_NAME, VOLUMES, Cluster, claim, pod
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 # An ext4 filesystem of 1 GiB with a file in it, as something else has left it on the storage.
 OLD_DISK = """

@@ -4,8 +4,7 @@ import json
 from typing import Any
 
 from tests.cluster.cluster import DRIVER_NAME, NAMESPACE, Cluster, Object, claim, pod
-from tests.cluster.test_claims import write
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 
 def attributes_class(name: str, **parameters: str) -> Object:
@@ -32,7 +31,7 @@ def test_class_of_a_claim_changes_while_a_pod_writes(cluster: Cluster) -> None:
         pod("shop", "orders"),
     )
     cluster.wait_running("shop")
-    write(cluster, "shop")
+    cluster.write("shop")
     volume = cluster.volume_of("orders")
 
     def spec() -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.cluster import Cluster, claim, pod
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 
 def edit(driver: Cluster, spec: dict[str, Any]) -> None:

@@ -3,17 +3,13 @@
 import json
 
 from tests.cluster.cluster import NAMESPACE, Cluster, claim, pod, snapshot
-from tests.serving import wait_until
-
-
-def write(cluster: Cluster, name: str, text: str = "precious") -> None:
-    cluster.exec(name, f"echo {text} > /data/file && sync")
+from tests.support.polling import wait_until
 
 
 def test_from_claim_to_data_to_nothing(cluster: Cluster) -> None:
     cluster.apply(claim("orders"), pod("shop", "orders"))
     cluster.wait_running("shop")
-    write(cluster, "shop")
+    cluster.write("shop")
     volume = cluster.volume_of("orders")
 
     def row() -> list[str]:
@@ -34,10 +30,10 @@ def test_from_claim_to_data_to_nothing(cluster: Cluster) -> None:
 def test_snapshot_restore_and_clone(cluster: Cluster) -> None:
     cluster.apply(claim("orders"), pod("shop", "orders"))
     cluster.wait_running("shop")
-    write(cluster, "shop", "before")
+    cluster.write("shop", "before")
     cluster.apply(snapshot("backup", "orders"))
     cluster.wait("volumesnapshot/backup", "jsonpath={.status.readyToUse}=true")
-    write(cluster, "shop", "after")
+    cluster.write("shop", "after")
     source = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "backup"}
     cluster.apply(
         claim("restored", gib=2, dataSource=source),  # larger: the filesystem grows
@@ -89,7 +85,7 @@ def test_online_expansion(cluster: Cluster) -> None:
     )
     for name in ("database", "shop"):
         cluster.wait_running(name)
-    write(cluster, "shop")
+    cluster.write("shop")
     patch = json.dumps({"spec": {"resources": {"requests": {"storage": "2Gi"}}}})
     for name in ("disk", "orders"):
         cluster.kubectl("patch", "pvc", name, "-p", patch)
@@ -121,7 +117,7 @@ def test_ephemeral_volume(cluster: Cluster) -> None:
     ephemeral["spec"]["volumes"] = [{"name": "data", "ephemeral": {"volumeClaimTemplate": template}}]
     cluster.apply(ephemeral)
     cluster.wait_running("scratch")
-    write(cluster, "scratch")
+    cluster.write("scratch")
     volume = cluster.volume_of("scratch-data")
     cluster.delete("pod", "scratch")
     cluster.wait_until_gone(volume)
@@ -130,7 +126,7 @@ def test_ephemeral_volume(cluster: Cluster) -> None:
 def test_records_are_no_way_to_delete_data(cluster: Cluster) -> None:
     cluster.apply(claim("orders"), pod("shop", "orders"))
     cluster.wait_running("shop")
-    write(cluster, "shop")
+    cluster.write("shop")
     volume = cluster.volume_of("orders")
 
     def state() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.cluster import VOLUMES, Cluster, claim, pod, task
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 _SUCCEEDED = "jsonpath={.status.phase}=Succeeded"
 

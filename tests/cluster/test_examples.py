@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.cluster import PROJECT, Cluster, pod
+from tests.cluster.cluster import Cluster, pod
+from tests.support.project import PROJECT
 
 EXAMPLES = PROJECT / "deploy/examples"
 CLASSES = ("storageclass.yaml", "volumesnapshotclass.yaml")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.cluster import PROJECT
 from tests.cluster.traces import DIRECTORY
+from tests.support.project import PROJECT
 
 
 class Image:

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.cluster.cluster import Cluster, claim, pod, task
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 NODE = "node2"
 _WRITING = "while true; do echo line >> /data/log; sync; sleep 0.2; done"

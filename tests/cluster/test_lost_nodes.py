@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.cluster import Cluster, Object, claim, pod
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 LOST, OTHER = "node2", "node1"
 _TAINT = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"

@@ -11,8 +11,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster, claim, pod
 from tests.cluster.releases import HOST_PATH, host_values, release
-from tests.cluster.test_claims import write
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 NAME = "zones"
 PLACES = {"node1": 3, "node2": 6}
@@ -86,7 +85,7 @@ def test_claim_goes_where_its_pod_runs(place: Cluster, zones: Cluster) -> None:
         place.apply(claim(f"data-{number}", storageClassName=NAME), pod(f"pod-{number}", f"data-{number}", node=node))
     for number, node in enumerate(PLACES):
         place.wait_running(f"pod-{number}")
-        write(place, f"pod-{number}")
+        place.write(f"pod-{number}")
         volume = place.volume_of(f"data-{number}")
         assert zones.get("cvol", volume)["status"]["backend"] == f"of-{node}"
         affinity = place.get("pv", place.get("pvc", f"data-{number}")["spec"]["volumeName"])["spec"]["nodeAffinity"]
@@ -101,7 +100,7 @@ def test_claim_that_is_too_large_for_one_place_goes_to_another(place: Cluster, z
     place.apply(claim("large", gib=5, storageClassName=NAME), pod("anywhere", "large"))
     place.wait_running("anywhere")
     assert place.node_of("anywhere") == "node2"
-    write(place, "anywhere")
+    place.write("anywhere")
     place.apply(claim("more", gib=4, storageClassName=NAME), pod("waiting", "more"))
     wait_until(lambda: "did not have enough free storage" in why_pending(place, "waiting"), place.events)
     place.delete("pod", "anywhere")
@@ -133,7 +132,7 @@ def test_pod_uses_volumes_of_two_releases(place: Cluster, zones: Cluster) -> Non
     both["spec"]["containers"][0]["volumeMounts"].append({"name": "other", "mountPath": "/other"})
     place.apply(claim("near", storageClassName=NAME), claim("far"), both)
     place.wait_running("both")
-    write(place, "both")
+    place.write("both")
     place.exec("both", "echo too > /other/file && sync")
     assert place.exec("both", "cat /data/file /other/file") == "precious\ntoo\n"
     near, far = place.volume_of("near"), place.volume_of("far")

@@ -7,8 +7,7 @@ import pytest
 
 from tests.cluster.cluster import CHART, Cluster, claim, pod
 from tests.cluster.releases import HOST_PATH, helm_install, host_values, release, remove, remove_records
-from tests.cluster.test_claims import write
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 GONE, FOUND = "gone", "found"
 _STALE = ("namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
@@ -60,7 +59,7 @@ def start(cluster: Cluster, storage_class: str) -> str:
     """A pod with a file on a volume; the id of the volume."""
     cluster.apply(claim("orders", storageClassName=storage_class), pod("shop", "orders"))
     cluster.wait_running("shop")
-    write(cluster, "shop")
+    cluster.write("shop")
     return cluster.volume_of("orders")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster, Object, claim
 from tests.cluster.releases import release
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 NAME = "restricted"
 DRIVER = Path(__file__).with_name("remote_array.py")

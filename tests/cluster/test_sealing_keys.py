@@ -7,7 +7,6 @@ import pytest
 
 from csi_plugin.persistence.sealing import generate_key
 from tests.cluster.cluster import Cluster, claim, pod
-from tests.cluster.test_claims import write
 
 SECRET, FILE = "cinderbox-sealing", "keys"
 
@@ -28,7 +27,7 @@ def reseal(driver: Cluster) -> str:
 def test_keys_are_changed(cluster: Cluster, driver: Cluster) -> None:
     cluster.apply(claim("orders"), pod("shop", "orders"))
     cluster.wait_running("shop")
-    write(cluster, "shop")
+    cluster.write("shop")
     old = base64.b64decode(driver.get("secret", SECRET)["data"][FILE]).decode().strip()
     new = generate_key()
 

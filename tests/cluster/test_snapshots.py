@@ -1,7 +1,6 @@
 """Snapshots in a real cluster, beyond those of one claim: groups, and snapshots that Kubernetes has to be told of."""
 
 from tests.cluster.cluster import DRIVER_NAME, Cluster, Object, claim, pod, snapshot
-from tests.cluster.test_claims import write
 
 SNAPSHOT = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot"}
 
@@ -37,11 +36,11 @@ def test_group_snapshot(cluster: Cluster) -> None:
     cluster.apply(claim("elsewhere"))
     for name in names:
         cluster.wait_running(name)
-        write(cluster, name, f"{name}-before")
+        cluster.write(name, f"{name}-before")
     cluster.apply(*group_snapshot("both", "shop"))
     cluster.wait("volumegroupsnapshot/both", "jsonpath={.status.readyToUse}=true")
     for name in names:
-        write(cluster, name, f"{name}-after")
+        cluster.write(name, f"{name}-after")
 
     volumes = {cluster.volume_of(name): name for name in names}
     members = {
@@ -73,7 +72,7 @@ def test_snapshot_that_outlives_its_namespace_is_restored_in_another(cluster: Cl
     """What a backup tool does: it keeps the handle, and brings the snapshot back under another name."""
     cluster.apply(claim("orders"), pod("shop", "orders"))
     cluster.wait_running("shop")
-    write(cluster, "shop")
+    cluster.write("shop")
     cluster.apply(snapshot("backup", "orders"))
     cluster.wait("volumesnapshot/backup", "jsonpath={.status.readyToUse}=true")
     content = cluster.get("volumesnapshot", "backup")["status"]["boundVolumeSnapshotContentName"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.cluster.cluster import Cluster, claim, install
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 WITHIN_SECONDS = 45
 """From the fault to the next claim that is bound: the aim is 30; two cores under four times their load took 22 to 24,

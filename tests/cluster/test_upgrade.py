@@ -7,8 +7,7 @@ import pytest
 
 from tests.cluster.cluster import CHART, Cluster, claim, pod
 from tests.cluster.releases import helm_install, host_values, remove
-from tests.cluster.test_claims import write
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 NAME = "upgraded"
 PREVIOUS = Path(__file__).with_name("cinderbox-0.1.0.tgz")
@@ -50,7 +49,7 @@ def test_upgrade_while_a_pod_writes(driver: Cluster, cluster: Cluster) -> None:
     )
     for name in ("writer", "old"):
         cluster.wait_running(name)
-    write(cluster, "old")
+    cluster.write("old")
     cluster.delete("pod", "old")
 
     release.run("kubectl", "apply", "--server-side", "--force-conflicts", "-f", f"{CHART}/crds/")

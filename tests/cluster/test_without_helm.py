@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.cluster import NAMESPACE, PROJECT, VOLUMES, Cluster, claim, pod
-from tests.cluster.test_claims import write
+from tests.cluster.cluster import NAMESPACE, VOLUMES, Cluster, claim, pod
+from tests.support.project import PROJECT
 
 PAGE = (PROJECT / "docs/kubernetes.md").read_text()
 VALUES = yaml.safe_load(Path(__file__).with_name("values.yaml").read_text())
@@ -82,7 +82,7 @@ def test_release_is_removed_and_plain_manifests_are_installed(
     driver.kubectl("apply", "-f", str(PROJECT / "deploy/examples/storageclass.yaml"))
     cluster.apply(claim("orders", storageClassName="cinderbox"), pod("shop", "orders"))
     cluster.wait_running("shop")
-    write(cluster, "shop")
+    cluster.write("shop")
     assert cluster.exec("shop", "cat /data/file") == "precious\n"
     volume = cluster.volume_of("orders")
     cluster.delete("pod", "shop")

@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.cluster.cluster import PROJECT
+from tests.support.project import PROJECT
 
 DIRECTORY = Path(os.environ.get("CLUSTER_DIR", PROJECT / ".tools/cluster"))
 

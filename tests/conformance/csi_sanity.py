@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.serving import Served
+from tests.support.serving import Served
 
 SANITY = Path(__file__).parents[2] / ".tools/bin/csi-sanity"
 # csi-sanity 5.6.0 compares the topology that it sent with the one that it got including protobuf's private size cache,

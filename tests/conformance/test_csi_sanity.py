@@ -7,8 +7,9 @@ import pytest
 
 from csi_plugin.persistence.sealing import generate_key
 from tests.conformance.csi_sanity import ENVIRONMENT, OF_SNAPSHOT_TOPOLOGY, names, report
-from tests.kubernetes_api import KubernetesAPI
-from tests.serving import loop_devices, mounts_below, serving
+from tests.support.devices import loop_devices, mounts_below
+from tests.support.kubernetes_api import KubernetesAPI
+from tests.support.serving import serving
 
 TOY_PLUGIN = Path(__file__).parents[1] / "toy_plugin"
 PERSISTENCE = ("db", "memory_db", "memory", "toy")

@@ -1,12 +1,8 @@
 """The controller behind a real gRPC server on a unix socket, over the loop driver."""
 
-import base64
 import itertools
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +11,14 @@ import pytest
 
 from csi_plugin.controller.configuration import ControllerConfiguration
 from csi_plugin.controller.service import ControllerService
-from csi_plugin.persistence.base import RecordStore
-from csi_plugin.protocol import csi_pb2, csi_pb2_grpc, node_registry_pb2_grpc, sealed_box
+from csi_plugin.protocol import csi_pb2_grpc, node_registry_pb2_grpc
 from csi_plugin.protocol.errors import RpcError
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.backend_set import BackendSet
+from tests.controller.plugin import Plugin, Serve
+from tests.support.project import LOOP_DRIVER
 
-GIB = 1024**3
-LOOP = "csi_plugin.storage.drivers.loop.LoopDriver"
-Mode = csi_pb2.VolumeCapability.AccessMode
 _numbers = itertools.count(1)
 
 
@@ -47,103 +41,6 @@ class ErrorsToStatus(grpc.ServerInterceptor):
         )
 
 
-@dataclass
-class Plugin:
-    """A served controller and clients of it."""
-
-    service: ControllerService
-    backends: BackendSet
-    store: RecordStore
-    controller: csi_pb2_grpc.ControllerStub
-    groups: csi_pb2_grpc.GroupControllerStub
-    nodes: node_registry_pb2_grpc.NodeRegistryStub
-    directory: Path
-
-    def files(self) -> list[str]:
-        """What the loop driver has in its directory."""
-        return sorted(path.name for path in self.directory.iterdir())
-
-    def create(self, name: str, size: int = 1, **fields: Any) -> csi_pb2.Volume:
-        return self.controller.CreateVolume(create_request(name, size, **fields)).volume
-
-    def snapshot(self, name: str, volume_id: str, **fields: Any) -> csi_pb2.Snapshot:
-        request = csi_pb2.CreateSnapshotRequest(name=name, source_volume_id=volume_id, **fields)
-        return self.controller.CreateSnapshot(request).snapshot
-
-    def delete(self, volume_id: str) -> None:
-        self.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume_id))
-
-    def publish(self, volume_id: str, node_id: str, **fields: Any) -> dict[str, str]:
-        fields.setdefault("volume_capability", mount())
-        request = csi_pb2.ControllerPublishVolumeRequest(volume_id=volume_id, node_id=node_id, **fields)
-        return dict(self.controller.ControllerPublishVolume(request).publish_context)
-
-    def unpublish(self, volume_id: str, node_id: str = "") -> None:
-        request = csi_pb2.ControllerUnpublishVolumeRequest(volume_id=volume_id, node_id=node_id)
-        self.controller.ControllerUnpublishVolume(request)
-
-    def add_node(self, node_id: str, *, max_volumes: int = 0, **connector: Any) -> bytes:
-        """Register a node; its private key."""
-        private_key = sealed_box.generate_private_key()
-        self.service.node_registry.register(
-            node_id,
-            connector={"host": node_id, "ip": "192.0.2.1", **connector},
-            public_key=sealed_box.public_key_of(private_key),
-            topology={},
-            max_volumes=max_volumes,
-        )
-        return private_key
-
-    def list(self) -> list[str]:
-        return [entry.volume.volume_id for entry in self.controller.ListVolumes(csi_pb2.ListVolumesRequest()).entries]
-
-
-def capability(mode: int = Mode.SINGLE_NODE_WRITER, *, block: bool = False) -> csi_pb2.VolumeCapability:
-    made = csi_pb2.VolumeCapability(access_mode=Mode(mode=mode))
-    (made.block if block else made.mount).SetInParent()
-    return made
-
-
-def mount(mode: int = Mode.SINGLE_NODE_WRITER) -> csi_pb2.VolumeCapability:
-    return capability(mode)
-
-
-def block(mode: int = Mode.SINGLE_NODE_WRITER) -> csi_pb2.VolumeCapability:
-    return capability(mode, block=True)
-
-
-def create_request(name: str, size: int = 1, **fields: Any) -> csi_pb2.CreateVolumeRequest:
-    fields.setdefault("volume_capabilities", [mount()])
-    fields.setdefault("capacity_range", csi_pb2.CapacityRange(required_bytes=size * GIB))
-    return csi_pb2.CreateVolumeRequest(name=name, **fields)
-
-
-def from_snapshot(snapshot_id: str) -> csi_pb2.VolumeContentSource:
-    source = csi_pb2.VolumeContentSource()
-    source.snapshot.snapshot_id = snapshot_id
-    return source
-
-
-def from_volume(volume_id: str) -> csi_pb2.VolumeContentSource:
-    source = csi_pb2.VolumeContentSource()
-    source.volume.volume_id = volume_id
-    return source
-
-
-@contextmanager
-def fails(code: grpc.StatusCode, *words: str) -> Iterator[None]:
-    """The block's call ends with a status and a message that has all the words."""
-    with pytest.raises(grpc.RpcError) as caught:
-        yield
-    error: Any = caught.value
-    assert error.code() is code, error.details()
-    for word in words:
-        assert word in error.details()
-
-
-Serve = Callable[..., Plugin]
-
-
 @pytest.fixture(params=["memory", "memory_db"])
 def serve(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Serve]:
     """Serve a controller; keyword arguments go to its configuration.
@@ -155,7 +52,7 @@ def serve(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Serve]:
 
     def start(
         *,
-        driver: str = LOOP,
+        driver: str = LOOP_DRIVER,
         topology: list[dict[str, str]] | None = None,
         directory: Path | None = None,
         name: str = "loop",
@@ -214,24 +111,3 @@ def serve(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Serve]:
 @pytest.fixture
 def plugin(serve: Serve) -> Plugin:
     return serve()
-
-
-def in_threads(count: int, action: Callable[[int], Any]) -> list[Any]:
-    """Run ``action`` in that many threads at once; results or errors in order."""
-    barrier = threading.Barrier(count)
-
-    def run(number: int) -> Any:
-        barrier.wait()
-        try:
-            return action(number)
-        except grpc.RpcError as error:
-            return error
-
-    with futures.ThreadPoolExecutor(count) as pool:
-        return list(pool.map(run, range(count)))
-
-
-def unsealed(context: dict[str, str], private_key: bytes, *, node_id: str, volume_id: str) -> bytes:
-    return sealed_box.open_from_controller(
-        private_key, base64.b64decode(context["connection"]), context=f"{node_id}/{volume_id}".encode()
-    )

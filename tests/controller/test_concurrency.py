@@ -8,8 +8,9 @@ import pytest
 
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2
-from tests.controller.conftest import Plugin, Serve, create_request, fails, from_volume, in_threads, mount
 from tests.controller.drivers import SlowDriver
+from tests.controller.plugin import Plugin, Serve, in_threads
+from tests.support.csi import create_request, fails, from_volume, mount
 
 Code = grpc.StatusCode
 SLOW = "tests.controller.drivers.SlowDriver"

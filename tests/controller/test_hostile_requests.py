@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from csi_plugin.protocol import csi_pb2, node_registry_pb2
-from tests.controller.conftest import GIB, Plugin, create_request
+from tests.controller.plugin import Plugin
+from tests.support.csi import GIB, create_request
 
 Code = grpc.StatusCode
 CLEAN = {

@@ -8,7 +8,8 @@ import pytest
 
 from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, node_registry_pb2, sealed_box
-from tests.controller.conftest import Mode, Plugin, Serve, block, fails, mount, unsealed
+from tests.controller.plugin import Plugin, Serve, unsealed
+from tests.support.csi import Mode, block, fails, mount
 
 Code = grpc.StatusCode
 

@@ -10,7 +10,8 @@ import pytest
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2
 from tests.controller import drivers
-from tests.controller.conftest import GIB, Mode, Plugin, Serve, block, fails, mount
+from tests.controller.plugin import Plugin, Serve
+from tests.support.csi import GIB, Mode, block, fails, mount
 
 Code = grpc.StatusCode
 SNAPSHOT_TOKEN = base64.b64encode(b'["snapshots","x"]').decode()

@@ -20,8 +20,9 @@ from csi_plugin.persistence.records import (
     VolumeRecord,
 )
 from csi_plugin.protocol import csi_pb2
-from tests.controller.conftest import Plugin, Serve, fails
 from tests.controller.drivers import FaultyDriver, StuckDriver
+from tests.controller.plugin import Plugin, Serve
+from tests.support.csi import fails
 
 Code = grpc.StatusCode
 FAULTY = "tests.controller.drivers.FaultyDriver"

@@ -4,7 +4,8 @@ import grpc
 
 from csi_plugin.persistence.records import GroupRecord, GroupSnapshotRecord, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2
-from tests.controller.conftest import GIB, Plugin, Serve, fails, from_snapshot
+from tests.controller.plugin import Plugin, Serve
+from tests.support.csi import GIB, fails, from_snapshot
 
 Code = grpc.StatusCode
 

@@ -8,19 +8,9 @@ import pytest
 
 from csi_plugin.persistence.records import Phase, VolumeRecord
 from csi_plugin.protocol import csi_pb2
-from tests.controller.conftest import (
-    GIB,
-    LOOP,
-    Mode,
-    Plugin,
-    Serve,
-    block,
-    create_request,
-    fails,
-    from_snapshot,
-    from_volume,
-    mount,
-)
+from tests.controller.plugin import Plugin, Serve
+from tests.support.csi import GIB, Mode, block, create_request, fails, from_snapshot, from_volume, mount
+from tests.support.project import LOOP_DRIVER
 
 Code = grpc.StatusCode
 
@@ -208,7 +198,7 @@ def test_topology(serve: Serve) -> None:
 
 
 def test_several_backends(serve: Serve, tmp_path: Path) -> None:
-    other = {"volume_backend_name": "other", "volume_driver": LOOP, "loop_volumes_dir": str(tmp_path / "other")}
+    other = {"volume_backend_name": "other", "volume_driver": LOOP_DRIVER, "loop_volumes_dir": str(tmp_path / "other")}
     plugin = serve(others=[{**other, "topology": [{"zone": "b"}]}], topology=[{"zone": "a"}])
     in_b = csi_pb2.TopologyRequirement(requisite=[csi_pb2.Topology(segments={"zone": "b"})])
 
@@ -229,7 +219,7 @@ def test_several_backends(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_backend_that_cannot_start_stops_nothing_else(serve: Serve) -> None:
-    broken = {"volume_backend_name": "broken", "volume_driver": LOOP, "loop_volumes_dir": "/proc/nothing"}
+    broken = {"volume_backend_name": "broken", "volume_driver": LOOP_DRIVER, "loop_volumes_dir": "/proc/nothing"}
     plugin = serve(others=[broken], wait=False)
     plugin.backends.wait_until_tried(30)
 

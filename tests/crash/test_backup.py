@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from csi_plugin.protocol import csi_pb2
-from tests.crash.life import DATA, Life
-from tests.crash.test_failpoints import QUICK
-from tests.serving import Served, wait_until
+from tests.support.life import DATA, Life
+from tests.support.polling import wait_until
+from tests.support.serving import QUICK, Served
 
 _BLOCK = 4096
 GATED = "tests.crash.drivers.GatedDriver"

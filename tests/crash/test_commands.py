@@ -7,8 +7,8 @@ import pytest
 
 from csi_plugin.protocol import csi_pb2
 from tests.crash.drivers import COMMANDS
-from tests.crash.life import GIB, MOUNT
-from tests.serving import serving
+from tests.support.csi import GIB, MOUNT
+from tests.support.serving import serving
 
 ENVIRONMENT = {
     "CINDERBOX_LOG_LEVEL": "info",

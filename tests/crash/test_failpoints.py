@@ -2,7 +2,6 @@
 
 import re
 import signal
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,15 +9,16 @@ import grpc
 import pytest
 
 from csi_plugin.protocol import csi_pb2
-from tests.crash.life import STEPS, Life
-from tests.serving import Served, loop_devices, mounts_below, wait_until
+from tests.support.devices import loop_devices, mounts_below
+from tests.support.life import STEPS, Life
+from tests.support.polling import wait_until
+from tests.support.serving import QUICK, Served
 
 # The step of a volume's life that comes to the points of that prefix.
 STEP_OF_PREFIX = {
     "snapshot_delete": "delete_snapshot",
     "group_snapshot_delete": "delete_group_snapshot",
 }
-QUICK = {"CINDERBOX_SETTLE_SECONDS": "0.5", "CINDERBOX_RECOVERY_INTERVAL_SECONDS": "0.3"}
 
 
 def failpoints() -> list[str]:
@@ -58,26 +58,12 @@ def test_life_goes_on_after_a_crash(served: Served, point: str) -> None:
 
 def nothing_is_left(served: Served) -> None:
     """Wait until what recovery does in the background has come to its end, and check that no trace is left."""
-    wait_until(lambda: not served.files() and not records(served.database), lambda: f"{served.files()} {served.log}")
+    wait_until(lambda: not served.files() and not served.records(), lambda: f"{served.files()} {served.log}")
     assert loop_devices(served.folder) == []
     assert mounts_below(served.folder) == []
     assert list((served.state / "node/volumes").iterdir()) == []
     assert list((served.folder / "pod-1").iterdir()) == []
     assert served.stop() == 0
-
-
-def records(database: Path) -> list[tuple[str, str]]:
-    """(table, id) of what the database has of volumes, snapshots, connections and groups."""
-    tables = ("volumes", "snapshots", "volume_attachment", "groups", "group_snapshots")
-    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
-    try:
-        return [
-            (table, row[0])
-            for table in tables
-            for row in connection.execute(f"SELECT id FROM {table} WHERE NOT deleted")
-        ]
-    finally:
-        connection.close()
 
 
 def test_what_a_try_left_is_held_past_the_undo_window(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from csi_plugin.protocol import csi_pb2
-from tests.crash.life import STEPS, Client, Life
-from tests.crash.test_failpoints import QUICK, records
-from tests.serving import Served, loop_devices, mounts_below, wait_until
+from tests.support.devices import loop_devices, mounts_below
+from tests.support.life import STEPS, Client, Life
+from tests.support.polling import wait_until
+from tests.support.serving import QUICK, Served
 
 LIVES = 24
 KILLS = 8
@@ -36,8 +37,8 @@ def test_everything_converges(tmp_path: Path) -> None:
         assert kills > KILLS // 2, "the server was too fast for this test"
         assert len({life.volume.volume_id for life in lives}) == LIVES
         wait_until(
-            lambda: not served.files() and not records(served.database),
-            lambda: (served.files(), records(served.database)),
+            lambda: not served.files() and not served.records(),
+            lambda: (served.files(), served.records()),
             timeout=90,
         )
         assert served.controller.ListVolumes(csi_pb2.ListVolumesRequest()).entries == []

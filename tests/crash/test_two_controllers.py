@@ -13,10 +13,11 @@ import pytest
 from csi_plugin.persistence.sealing import generate_key
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.server.serve import EXIT_LEADERSHIP_LOST
-from tests.crash.life import GIB, MOUNT
-from tests.crash.test_failpoints import QUICK
-from tests.kubernetes_api import Cable, KubernetesAPI
-from tests.serving import Served, wait_until
+from tests.support.csi import GIB, MOUNT
+from tests.support.kubernetes_api import KubernetesAPI
+from tests.support.network import Cable
+from tests.support.polling import wait_until
+from tests.support.serving import QUICK, Served
 
 TAKE_OVER_SECONDS = 20
 

@@ -2,12 +2,11 @@
 
 import json
 import subprocess
-import time
-from collections.abc import Callable
 from typing import Any
 
 from tests.deploy.chart import render
-from tests.kubernetes_api import BINARIES, KubernetesAPI
+from tests.support.kubernetes_api import BINARIES, KubernetesAPI
+from tests.support.polling import wait_until
 
 
 class ApiServer(KubernetesAPI):
@@ -43,13 +42,6 @@ class ApiServer(KubernetesAPI):
             deletions = [self.try_kubectl("delete", name, "-n", namespace, "--dry-run=server") for name in names]
             return all(deletion.returncode != 0 for deletion in deletions)
 
-        wait_until(are_in_force, "the policies to come into force")
+        wait_until(are_in_force, lambda: "the policies are not in force", timeout=60)
         controller = f"--as=system:serviceaccount:{namespace}:box-cinderbox-controller"
         self.kubectl("delete", "cinderkeyvalues/probe", "-n", namespace, controller)
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, f"waited a minute for {what}"
-        time.sleep(0.2)

@@ -2,14 +2,14 @@
 
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parent.parent.parent
-CHART = ROOT / "deploy/helm/cinderbox"
-HELM = ROOT / ".tools/kubernetes/bin/helm"
+from tests.support.project import PROJECT
+
+CHART = PROJECT / "deploy/helm/cinderbox"
+HELM = PROJECT / ".tools/kubernetes/bin/helm"
 
 Object = dict[str, Any]
 

@@ -22,13 +22,13 @@ from tests.deploy.chart import (
     LOOP,
     LVM,
     RESTRICTED,
-    ROOT,
     Object,
     one,
     refusal,
     render,
     try_render,
 )
+from tests.support.project import PROJECT
 
 ON = {"enabled": True}
 EVERYTHING: Object = {
@@ -92,7 +92,7 @@ def custom_kind(group: str, kind: str) -> Object:
 @pytest.fixture(scope="module")
 def cluster(api_server: ApiServer) -> ApiServer:
     """With the kinds that the chart and the examples use."""
-    for file in sorted((ROOT / ".tools/kubernetes/crds").glob("*.storage.k8s.io_*.yaml")):
+    for file in sorted((PROJECT / ".tools/kubernetes/crds").glob("*.storage.k8s.io_*.yaml")):
         api_server.apply(file.read_text())
     api_server.apply([custom_kind("monitoring.coreos.com", kind) for kind in ("ServiceMonitor", "PrometheusRule")])
     for name in ("storage", "second", "cinderbox"):
@@ -154,11 +154,11 @@ def dry_run_pod(cluster: ApiServer, workload: Object) -> str:
     return cluster.try_kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod)).stderr
 
 
-EXAMPLES = sorted(file for file in (ROOT / "deploy/examples").glob("*.yaml") if file.stem != "values")
+EXAMPLES = sorted(file for file in (PROJECT / "deploy/examples").glob("*.yaml") if file.stem != "values")
 
 
 def test_the_chart_takes_the_example_values() -> None:
-    render(yaml.safe_load((ROOT / "deploy/examples/values.yaml").read_text()))
+    render(yaml.safe_load((PROJECT / "deploy/examples/values.yaml").read_text()))
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
@@ -167,7 +167,7 @@ def test_the_server_takes_the_example(cluster: ApiServer, file: Path) -> None:
 
 
 def test_the_server_takes_the_plain_manifests(cluster: ApiServer) -> None:
-    directory = str(ROOT / "deploy/kubernetes")
+    directory = str(PROJECT / "deploy/kubernetes")
     cluster.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", directory)
 
 
@@ -210,17 +210,17 @@ def test_helm_lint_finds_nothing() -> None:
 
 
 def test_the_plain_manifests_are_fresh(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, ROOT / "scripts/manifests.py", tmp_path], check=True)
+    subprocess.run([sys.executable, PROJECT / "scripts/manifests.py", tmp_path], check=True)
     made = {file.relative_to(tmp_path): file.read_text() for file in tmp_path.rglob("*") if file.is_file()}
     assert made
-    stale = [str(name) for name, text in made.items() if (ROOT / "deploy" / name).read_text() != text]
+    stale = [str(name) for name, text in made.items() if (PROJECT / "deploy" / name).read_text() != text]
     assert stale == [], "run `make manifests`"
-    applied = yaml.safe_load((ROOT / "deploy/kubernetes/kustomization.yaml").read_text())["resources"]
+    applied = yaml.safe_load((PROJECT / "deploy/kubernetes/kustomization.yaml").read_text())["resources"]
     assert sorted(applied) == sorted(["namespace.yaml", *(n.name for n in made if n.parent.name == "kubernetes")])
 
 
 def test_the_chart_has_the_projects_version() -> None:
-    project = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    project = re.search(r'^version = "(.*)"$', (PROJECT / "pyproject.toml").read_text(), re.MULTILINE)
     assert project is not None
     assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == project[1]
 

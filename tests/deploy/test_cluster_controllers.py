@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.api_server import ApiServer, wait_until
+from tests.deploy.api_server import ApiServer
 from tests.deploy.chart import RESTRICTED
-from tests.kubernetes_api import BINARIES
+from tests.support.kubernetes_api import BINARIES
+from tests.support.polling import wait_until
 
 NAMESPACE = "doomed"
 CONTROLLER = f"--as=system:serviceaccount:{NAMESPACE}:box-cinderbox-controller"
@@ -61,7 +62,7 @@ def test_records_outlive_what_owns_them_and_their_namespace(cluster: ApiServer) 
     def is_gone(*what: str) -> bool:
         return cluster.try_kubectl("get", *what).returncode != 0
 
-    wait_until(lambda: is_gone("configmap", "dependant", "-n", NAMESPACE), "the garbage collector")
+    wait_until(lambda: is_gone("configmap", "dependant", "-n", NAMESPACE), lambda: "the garbage collector", timeout=60)
 
     cluster.create(record("free"), CONTROLLER)
     cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
@@ -70,7 +71,11 @@ def test_records_outlive_what_owns_them_and_their_namespace(cluster: ApiServer) 
         conditions = cluster.get("namespace", NAMESPACE)["status"].get("conditions", [])
         return " ".join(c["message"] for c in conditions if c["type"] == "NamespaceDeletionContentFailure")
 
-    wait_until(lambda: "is a record of what is on the storage" in failure(), "the namespace controller to be refused")
+    wait_until(
+        lambda: "is a record of what is on the storage" in failure(),
+        lambda: "the namespace controller to be refused",
+        timeout=60,
+    )
     volumes = cluster.get("cvol", "-n", NAMESPACE)["items"]
     assert {volume["metadata"]["name"] for volume in volumes} == {"owned", "free"}
     assert cluster.get("secret", "box-cinderbox-sealing", "-n", NAMESPACE)["data"]
@@ -83,4 +88,4 @@ def test_records_outlive_what_owns_them_and_their_namespace(cluster: ApiServer) 
         removal = ("--type=merge", '--patch={"metadata": {"finalizers": null}}')
         cluster.try_kubectl("patch", "cvol", name, "-n", NAMESPACE, *removal)
     cluster.kubectl("annotate", "secret", "box-cinderbox-sealing", "-n", NAMESPACE, "cinderbox.io/allow-delete=true")
-    wait_until(lambda: is_gone("namespace", NAMESPACE), "the namespace to go")
+    wait_until(lambda: is_gone("namespace", NAMESPACE), lambda: "the namespace to go", timeout=60)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.chart import ROOT
+from tests.support.project import PROJECT
 
-PROMTOOL = ROOT / ".tools/bin/promtool"
-RULES = ROOT / "deploy/monitoring/alerts.yaml"
-DASHBOARD = json.loads((ROOT / "deploy/monitoring/dashboard.json").read_text())
+PROMTOOL = PROJECT / ".tools/bin/promtool"
+RULES = PROJECT / "deploy/monitoring/alerts.yaml"
+DASHBOARD = json.loads((PROJECT / "deploy/monitoring/dashboard.json").read_text())
 
 
 def promtool(*arguments: str | Path) -> str:
@@ -47,6 +47,6 @@ def test_the_dashboard_asks_what_prometheus_understands(expression: str) -> None
 
 def test_every_metric_is_exported() -> None:
     """docs/metrics.md has those of a running server, which a test of the server sees to."""
-    exported = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE))
+    exported = set(re.findall(r"^\| `(\w+)` \|", (PROJECT / "docs/metrics.md").read_text(), re.MULTILINE))
     used = re.findall(r"\bcinderbox_[a-z_]+", RULES.read_text() + json.dumps(DASHBOARD))
     assert {re.sub(r"_(count|bucket|sum)$", "", name) for name in used} - exported == set()

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.api_server import ApiServer, wait_until
-from tests.deploy.chart import ROOT, Object, one, render
-from tests.kubernetes_api import BINARIES
+from tests.deploy.api_server import ApiServer
+from tests.deploy.chart import Object, one, render
+from tests.support.kubernetes_api import BINARIES
+from tests.support.polling import wait_until
+from tests.support.project import PROJECT
 
 NAMESPACE = "sidecars"
 DRIVER = "sidecars.example"
@@ -59,7 +61,7 @@ def running(command: list[str | Path], log: Path, environment: dict[str, str]) -
 
 @pytest.fixture
 def cluster(api_server: ApiServer, tmp_path: Path) -> ApiServer:
-    for file in sorted((ROOT / ".tools/kubernetes/crds").glob("*.storage.k8s.io_*.yaml")):
+    for file in sorted((PROJECT / ".tools/kubernetes/crds").glob("*.storage.k8s.io_*.yaml")):
         api_server.apply(file.read_text())
     api_server.install(values(tmp_path / "volumes"), namespace=NAMESPACE)
     # What kubelet writes when the driver has registered.
@@ -152,7 +154,11 @@ def test_a_claim_gets_its_volume(cluster: ApiServer, tmp_path: Path) -> None:
             found = cluster.get("pv")["items"]
             return [pv for pv in found if pv["spec"].get("csi", {}).get("driver") == DRIVER]
 
-        wait_until(lambda: bool(volumes()), f"the volume: {(tmp_path / 'provisioner.log').read_text()[-2000:]}")
+        wait_until(
+            lambda: bool(volumes()),
+            lambda: f"the volume: {(tmp_path / 'provisioner.log').read_text()[-2000:]}",
+            timeout=60,
+        )
         record = cluster.get("cvol", volumes()[0]["spec"]["csi"]["volumeHandle"], "-n", NAMESPACE)
         assert record["spec"]["size"] == 1
 
@@ -161,8 +167,12 @@ def test_a_claim_gets_its_volume(cluster: ApiServer, tmp_path: Path) -> None:
             return {lease["metadata"]["name"] for lease in leases if lease["spec"].get("holderIdentity")}
 
         # The controller's, and one for each sidecar.
-        wait_until(lambda: len(leaders()) == 1 + len(SIDECARS), "every sidecar to lead")
-        wait_until(lambda: bool(cluster.get("csistoragecapacities", "-n", NAMESPACE)["items"]), "storage capacities")
+        wait_until(lambda: len(leaders()) == 1 + len(SIDECARS), lambda: "every sidecar to lead", timeout=60)
+        wait_until(
+            lambda: bool(cluster.get("csistoragecapacities", "-n", NAMESPACE)["items"]),
+            lambda: "storage capacities",
+            timeout=60,
+        )
     complaints = [
         line
         for name in SIDECARS

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.chart import ROOT, one, render
+from tests.deploy.chart import one, render
+from tests.support.project import PROJECT
 
-PAGE = ROOT / "docs/backends/vendor-files.md"
+PAGE = PROJECT / "docs/backends/vendor-files.md"
 EXAMPLES: list[dict[str, Any]] = [
     yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
 ]

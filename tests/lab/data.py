@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.host import iscsi_device_as, run
-from tests.serving import wait_until
+from tests.support.csi import GIB, MIB
+from tests.support.polling import wait_until
 
-GIB = 1024**3
-MIB = 1024**2
 SAMPLE = 8 * MIB
 _BLOCK = 4096
 _BLOCKED_SECONDS = 200

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 
 def run(*command: str, check: bool = True, stdin: str | None = None, timeout: float = 120) -> str:

@@ -8,10 +8,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.cluster.cluster import CHART, PROJECT, Cluster, Object
+from tests.cluster.cluster import CHART, Cluster, Object
 from tests.lab.host import run
 from tests.lab.storage import disk
-from tests.serving import mounts_below, wait_until
+from tests.support.devices import mounts_below
+from tests.support.polling import wait_until
+from tests.support.project import PROJECT
 
 NODE = "storage-lab"
 SECONDS = 600

@@ -10,7 +10,8 @@ from tests.conformance import csi_sanity
 from tests.lab import storage
 from tests.lab.backends import LabBackend, python_path
 from tests.lab.data import GIB
-from tests.serving import Served, wait_until
+from tests.support.polling import wait_until
+from tests.support.serving import Served
 
 NODE = "test-node"
 REGISTERED = "the node is registered"

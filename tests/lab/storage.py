@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tests.lab import data
 from tests.lab.host import run
+from tests.support.csi import GIB
 
-GIB = 1024**3
 EXPORT = Path("/export")
 _MULTIPATH = """\
 defaults {

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from tests.lab.backends import LabBackend
 from tests.lab.servers import LabServer
 from tests.lab.volumes import MakeClaim
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 TOLERANCE_GIB = 0.5
 """Cinder's drivers round the sizes of pools to hundredths, and multiply them by twenty."""

@@ -18,8 +18,9 @@ from tests.lab.data import GIB, DirectWriter, read_block, read_file, size_of, wr
 from tests.lab.host import run
 from tests.lab.servers import NODE, LabServer
 from tests.lab.volumes import LabClaim, MakeClaim
-from tests.node.conftest import attachment_held, fails, unless_busy
-from tests.serving import wait_until
+from tests.support.claims import attachment_held
+from tests.support.csi import fails, unless_busy
+from tests.support.polling import wait_until
 
 Code = grpc.StatusCode
 Shows = Callable[[str], None]

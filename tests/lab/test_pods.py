@@ -14,7 +14,7 @@ from tests.cluster.cluster import Object, claim, pod
 from tests.lab import ceph, host, storage
 from tests.lab.backends import BACKENDS, LabBackend
 from tests.lab.kubernetes import NODE, SECONDS, LabCluster, node
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 MULTIPATH, NVME, NFS, RBD = (
     next(backend for backend in BACKENDS if backend.name == name) for name in ("multipath", "nvme", "nfs", "rbd")

@@ -14,7 +14,7 @@ from tests.lab.backends import BACKENDS
 from tests.lab.data import read_file, write_file
 from tests.lab.servers import LabServer
 from tests.lab.volumes import LabClaim
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 KEPT = Path("/kept")
 CHECKSUMS = KEPT / "checksums.json"

@@ -26,7 +26,7 @@ from tests.lab.data import (
 )
 from tests.lab.host import run
 from tests.lab.volumes import MakeClaim
-from tests.node.conftest import Mode, fails
+from tests.support.csi import Mode, fails
 
 Code = grpc.StatusCode
 Shows = Callable[[str], None]

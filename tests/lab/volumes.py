@@ -7,8 +7,8 @@ from typing import Any
 from csi_plugin.protocol import csi_pb2
 from tests.lab.backends import LabBackend
 from tests.lab.servers import LabServer
-from tests.node.conftest import Claim
-from tests.serving import mounts_below
+from tests.support.claims import Claim
+from tests.support.devices import mounts_below
 
 MakeClaim = Callable[..., "LabClaim"]
 

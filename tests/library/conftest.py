@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 import csi_plugin as cl
-
-LOOP = "csi_plugin.storage.drivers.loop.LoopDriver"
+from tests.support.project import LOOP_DRIVER
 
 
 def configuration(storage: str, directory: Path) -> dict[str, str]:
@@ -48,7 +47,9 @@ def new_backend(tmp_path: Path) -> Iterator[Any]:
 
     def make(name: str = "loop", **options: Any) -> cl.Backend:
         directory = tmp_path / f"{name}-volumes"
-        backend = cl.Backend(volume_backend_name=name, volume_driver=LOOP, loop_volumes_dir=str(directory), **options)
+        backend = cl.Backend(
+            volume_backend_name=name, volume_driver=LOOP_DRIVER, loop_volumes_dir=str(directory), **options
+        )
         made.append(backend)
         return backend
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 import csi_plugin as cl
-
-GIB = 1024**3
+from tests.support.csi import GIB
 
 
 @pytest.fixture

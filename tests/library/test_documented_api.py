@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 import csi_plugin as cl
+from tests.support.csi import GIB
 
 CONNECTOR = {"host": "far", "initiator": "iqn.2026-11.org.example:far", "ip": "192.0.2.7", "multipath": False}
-GIB = 1024**3
 
 
 def test_create_volume(backend: cl.Backend, files: Any) -> None:

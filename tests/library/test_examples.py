@@ -4,15 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import csi_plugin
-
-ROOT = Path(csi_plugin.__file__).parent.parent
+from tests.support.project import PROJECT
 
 
 def run(name: str, directory: Path) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(ROOT / "examples" / f"{name}.py"), str(directory)],
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-W", "ignore", str(PROJECT / "examples" / f"{name}.py"), str(directory)],
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
     )

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 import csi_plugin
-
-ROOT = Path(csi_plugin.__file__).parent.parent
+from tests.support.project import PROJECT
 
 
 def run(program: str, *arguments: str, path: Path | None = None) -> str:
     """The output of a Python program; a failure shows its error output."""
-    search = [str(ROOT)] if path is None else [str(path), str(ROOT)]
+    search = [str(PROJECT)] if path is None else [str(path), str(PROJECT)]
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": ":".join(search)}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program, *arguments], env=environment, capture_output=True, text=True
@@ -126,7 +125,7 @@ def test_install_as_cinderlib() -> None:
 
 
 def test_the_alias_package() -> None:
-    run(ALIAS, path=ROOT / "compat")
+    run(ALIAS, path=PROJECT / "compat")
 
 
 def test_the_alias_after_cinderlib_itself(tmp_path: Path) -> None:
@@ -149,7 +148,7 @@ else:
 
 
 def test_the_package_is_typed() -> None:
-    assert (ROOT / "csi_plugin/py.typed").exists()
+    assert (PROJECT / "csi_plugin/py.typed").exists()
     assert set(csi_plugin.__all__) <= set(dir(csi_plugin))
     for name in csi_plugin.__all__:
         assert getattr(csi_plugin, name) is not None
@@ -168,8 +167,8 @@ def test_type_checkers_know_the_api(tmp_path: Path) -> None:
         "reveal_type(cl.dumps())\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), str(program)],
-        cwd=ROOT,
+        [sys.executable, "-m", "mypy", "--config-file", str(PROJECT / "pyproject.toml"), str(program)],
+        cwd=PROJECT,
         capture_output=True,
         text=True,
     )

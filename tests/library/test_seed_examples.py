@@ -7,17 +7,17 @@ read under the name under which it was written (and what one backend dumped load
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
 import csi_plugin
-from tests.mariadb import MariaDB
+from tests.support.mariadb import MariaDB
+from tests.support.project import PROJECT
 
 PROGRAMS = Path(__file__).parent / "seed_examples"
-ROOT = Path(csi_plugin.__file__).parent.parent
 
 Run = Callable[..., str]
 
@@ -25,7 +25,7 @@ Run = Callable[..., str]
 @pytest.fixture(params=["cinderlib", "csi_plugin"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     """Runs an example under one of the library's names, all of a test in one directory; returns what it printed."""
-    search = [str(ROOT / "compat"), str(ROOT)] if request.param == "cinderlib" else [str(ROOT)]
+    search = [str(PROJECT / "compat"), str(PROJECT)] if request.param == "cinderlib" else [str(PROJECT)]
 
     def run_example(name: str, *arguments: str) -> str:
         source = (PROGRAMS / f"{name}.py").read_text()
@@ -42,13 +42,6 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
         return done.stdout
 
     return run_example
-
-
-@pytest.fixture(scope="module")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
-    server = MariaDB(tmp_path_factory.mktemp("mariadb"))
-    yield server
-    server.stop()
 
 
 def one_volume(printed: str) -> bool:
@@ -86,7 +79,7 @@ def test_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
     from csi_plugin.persistence import dbms, memory
 
     csi_plugin.install_as_cinderlib()
-    project = tomllib.loads((ROOT / "compat/pyproject.toml").read_text())["project"]
+    project = tomllib.loads((PROJECT / "compat/pyproject.toml").read_text())["project"]
     declared = project["entry-points"]["cinderlib.persistence.storage"]
     loaded = {name: EntryPoint(name, value, "cinderlib.persistence.storage").load() for name, value in declared.items()}
     assert loaded == {

@@ -15,8 +15,8 @@ from csi_plugin.node import attachment_process
 from csi_plugin.node.attachment_process import AttachmentProcess
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.protocol.errors import RpcError
-from tests.node.conftest import attachment_held
-from tests.serving import wait_until
+from tests.support.claims import attachment_held
+from tests.support.polling import wait_until
 
 CONTEXT = "worker-1/volume-1"
 

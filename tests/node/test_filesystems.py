@@ -9,7 +9,8 @@ import grpc
 import pytest
 
 from csi_plugin.protocol import csi_pb2
-from tests.node.conftest import GIB, Claim, MakeClaim, Mode, capability, fails, mount_line
+from tests.support.claims import Claim, MakeClaim, mount_line
+from tests.support.csi import GIB, Mode, capability, fails
 
 Code = grpc.StatusCode
 Usage = csi_pb2.VolumeUsage

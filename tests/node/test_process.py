@@ -12,8 +12,11 @@ import pytest
 
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.sealed_box import public_key_of, seal_to_node
-from tests.node.conftest import Claim, capability, fails, unless_busy
-from tests.serving import Served, loop_devices, mounts_below, wait_until
+from tests.support.claims import Claim
+from tests.support.csi import capability, fails, unless_busy
+from tests.support.devices import loop_devices, mounts_below
+from tests.support.polling import wait_until
+from tests.support.serving import Served
 
 Code = grpc.StatusCode
 NEVER_ON_A_NODE = ("cinder", "os_brick", "sqlalchemy", "cryptography", "kubernetes")

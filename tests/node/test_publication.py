@@ -10,7 +10,8 @@ import grpc
 import pytest
 
 from csi_plugin.protocol import csi_pb2
-from tests.node.conftest import GIB, MakeClaim, Mode, capability, fails
+from tests.support.claims import MakeClaim
+from tests.support.csi import GIB, Mode, capability, fails
 
 Code = grpc.StatusCode
 ONE_PATH = (Mode.SINGLE_NODE_WRITER, Mode.SINGLE_NODE_SINGLE_WRITER)

@@ -1,7 +1,7 @@
-"""Databases that the persistence tests use: a MariaDB server of their own, and a prepared SQLite file to copy."""
+"""Databases that the persistence tests use: empty ones on real servers, and a prepared SQLite file to copy."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,9 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
-from tests.kubernetes_api import KubernetesAPI
-from tests.mariadb import MariaDB
-from tests.postgresql import PostgreSQL
+from tests.support.kubernetes_api import KubernetesAPI
+from tests.support.mariadb import MariaDB
+from tests.support.postgresql import PostgreSQL
 
 pytest.register_assert_rewrite("csi_plugin.persistence.testing")
 
@@ -33,13 +33,6 @@ DELETION_ORDER = (
     NodeRecord,
 )
 """Each kind after those that refer to it, as foreign keys want it."""
-
-
-@pytest.fixture(scope="session")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
-    server = MariaDB(tmp_path_factory.mktemp("mariadb"))
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -62,13 +55,6 @@ def make_sqlite(sqlite_template: Path, tmp_path: Path) -> Callable[[], DBPersist
     path = tmp_path / "records.sqlite"
     shutil.copyfile(sqlite_template, path)
     return lambda: DBPersistence(f"sqlite:///{path}")
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[PostgreSQL]:
-    server = PostgreSQL()
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="session")

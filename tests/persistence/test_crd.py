@@ -24,8 +24,10 @@ from csi_plugin.persistence.records import (
 )
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.persistence.testing import new_id, samples
-from tests.kubernetes_api import DEFINITIONS, PROJECT, Cable, KubernetesAPI, LosingProxy
-from tests.serving import wait_until
+from tests.support.kubernetes_api import DEFINITIONS, KubernetesAPI, LosingProxy
+from tests.support.network import Cable
+from tests.support.polling import wait_until
+from tests.support.project import PROJECT
 
 SHORT_NAMES = ("cvol", "csnap", "cconn", "ckv", "cgrp", "cgsnap", "cnode")
 CLAIM = {

@@ -12,8 +12,8 @@ from csi_plugin.persistence.crd.events import Events, reference
 from csi_plugin.persistence.encoding import utc_now
 from csi_plugin.persistence.records import Intent, NodeRecord, Phase, VolumeRecord
 from csi_plugin.persistence.testing import new_id
-from tests.kubernetes_api import KubernetesAPI
-from tests.serving import wait_until
+from tests.support.kubernetes_api import KubernetesAPI
+from tests.support.polling import wait_until
 
 SHARED = "iqn.2026-11.org.example:cloned"
 

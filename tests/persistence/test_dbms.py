@@ -32,8 +32,8 @@ from csi_plugin.persistence.records import (
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.persistence.testing import new_id, samples
 from csi_plugin.storage import database
-from tests.mariadb import MariaDB
-from tests.postgresql import find_programs
+from tests.support.mariadb import MariaDB
+from tests.support.postgresql import find_programs
 
 CINDERLIB = Path(__file__).parent.parent / "data" / "cinderlib-5.2.0"
 CINDERLIB_REVISION = "89aa6f9639f9"

@@ -9,7 +9,7 @@ from csi_plugin.persistence.dbms import MemoryDBPersistence
 from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.persistence.testing import Plugin, RecordContract
-from tests.postgresql import find_programs
+from tests.support.postgresql import find_programs
 
 
 def sealed(make_plugin: Callable[[], Plugin]) -> Callable[[], Plugin]:

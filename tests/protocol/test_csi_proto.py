@@ -8,9 +8,10 @@ import pytest
 from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
 
-ROOT = Path(__file__).resolve().parents[2]
-OURS = ROOT / "proto" / "csi.proto"
-PUBLISHED = ROOT / ".tools" / "specification" / "csi.proto"
+from tests.support.project import PROJECT
+
+OURS = PROJECT / "proto" / "csi.proto"
+PUBLISHED = PROJECT / ".tools" / "specification" / "csi.proto"
 
 
 def compiled(source: Path, directory: Path) -> descriptor_pb2.FileDescriptorProto:

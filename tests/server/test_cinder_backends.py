@@ -11,9 +11,11 @@ import pytest
 
 from csi_plugin.persistence.sealing import generate_key
 from csi_plugin.protocol import csi_pb2
-from tests.crash.life import GIB, MOUNT
-from tests.kubernetes_api import KubernetesAPI
-from tests.serving import LOOP_DRIVER, Served, wait_until
+from tests.support.csi import GIB, MOUNT
+from tests.support.kubernetes_api import KubernetesAPI
+from tests.support.polling import wait_until
+from tests.support.project import LOOP_DRIVER
+from tests.support.serving import Served
 
 ARRAY_DRIVER = "tests.server.array_driver.ArrayDriver"
 Object = dict[str, Any]

@@ -14,9 +14,10 @@ import pytest
 from csi_plugin.persistence.sealing import generate_key
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.sealed_box import generate_private_key, public_key_of
-from tests.crash.life import GIB, MOUNT
-from tests.kubernetes_api import KubernetesAPI
-from tests.serving import Served, wait_until
+from tests.support.csi import GIB, MOUNT
+from tests.support.kubernetes_api import KubernetesAPI
+from tests.support.polling import wait_until
+from tests.support.serving import Served
 
 NODE = "worker-1"
 

@@ -11,9 +11,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from csi_plugin.protocol import csi_pb2
-from tests.crash.life import GIB, MOUNT
-from tests.kubernetes_api import free_ports
-from tests.serving import Served, serving, wait_until
+from tests.support.csi import GIB, MOUNT
+from tests.support.network import free_ports
+from tests.support.polling import wait_until
+from tests.support.serving import Served, serving
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 

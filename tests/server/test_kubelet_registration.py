@@ -10,7 +10,8 @@ import grpc
 import pytest
 
 from csi_plugin.protocol import plugin_registration_pb2, plugin_registration_pb2_grpc
-from tests.serving import Served, wait_until
+from tests.support.polling import wait_until
+from tests.support.serving import Served
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ import grpc
 import pytest
 
 from csi_plugin.protocol import csi_pb2, operations_pb2, operations_pb2_grpc
-from tests.crash.life import Life
-from tests.server.test_serve import GIB, MOUNT
-from tests.serving import Served, serving, wait_until
+from tests.support.csi import GIB, MOUNT
+from tests.support.life import Life
+from tests.support.polling import wait_until
+from tests.support.serving import Served, serving
 
 Code = grpc.StatusCode
 SECRET = "hunter2-of-the-array"

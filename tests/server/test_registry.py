@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc, node_registry_pb2, node_registry_pb2_grpc
-from tests.serving import Served, wait_until
+from tests.support.polling import wait_until
+from tests.support.serving import Served
 
 
 class Authority:

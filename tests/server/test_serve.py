@@ -14,13 +14,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
-from tests.serving import Served, serving, wait_until
+from tests.support.csi import GIB, MOUNT
+from tests.support.polling import wait_until
+from tests.support.serving import Served, serving
 
-GIB = 1024**3
-MOUNT = csi_pb2.VolumeCapability(
-    mount=csi_pb2.VolumeCapability.MountVolume(),
-    access_mode=csi_pb2.VolumeCapability.AccessMode(mode=csi_pb2.VolumeCapability.AccessMode.SINGLE_NODE_WRITER),
-)
 MEMORY = {"storage": "memory"}
 
 

@@ -10,9 +10,10 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from csi_plugin.protocol import csi_pb2
-from tests.crash.life import GIB, MOUNT, Life
-from tests.serving import Served, serving
-from tests.trace_collector import Collector, attributes
+from tests.support.csi import GIB, MOUNT
+from tests.support.life import Life
+from tests.support.serving import Served, serving
+from tests.support.trace_collector import Collector, attributes
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 

@@ -10,11 +10,11 @@ import pytest
 
 from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.storage.backend import Backend
+from tests.support.project import LOOP_DRIVER
 
 sys.path.insert(0, str(Path(__file__).parent))  # where recording_driver is
 
 RECORDING = "recording_driver.RecordingDriver"
-LOOP = "csi_plugin.storage.drivers.loop.LoopDriver"
 
 _numbers = itertools.count(1)
 
@@ -53,4 +53,4 @@ def new_backend(store: MemoryPersistence) -> Iterator[Callable[..., Backend]]:
 
 @pytest.fixture
 def loop_backend(new_backend: Callable[..., Backend], tmp_path: Path) -> Backend:
-    return new_backend(volume_driver=LOOP, loop_volumes_dir=str(tmp_path / "volumes"))
+    return new_backend(volume_driver=LOOP_DRIVER, loop_volumes_dir=str(tmp_path / "volumes"))

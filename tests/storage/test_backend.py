@@ -16,7 +16,7 @@ from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.backend_set import BackendNotReady, BackendSet, BackendStatus
 from csi_plugin.storage.cinder import driver_stats, runtime
 from csi_plugin.storage.cinder.scheduler import NoPool, capacity, choose
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 NewBackend = Callable[..., Backend]
 RECORDING = "recording_driver.RecordingDriver"

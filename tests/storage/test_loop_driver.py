@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from oslo_service import backend as oslo_backend
 
+from tests.support.csi import GIB, MIB
+
 oslo_backend.init_backend(
     oslo_backend.BackendType.THREADING
 )  # before Cinder's first import, which would choose eventlet
@@ -38,8 +40,6 @@ from csi_plugin.storage.drivers import loop, loop_devices, reflink  # noqa: E402
 
 objects.register_all()
 
-GIB = 1024**3
-MIB = 1024**2
 CONTEXT = context.get_admin_context()
 REFLINK = ("xfs", "btrfs")
 DRIVER = "csi_plugin.storage.drivers.loop.LoopDriver"

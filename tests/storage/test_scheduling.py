@@ -11,9 +11,9 @@ from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.cinder import scheduler
+from tests.support.csi import GIB
 
 NewBackend = Callable[..., Backend]
-GIB = 1024**3
 
 
 def test_the_pool_with_most_room_is_chosen(new_backend: NewBackend) -> None:

@@ -7,7 +7,7 @@ import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.serving import wait_until
+from tests.support.polling import wait_until
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):

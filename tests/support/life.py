@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
-from tests.serving import Served
+from tests.support.csi import GIB, MOUNT
+from tests.support.serving import Served
 
-GIB = 1024**3
 DATA = b"written by the pod\n" * 50_000
 # What COs answer with a repeat of the same call.
 PASSING = {grpc.StatusCode.ABORTED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
@@ -32,10 +32,6 @@ STEPS = (
     "delete_snapshot",
     "delete_group_snapshot",
     "delete",
-)
-MOUNT = csi_pb2.VolumeCapability(
-    mount=csi_pb2.VolumeCapability.MountVolume(fs_type="xfs"),
-    access_mode=csi_pb2.VolumeCapability.AccessMode(mode=csi_pb2.VolumeCapability.AccessMode.SINGLE_NODE_WRITER),
 )
 
 

@@ -3,12 +3,13 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 import grpc
 
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
+from tests.support.devices import clean_up
+from tests.support.project import LOOP_DRIVER, PROJECT
 
-LOOP_DRIVER = "csi_plugin.storage.drivers.loop.LoopDriver"
+QUICK = {"CINDERBOX_SETTLE_SECONDS": "0.5", "CINDERBOX_RECOVERY_INTERVAL_SECONDS": "0.3"}
+"""Settings of a server that recovers at once."""
 
 
 class Served:
@@ -57,7 +61,7 @@ class Served:
                 persistence or {"storage": "db", "connection": f"sqlite:///{self.database}"}
             ),
             "X_CSI_BACKEND_CONFIG": json.dumps({key: value for key, value in options.items() if value is not None}),
-            "PYTHONPATH": str(Path(__file__).parent.parent),
+            "PYTHONPATH": str(PROJECT),
             **(environment or {}),
         }
         self.process: subprocess.Popen[bytes] | None = None
@@ -151,6 +155,16 @@ class Served:
         """What the loop driver has on disk."""
         return sorted(path.name for path in self.volumes.iterdir()) if self.volumes.is_dir() else []
 
+    def records(self) -> list[tuple[str, str]]:
+        """(table, id) of what the database has of volumes, snapshots, connections and groups."""
+        tables = ("volumes", "snapshots", "volume_attachment", "groups", "group_snapshots")
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
+            return [
+                (table, row[0])
+                for table in tables
+                for row in connection.execute(f"SELECT id FROM {table} WHERE NOT deleted")
+            ]
+
     def close(self) -> None:
         """End the process if it runs, and take down whatever a failed test left mounted or attached."""
         if self.is_running():
@@ -167,36 +181,3 @@ def serving(folder: Path, **arguments: Any) -> Iterator[Served]:
         yield served.start()
     finally:
         served.close()
-
-
-def loop_devices(folder: Path) -> list[str]:
-    """Loop devices whose file is in a folder."""
-    found = []
-    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
-        try:
-            if backing.read_text().startswith(f"{folder}/"):
-                found.append(f"/dev/{backing.parent.parent.name}")
-        except OSError:
-            continue
-    return found
-
-
-def mounts_below(folder: Path) -> list[str]:
-    """Mount points in a folder, in the order in which they were made."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return [target for line in lines if (target := line.split(" ")[4]).startswith(f"{folder}/")]
-
-
-def wait_until(condition: Callable[[], bool], state: Callable[[], object], timeout: float = 30) -> None:
-    """Wait for a condition that nobody tells about; ``state`` is shown when it does not come."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"not so after {timeout} s: {state()}"
-        time.sleep(0.05)
-
-
-def clean_up(folder: Path) -> None:
-    for target in reversed(mounts_below(folder)):
-        subprocess.run(["umount", target], check=False)
-    for device in loop_devices(folder):
-        subprocess.run(["losetup", "--detach", device], check=False)

@@ -1,0 +1,30 @@
+"""Loop devices and mounts of one folder. Tests look at nothing else of the machine: others run beside them."""
+
+import subprocess
+from pathlib import Path
+
+
+def loop_devices(folder: Path) -> list[str]:
+    """Loop devices whose file is in a folder."""
+    found = []
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            if backing.read_text().startswith(f"{folder}/"):
+                found.append(f"/dev/{backing.parent.parent.name}")
+        except OSError:
+            continue
+    return found
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """Mount points in a folder, in the order in which they were made."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [target for line in lines if (target := line.split(" ")[4]).startswith(f"{folder}/")]
+
+
+def clean_up(folder: Path) -> None:
+    """Unmount and detach whatever is left in a folder."""
+    for target in reversed(mounts_below(folder)):
+        subprocess.run(["umount", target], check=False)
+    for device in loop_devices(folder):
+        subprocess.run(["losetup", "--detach", device], check=False)
