@@ -36,7 +36,7 @@ from cinder.volume import configuration  # noqa: E402
 from oslo_config import cfg  # noqa: E402
 from oslo_utils import importutils  # noqa: E402
 
-from csi_plugin.storage.drivers import loop, loop_devices, reflink  # noqa: E402
+from csi_plugin.storage.drivers import attached_files, loop, reflink, volume_directory  # noqa: E402
 
 objects.register_all()
 
@@ -460,7 +460,7 @@ class TestCopies:
             descriptor = os.open(device, os.O_RDWR)
             try:
                 os.pwrite(descriptor, b"only in the device's cache", 4096)
-                assert loop_devices.is_attached(path_of(driver, volume))
+                assert attached_files.is_attached(path_of(driver, volume))
                 driver.create_snapshot(snapshot)
                 os.pwrite(descriptor, b"newer", 4096)
                 driver.create_cloned_volume(clone, volume)
@@ -497,7 +497,7 @@ class TestCopies:
             return shared
 
         with monkeypatch.context() as patched:
-            patched.setattr(loop, "_CONSISTENCY_TIMEOUT", 0.2)
+            patched.setattr(volume_directory, "_CONSISTENCY_TIMEOUT", 0.2)
             patched.setattr(reflink, "copy_file", copy_written_to)
             with pytest.raises(
                 exception.VolumeBackendAPIException, match="pause the writers, or keep loop_volumes_dir on"
@@ -746,9 +746,9 @@ from cinder import context, objects
 from cinder.volume import configuration
 from oslo_config import cfg
 objects.register_all()
-from csi_plugin.storage.drivers import file_copy, loop
-copy_range = file_copy._copy_range
-file_copy._copy_range = lambda *arguments: (copy_range(*arguments), signal.pause())
+from csi_plugin.storage.drivers import loop, reflink
+copy_range = reflink._copy_range
+reflink._copy_range = lambda *arguments: (copy_range(*arguments), signal.pause())
 directory, source, target = sys.argv[1:]
 settings = configuration.Configuration(loop.loop_opts, config_group="backend")
 cfg.CONF.set_override("loop_volumes_dir", directory, group="backend")
