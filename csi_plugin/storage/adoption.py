@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from csi_plugin.persistence.records import VolumeRecord
+from csi_plugin.storage.cinder import objects
 from csi_plugin.storage.cinder.runtime import CONTEXT
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ def manage_existing(backend: "Backend", reference: Mapping[str, str], *, name: s
 
 def manageable_volumes(backend: "Backend") -> list[dict[str, Any]]:
     """What the storage holds; see ``Backend.manageable_volumes``."""
-    from cinder import objects
-
     with backend.slot():
         known = objects.VolumeList.get_all_by_host(CONTEXT, backend.host)
         found = backend.driver.get_manageable_volumes(known, None, _EVERYTHING, 0, ["size"], ["asc"])

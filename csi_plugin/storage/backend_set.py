@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cinder import exception
-
 from csi_plugin.storage.backend import Backend
+from csi_plugin.storage.cinder import exception
 
 LOG = logging.getLogger(__name__)
 

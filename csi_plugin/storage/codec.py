@@ -7,9 +7,6 @@ out: Cinder loads those on access.
 from dataclasses import fields
 from typing import Any
 
-from cinder import objects
-from oslo_versionedobjects.fields import ObjectField
-
 from csi_plugin.persistence.records import (
     ConnectionRecord,
     GroupRecord,
@@ -19,6 +16,7 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
+from csi_plugin.storage.cinder import objects, objects_base
 from csi_plugin.storage.cinder.runtime import CONTEXT
 
 # Fields of records that versioned objects do not have under that name.
@@ -163,7 +161,7 @@ def _values(ovo: Any, record_class: type[Record]) -> dict[str, Any]:
     values = {}
     for item in fields(record_class):
         name = _RENAMED.get(item.name, item.name)
-        if item.name in _OWN or name not in ovo.fields or isinstance(ovo.fields[name], ObjectField):
+        if item.name in _OWN or name not in ovo.fields or isinstance(ovo.fields[name], objects_base.fields.ObjectField):
             continue
         if ovo.obj_attr_is_set(name):
             value = getattr(ovo, name)

@@ -3,13 +3,10 @@
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from cinder import exception, objects
-from cinder import utils as cinder_utils
-
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.records import ConnectionRecord, Record
 from csi_plugin.storage import codec, serialization
-from csi_plugin.storage.cinder import driver_lifecycle
+from csi_plugin.storage.cinder import cinder_utils, driver_lifecycle, exception, objects
 from csi_plugin.storage.exception import NotLocal
 from csi_plugin.storage.resource import backend_class
 from csi_plugin.storage.volume import Volume

@@ -1,8 +1,7 @@
 """The library's errors, under the names that cinderlib gave them; most are Cinder's own."""
 
-from cinder import exception
-
 from csi_plugin.persistence.base import InvalidPersistence
+from csi_plugin.storage.cinder import exception
 
 NotFound = exception.NotFound
 VolumeNotFound = exception.VolumeNotFound

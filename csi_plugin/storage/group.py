@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from cinder import exception, objects
-
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.records import (
     GroupRecord,
@@ -15,6 +13,7 @@ from csi_plugin.persistence.records import (
     VolumeRecord,
 )
 from csi_plugin.storage import codec, serialization
+from csi_plugin.storage.cinder import exception, objects
 from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.resource import Resource, backend_class, find_backend, in_slot
 from csi_plugin.storage.snapshot import Snapshot

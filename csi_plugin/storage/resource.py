@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 
-from cinder.objects import base as objects_base
 from oslo_utils import timeutils, uuidutils
 
 from csi_plugin.instrumentation import tracing
 from csi_plugin.persistence.base import RecordNotFound, RevisionConflict, changed_fields
 from csi_plugin.persistence.records import Intent, Phase, Record
 from csi_plugin.storage import codec, serialization
+from csi_plugin.storage.cinder import objects_base
 from csi_plugin.storage.cinder.runtime import CONTEXT
 
 if TYPE_CHECKING:

@@ -11,10 +11,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cinder.objects import base as objects_base
-from oslo_versionedobjects import fields as ovo_fields
-
 from csi_plugin.persistence.records import Intent, Phase
+from csi_plugin.storage.cinder import objects_base
 from csi_plugin.storage.cinder.runtime import CONTEXT
 
 if TYPE_CHECKING:
@@ -71,7 +69,7 @@ def _primitive(ovo: Any, visited: set[int], ignore: Iterable[str], extras: Extra
 def _field_primitive(ovo: Any, name: str, field: Any, value: Any, visited: set[int], extras: Extras) -> Any:
     if isinstance(value, objects_base.CinderObject):
         return _primitive(value, visited, (), extras)
-    if isinstance(field, ovo_fields.ListOfObjectsField):
+    if isinstance(field, objects_base.fields.ListOfObjectsField):
         return [_primitive(item, visited, (), extras) for item in value if id(item) not in visited]
     if isinstance(value, datetime):
         # Cinder's own form drops fractions of a second; a reader of either takes both.

@@ -3,12 +3,10 @@
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from cinder import exception, objects
-
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.records import Phase, Record, SnapshotRecord
 from csi_plugin.storage import codec, serialization
-from csi_plugin.storage.cinder import driver_lifecycle
+from csi_plugin.storage.cinder import driver_lifecycle, exception, objects
 from csi_plugin.storage.resource import NamedResource, backend_class, in_slot
 from csi_plugin.storage.volume import Volume
 from csi_plugin.storage.volume_deletion import finish_deferred_volume

@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from uuid import uuid4
 
-from cinder import exception, objects
-from cinder import utils as cinder_utils
 from oslo_config import cfg
 
 from csi_plugin.instrumentation.failpoints import failpoint
@@ -20,7 +18,7 @@ from csi_plugin.persistence.records import (
     VolumeRecord,
 )
 from csi_plugin.storage import codec, database, serialization
-from csi_plugin.storage.cinder import driver_lifecycle
+from csi_plugin.storage.cinder import cinder_utils, driver_lifecycle, exception, objects
 from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.exception import NotLocal
 from csi_plugin.storage.resource import backend_class, find_backend, in_slot

@@ -4,13 +4,11 @@ import logging
 import threading
 from datetime import UTC, datetime
 
-from cinder import exception
-
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.base import RecordNotFound, RevisionConflict
 from csi_plugin.persistence.records import ConnectionRecord, Intent, Phase, SnapshotRecord, VolumeRecord
 from csi_plugin.storage import codec
-from csi_plugin.storage.cinder import driver_lifecycle
+from csi_plugin.storage.cinder import driver_lifecycle, exception
 from csi_plugin.storage.resource import NamedResource, backend_class, in_slot
 
 LOG = logging.getLogger(__name__)

@@ -26,7 +26,8 @@ def test_importing_loads_neither_cinder_nor_grpc() -> None:
         """
 import sys
 import csi_plugin, csi_plugin as cl
-from csi_plugin import failpoints, install_as_cinderlib
+from csi_plugin import install_as_cinderlib
+from csi_plugin.instrumentation import failpoints
 import csi_plugin.persistence.base
 install_as_cinderlib()
 import cinderlib

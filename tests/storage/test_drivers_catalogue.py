@@ -54,7 +54,7 @@ def test_the_answer_is_the_callers_own() -> None:
 
 def test_no_driver_is_loaded_in_this_process() -> None:
     code = (
-        "import sys; from csi_plugin.storage import drivers_catalogue as c; c.all_drivers(); "
+        "import sys; from csi_plugin.storage.cinder import driver_catalogue as c; c.all_drivers(); "
         "print(sum(name.startswith('cinder.volume.drivers.') for name in sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

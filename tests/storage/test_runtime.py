@@ -89,7 +89,7 @@ def test_a_value_that_the_program_chose_for_grpc_stays() -> None:
     assert answer(run(code, GRPC_ENABLE_FORK_SUPPORT="1")) == "1"
 
 
-@pytest.mark.parametrize("first", ["volume", "codec", "options", "cinder_database", "scheduling", "serialization"])
+@pytest.mark.parametrize("first", ["volume", "codec", "cinder.options", "database", "cinder.scheduler", "exception"])
 def test_any_module_may_be_imported_first(first: str) -> None:
     assert run(f"import csi_plugin.storage.{first}").returncode == 0
 
@@ -176,7 +176,7 @@ def test_options_of_the_set_up(tmp_path: Path) -> None:
             **{{"database.max_retries": 5}},
         )
         from cinder import objects
-        from csi_plugin.storage import runtime
+        from csi_plugin.storage.cinder import runtime
         from oslo_config import cfg
         volume = objects.Volume(id="no uuid")
         print(json.dumps([

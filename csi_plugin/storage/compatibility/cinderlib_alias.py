@@ -27,11 +27,9 @@ def install_as_cinderlib() -> None:
 
     Raises RuntimeError when cinderlib itself has been imported: its classes are in use already.
     """
-    import csi_plugin
-
     if "cinderlib.objects" in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         raise RuntimeError("cinderlib has been imported already; call install_as_cinderlib() before that")
-    sys.modules[_PACKAGE] = csi_plugin
+    sys.modules[_PACKAGE] = sys.modules[__name__.partition(".")[0]]
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 

@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import csi_plugin.storage.cinder  # noqa: F401  # before anything else of Cinder
+
+# isort: split
 import cinder.db
 from cinder import exception
 from cinder.db import api

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cinder.objects import base as objects_base
 from oslo_versionedobjects.exception import VersionedObjectsException
 
 from csi_plugin.persistence.base import RecordExists, RecordStore
@@ -26,6 +25,7 @@ from csi_plugin.persistence.records import (
     VolumeRecord,
 )
 from csi_plugin.storage import codec
+from csi_plugin.storage.cinder import objects_base
 from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.migration.copy_records import Progress
 from csi_plugin.storage.volume_deletion import AWAITING_DEPENDANTS
