@@ -52,7 +52,7 @@ def import_ember_csi(
     """
     from collections import Counter
 
-    from csi_plugin.controller.lookups import each
+    from csi_plugin.controller.lookups import iterate
     from csi_plugin.persistence.records import VolumeRecord
 
     omitted: list[Omitted] = []
@@ -62,7 +62,7 @@ def import_ember_csi(
 
         api = ember_csi.open_api(namespace=namespace, kubeconfig=str(kubeconfig) if kubeconfig else None)
         _show(ember_csi.import_records(api, store, omitted=omitted.append))
-        backends = Counter(volume.backend for volume in each(store, VolumeRecord))
+        backends = Counter(volume.backend for volume in iterate(store, VolumeRecord))
     for one in omitted:
         typer.echo(f"left out: {one.kind} {one.name}: {one.reason}")
     for name, count in sorted(backends.items()):

@@ -16,12 +16,12 @@ app.command()(adoption.adopt)
 @app.command("list")
 def list_volumes(settings: SettingsOption = None, output: OutputOption = Output.TABLE) -> None:
     """Volumes, by id."""
-    from csi_plugin.controller.lookups import each
+    from csi_plugin.controller.lookups import iterate
     from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 
     with metadata(settings) as store:
         nodes: dict[str, list[str]] = {}
-        for connection in each(store, ConnectionRecord):
+        for connection in iterate(store, ConnectionRecord):
             nodes.setdefault(connection.volume_id, []).append(connection.node_id or connection.attached_host or "?")
         rows = [
             {
@@ -34,7 +34,7 @@ def list_volumes(settings: SettingsOption = None, output: OutputOption = Output.
                 "nodes": ", ".join(sorted(nodes.get(volume.id, []))),
                 "created": volume.created_at,
             }
-            for volume in each(store, VolumeRecord)
+            for volume in iterate(store, VolumeRecord)
         ]
     show(rows, output, empty="no volumes")
 
@@ -65,10 +65,10 @@ def leftovers(settings: SettingsOption = None, output: OutputOption = Output.TAB
     """What interrupted or failed operations may have left on the storage, and deletions that wait."""
     from dataclasses import asdict
 
-    from csi_plugin.controller.recovery.recovery import leftovers as read_leftovers
+    from csi_plugin.controller.recovery.orphans import list_orphans
 
     with metadata(settings) as store:
-        rows = [asdict(leftover) for leftover in read_leftovers(store)]
+        rows = [asdict(orphan) for orphan in list_orphans(store)]
     show(rows, output, empty="no leftovers")
 
 
@@ -79,16 +79,16 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Drop the record of a leftover. Nothing on the storage is touched: remove that first, or adopt it."""
-    from csi_plugin.controller.recovery.recovery import forget_leftover, leftovers
+    from csi_plugin.controller.recovery.orphans import forget_orphan, list_orphans
 
     with metadata(settings) as store:
-        found = next((leftover for leftover in leftovers(store) if leftover.id == leftover_id), None)
+        found = next((orphan for orphan in list_orphans(store) if orphan.id == leftover_id), None)
         if found is None:
             raise _unknown(leftover_id, what="leftover")
         typer.echo(f"{found.kind} {found.id} ({found.name}) on backend {found.backend}: {found.condition}")
         if not yes:
             typer.confirm("Forget it?", abort=True)
-        forget_leftover(store, found)
+        forget_orphan(store, found)
 
 
 def _public(record: Any, fields: dict[str, Any]) -> dict[str, Any]:

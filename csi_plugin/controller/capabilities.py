@@ -1,6 +1,6 @@
 """The capabilities that the services claim: those of the loaded backends, without what settings switch off."""
 
-from csi_plugin.controller.context import Core
+from csi_plugin.controller.context import ControllerContext
 from csi_plugin.protocol import csi_pb2
 
 ControllerRpc = csi_pb2.ControllerServiceCapability.RPC
@@ -27,27 +27,27 @@ _BY_FEATURE = {
 """Every Cinder driver must have these (Cinder's list of minimum features); settings can switch them off."""
 
 
-def controller_capabilities(core: Core) -> csi_pb2.ControllerGetCapabilitiesResponse:
+def controller_capabilities(context: ControllerContext) -> csi_pb2.ControllerGetCapabilitiesResponse:
     """CSI spec, "ControllerGetCapabilities"."""
     claimed = list(_ALWAYS)
     for feature, types in _BY_FEATURE.items():
-        if feature not in core.configuration.disabled_features:
+        if feature not in context.configuration.disabled_features:
             claimed += types
     return csi_pb2.ControllerGetCapabilitiesResponse(
         capabilities=[csi_pb2.ControllerServiceCapability(rpc=ControllerRpc(type=claim)) for claim in claimed]
     )
 
 
-def group_snapshots_claimed(core: Core) -> bool:
+def group_snapshots_claimed(context: ControllerContext) -> bool:
     """Whether some backend takes consistent snapshots of several volumes."""
-    return "snapshot" not in core.configuration.disabled_features and any(
-        backend.supports("groups") for backend in core.backends.ready()
+    return "snapshot" not in context.configuration.disabled_features and any(
+        backend.supports("groups") for backend in context.backends.ready()
     )
 
 
-def group_controller_capabilities(core: Core) -> csi_pb2.GroupControllerGetCapabilitiesResponse:
+def group_controller_capabilities(context: ControllerContext) -> csi_pb2.GroupControllerGetCapabilitiesResponse:
     """CSI spec, "GroupControllerGetCapabilities"."""
     answer = csi_pb2.GroupControllerGetCapabilitiesResponse()
-    if group_snapshots_claimed(core):
+    if group_snapshots_claimed(context):
         answer.capabilities.add().rpc.type = GroupRpc.CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT
     return answer

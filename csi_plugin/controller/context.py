@@ -1,19 +1,24 @@
 """What every RPC of the controller works with."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from csi_plugin.controller.configuration import ControllerConfiguration
 from csi_plugin.controller.identifiers import Identifiers
 from csi_plugin.controller.node_limits import NodeLimits
-from csi_plugin.controller.recovery_queue import Pending
-from csi_plugin.controller.returned_ids import HandedOut
-from csi_plugin.controller.source_locks import SourceUse
+from csi_plugin.controller.recovery_queue import RecoveryQueue
+from csi_plugin.controller.requests.fingerprint import fingerprint
+from csi_plugin.controller.returned_ids import ReturnedIds
+from csi_plugin.controller.source_locks import SourceLocks
 from csi_plugin.persistence.base import RecordStore
 from csi_plugin.protocol.inflight import InFlight
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend
+
+T = TypeVar("T")
 
 
 class Backends(Protocol):
@@ -29,8 +34,15 @@ class Backends(Protocol):
         """CSI topologies by backend name, of those that are not up too; an empty list for accessible from anywhere."""
 
 
+class Call(Protocol):
+    """The part of grpc.ServicerContext that the controller uses."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds to the caller's deadline; None, or centuries, when it has none."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Core:
+class ControllerContext:
     """Shared by all RPCs; everything in it is thread-safe."""
 
     configuration: ControllerConfiguration
@@ -38,15 +50,20 @@ class Core:
     store: RecordStore
     inflight: InFlight
     identifiers: Identifiers
-    handed_out: HandedOut
-    sources: SourceUse = field(default_factory=SourceUse)
+    returned_ids: ReturnedIds
+    source_locks: SourceLocks = field(default_factory=SourceLocks)
     node_limits: NodeLimits = field(default_factory=NodeLimits)
-    pending: Pending = field(default_factory=Pending)
-    """What recovery should look at: leftovers and waiting deletions."""
+    recovery_queue: RecoveryQueue = field(default_factory=RecoveryQueue)
+    """What recovery should look at: orphans and waiting deletions."""
 
+    def run(self, resource: str, request: Any, action: Callable[[], T], call: Call) -> T:
+        """Run one operation on a resource at a time. A repeat of the running one waits and shares its outcome.
 
-class Call(Protocol):
-    """The part of grpc.ServicerContext that the controller uses."""
+        ``request``: what a repeat has in common with the first, as JSON. Raises ABORTED while another operation runs
+        on the resource, or when the running one does not end before the caller's deadline.
+        """
+        return self.inflight.run(resource, fingerprint(request), action, wait_seconds=call.time_remaining())
 
-    def time_remaining(self) -> float | None:
-        """Seconds to the caller's deadline; None, or centuries, when it has none."""
+    def hold(self, *resources: str) -> AbstractContextManager[None]:
+        """Let nothing else run on some resources for the length of a block; ABORTED when something does."""
+        return self.inflight.hold(*resources)

@@ -1,4 +1,4 @@
-"""Ids that follow from names, so that two tries of one request can never make two objects unnoticed."""
+"""Ids that follow from names, so that two attempts of one request can never create two objects unnoticed."""
 
 import threading
 import uuid
@@ -7,6 +7,11 @@ from csi_plugin.persistence.base import RecordExists, RecordStore
 from csi_plugin.persistence.records import KeyValueRecord
 
 INSTANCE_KEY = "cinderbox/instance"
+
+
+def is_valid_id(text: str) -> bool:
+    """Whether an id could be one of ours; databases refuse some texts (NUL), and no such record exists."""
+    return text.isprintable()
 
 
 class Identifiers:
@@ -25,8 +30,8 @@ class Identifiers:
                 self._namespace = self._read_or_make()
             return self._namespace
 
-    def of_try(self, kind: str, name: str, generation: int) -> str:
-        """Id of the object that a try of creating ``name`` makes; ``generation`` counts the tries from 1."""
+    def of_attempt(self, kind: str, name: str, generation: int) -> str:
+        """Id of the object that an attempt at creating ``name`` creates; ``generation`` counts the attempts from 1."""
         return str(uuid.uuid5(self.namespace, f"{kind}/{name}/{generation}"))
 
     def of_member(self, group_snapshot_id: str, volume_id: str) -> str:

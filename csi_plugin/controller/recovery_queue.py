@@ -1,4 +1,4 @@
-"""The objects that recovery has to look at, so that it never searches all records while it runs."""
+"""The objects that recovery has to review, so that it never searches all records while it runs."""
 
 import threading
 import time
@@ -8,16 +8,16 @@ from csi_plugin.persistence.records import Record
 Item = tuple[type[Record], str]
 
 
-class Pending:
-    """(record type, id) with the time of the next look. Thread-safe."""
+class RecoveryQueue:
+    """(record type, id) with the time of the next review. Thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._due: dict[Item, float] = {}
-        self._awake = False
+        self._woken = False
 
     def add(self, kind: type[Record], record_id: str, *, after_seconds: float = 0) -> None:
-        """Have an object looked at after that time; whatever was planned for it before is off."""
+        """Have an object reviewed after that time; whatever was planned for it before is off."""
         with self._changed:
             self._due[kind, record_id] = time.monotonic() + after_seconds
             self._changed.notify_all()
@@ -27,20 +27,20 @@ class Pending:
             self._due.pop((kind, record_id), None)
 
     def items(self, *, due: bool = False) -> list[Item]:
-        """What is pending, or only what should be looked at now; the longest due first."""
+        """What is queued, or only what is due now; the longest due first."""
         with self._changed:
             latest = time.monotonic() if due else float("inf")
             return sorted((item for item, at in self._due.items() if at <= latest), key=lambda item: self._due[item])
 
     def wait(self, timeout: float) -> None:
-        """Return when something is due, when awake() was called, or after ``timeout`` seconds."""
+        """Return when something is due, when wake() was called, or after ``timeout`` seconds."""
         end = time.monotonic() + timeout
         with self._changed:
-            while not self._awake and (left := min([end, *self._due.values()]) - time.monotonic()) > 0:
+            while not self._woken and (left := min([end, *self._due.values()]) - time.monotonic()) > 0:
                 self._changed.wait(left)
 
-    def awake(self) -> None:
+    def wake(self) -> None:
         """Let wait() return at once from now on."""
         with self._changed:
-            self._awake = True
+            self._woken = True
             self._changed.notify_all()

@@ -4,30 +4,29 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from csi_plugin.controller.context import Core
+from csi_plugin.controller.context import ControllerContext
+from csi_plugin.controller.requests.sizes import GIB
 from csi_plugin.persistence.records import SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2
 
-GIB = 1024**3
-
 
 def volume(record: VolumeRecord) -> csi_pb2.Volume:
-    """The volume as the first answer described it, with its present size."""
-    answer = csi_pb2.Volume(volume_id=record.id, capacity_bytes=record.size * GIB)
+    """The volume as the first response described it, with its present size."""
+    response = csi_pb2.Volume(volume_id=record.id, capacity_bytes=record.size * GIB)
     if record.intent is not None:
-        answer.volume_context.update(record.intent.context)
-        answer.accessible_topology.extend(csi_pb2.Topology(segments=segments) for segments in record.intent.topology)
+        response.volume_context.update(record.intent.context)
+        response.accessible_topology.extend(csi_pb2.Topology(segments=segments) for segments in record.intent.topology)
         source = record.intent.request.get("source") or {}
         if "snapshot" in source:
-            answer.content_source.snapshot.snapshot_id = source["snapshot"]
+            response.content_source.snapshot.snapshot_id = source["snapshot"]
         elif "volume" in source:
-            answer.content_source.volume.volume_id = source["volume"]
-    return answer
+            response.content_source.volume.volume_id = source["volume"]
+    return response
 
 
-def snapshot(core: Core, record: SnapshotRecord) -> csi_pb2.Snapshot:
+def snapshot(context: ControllerContext, record: SnapshotRecord) -> csi_pb2.Snapshot:
     """The snapshot, usable from where its backend is accessible: that is where volumes made from it go."""
-    topologies = core.backends.topologies().get(record.backend, [])
+    topologies = context.backends.topologies().get(record.backend, [])
     return csi_pb2.Snapshot(
         snapshot_id=record.id,
         source_volume_id=record.volume_id,
@@ -41,6 +40,6 @@ def snapshot(core: Core, record: SnapshotRecord) -> csi_pb2.Snapshot:
 
 def timestamp(moment: datetime | None) -> Timestamp:
     """A stored moment; the epoch when none was stored. Whole seconds, as databases keep them: repeats are equal."""
-    answer = Timestamp()
-    answer.FromSeconds(int((moment or datetime.fromtimestamp(0, UTC)).timestamp()))
-    return answer
+    response = Timestamp()
+    response.FromSeconds(int((moment or datetime.fromtimestamp(0, UTC)).timestamp()))
+    return response

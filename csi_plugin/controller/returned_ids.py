@@ -4,7 +4,7 @@ import threading
 import time
 
 
-class HandedOut:
+class ReturnedIds:
     """Ids of volumes, snapshots and group snapshots that were given to the CO of late. Thread-safe.
 
     An interrupted creation of such an id is none: the metadata was restored from a backup that was taken in the middle

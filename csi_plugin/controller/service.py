@@ -6,12 +6,11 @@ from typing import Any
 
 from csi_plugin.controller import capabilities
 from csi_plugin.controller.configuration import ControllerConfiguration
-from csi_plugin.controller.context import Backends, Core
+from csi_plugin.controller.context import Backends, ControllerContext
 from csi_plugin.controller.error_table import persistence_error
 from csi_plugin.controller.identifiers import Identifiers
-from csi_plugin.controller.node_registry import NodeRegistryService
-from csi_plugin.controller.recovery.recovery import Recovery
-from csi_plugin.controller.returned_ids import HandedOut
+from csi_plugin.controller.recovery.worker import Recovery
+from csi_plugin.controller.returned_ids import ReturnedIds
 from csi_plugin.controller.rpc import (
     create_volume,
     delete_volume,
@@ -25,6 +24,7 @@ from csi_plugin.controller.rpc import (
     validate_volume_capabilities,
     volume_health,
 )
+from csi_plugin.controller.rpc.node_registry import NodeRegistryService
 from csi_plugin.persistence.base import PersistenceError, RecordStore
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
 from csi_plugin.protocol.errors import unavailable
@@ -41,147 +41,147 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
     def __init__(
         self, configuration: ControllerConfiguration, backends: Backends, store: RecordStore, inflight: InFlight
     ) -> None:
-        self._core = Core(
+        self._context = ControllerContext(
             configuration=configuration,
             backends=backends,
             store=store,
             inflight=inflight,
             identifiers=Identifiers(store),
-            handed_out=HandedOut(seconds=configuration.undo_window_seconds),
+            returned_ids=ReturnedIds(seconds=configuration.undo_window_seconds),
         )
-        self.group_controller = GroupControllerService(self._core)
-        self.node_registry = NodeRegistryService(self._core)
-        self.recovery = Recovery(self._core)
+        self.group_controller = GroupControllerService(self._context)
+        self.node_registry = NodeRegistryService(self._context)
+        self.recovery = Recovery(self._context)
 
     def offers_group_snapshots(self) -> bool:
         """Whether GetPluginCapabilities should claim GROUP_CONTROLLER_SERVICE."""
-        return capabilities.group_snapshots_claimed(self._core)
+        return capabilities.group_snapshots_claimed(self._context)
 
     def offers_topology(self) -> bool:
         """Whether GetPluginCapabilities should claim VOLUME_ and SNAPSHOT_ACCESSIBILITY_CONSTRAINTS."""
-        return any(self._core.backends.topologies().values())
+        return any(self._context.backends.topologies().values())
 
-    def CreateVolume(self, request: csi_pb2.CreateVolumeRequest, context: Any) -> csi_pb2.CreateVolumeResponse:
-        with _acting(self._core):
-            return create_volume.create_volume(self._core, request, context)
+    def CreateVolume(self, request: csi_pb2.CreateVolumeRequest, call: Any) -> csi_pb2.CreateVolumeResponse:
+        with _acting(self._context):
+            return create_volume.create_volume(self._context, request, call)
 
-    def DeleteVolume(self, request: csi_pb2.DeleteVolumeRequest, context: Any) -> csi_pb2.DeleteVolumeResponse:
-        with _acting(self._core):
-            return delete_volume.delete_volume(self._core, request, context)
+    def DeleteVolume(self, request: csi_pb2.DeleteVolumeRequest, call: Any) -> csi_pb2.DeleteVolumeResponse:
+        with _acting(self._context):
+            return delete_volume.delete_volume(self._context, request, call)
 
     def ControllerPublishVolume(
-        self, request: csi_pb2.ControllerPublishVolumeRequest, context: Any
+        self, request: csi_pb2.ControllerPublishVolumeRequest, call: Any
     ) -> csi_pb2.ControllerPublishVolumeResponse:
-        with _acting(self._core):
-            return publish_volume.controller_publish_volume(self._core, request, context)
+        with _acting(self._context):
+            return publish_volume.controller_publish_volume(self._context, request, call)
 
     def ControllerUnpublishVolume(
-        self, request: csi_pb2.ControllerUnpublishVolumeRequest, context: Any
+        self, request: csi_pb2.ControllerUnpublishVolumeRequest, call: Any
     ) -> csi_pb2.ControllerUnpublishVolumeResponse:
-        with _acting(self._core):
-            return publish_volume.controller_unpublish_volume(self._core, request, context)
+        with _acting(self._context):
+            return publish_volume.controller_unpublish_volume(self._context, request, call)
 
     def ValidateVolumeCapabilities(
-        self, request: csi_pb2.ValidateVolumeCapabilitiesRequest, context: Any
+        self, request: csi_pb2.ValidateVolumeCapabilitiesRequest, call: Any
     ) -> csi_pb2.ValidateVolumeCapabilitiesResponse:
         with _store_errors():
-            return validate_volume_capabilities.validate_volume_capabilities(self._core, request)
+            return validate_volume_capabilities.validate_volume_capabilities(self._context, request)
 
-    def ListVolumes(self, request: csi_pb2.ListVolumesRequest, context: Any) -> csi_pb2.ListVolumesResponse:
+    def ListVolumes(self, request: csi_pb2.ListVolumesRequest, call: Any) -> csi_pb2.ListVolumesResponse:
         with _store_errors():
-            return listing.list_volumes(self._core, request)
+            return listing.list_volumes(self._context, request)
 
-    def GetCapacity(self, request: csi_pb2.GetCapacityRequest, context: Any) -> csi_pb2.GetCapacityResponse:
+    def GetCapacity(self, request: csi_pb2.GetCapacityRequest, call: Any) -> csi_pb2.GetCapacityResponse:
         with _store_errors():
-            return get_capacity.get_capacity(self._core, request)
+            return get_capacity.get_capacity(self._context, request)
 
-    def CreateSnapshot(self, request: csi_pb2.CreateSnapshotRequest, context: Any) -> csi_pb2.CreateSnapshotResponse:
-        with _acting(self._core):
-            return snapshots.create_snapshot(self._core, request, context)
+    def CreateSnapshot(self, request: csi_pb2.CreateSnapshotRequest, call: Any) -> csi_pb2.CreateSnapshotResponse:
+        with _acting(self._context):
+            return snapshots.create_snapshot(self._context, request, call)
 
-    def DeleteSnapshot(self, request: csi_pb2.DeleteSnapshotRequest, context: Any) -> csi_pb2.DeleteSnapshotResponse:
-        with _acting(self._core):
-            return snapshots.delete_snapshot(self._core, request, context)
+    def DeleteSnapshot(self, request: csi_pb2.DeleteSnapshotRequest, call: Any) -> csi_pb2.DeleteSnapshotResponse:
+        with _acting(self._context):
+            return snapshots.delete_snapshot(self._context, request, call)
 
-    def ListSnapshots(self, request: csi_pb2.ListSnapshotsRequest, context: Any) -> csi_pb2.ListSnapshotsResponse:
+    def ListSnapshots(self, request: csi_pb2.ListSnapshotsRequest, call: Any) -> csi_pb2.ListSnapshotsResponse:
         with _store_errors():
-            return listing.list_snapshots(self._core, request)
+            return listing.list_snapshots(self._context, request)
 
-    def GetSnapshot(self, request: csi_pb2.GetSnapshotRequest, context: Any) -> csi_pb2.GetSnapshotResponse:
+    def GetSnapshot(self, request: csi_pb2.GetSnapshotRequest, call: Any) -> csi_pb2.GetSnapshotResponse:
         with _store_errors():
-            return listing.get_snapshot(self._core, request)
+            return listing.get_snapshot(self._context, request)
 
     def ControllerExpandVolume(
-        self, request: csi_pb2.ControllerExpandVolumeRequest, context: Any
+        self, request: csi_pb2.ControllerExpandVolumeRequest, call: Any
     ) -> csi_pb2.ControllerExpandVolumeResponse:
-        with _acting(self._core):
-            return expand_volume.controller_expand_volume(self._core, request, context)
+        with _acting(self._context):
+            return expand_volume.controller_expand_volume(self._context, request, call)
 
     def ControllerGetVolume(
-        self, request: csi_pb2.ControllerGetVolumeRequest, context: Any
+        self, request: csi_pb2.ControllerGetVolumeRequest, call: Any
     ) -> csi_pb2.ControllerGetVolumeResponse:
         with _store_errors():
-            return listing.controller_get_volume(self._core, request)
+            return listing.controller_get_volume(self._context, request)
 
     def ControllerModifyVolume(
-        self, request: csi_pb2.ControllerModifyVolumeRequest, context: Any
+        self, request: csi_pb2.ControllerModifyVolumeRequest, call: Any
     ) -> csi_pb2.ControllerModifyVolumeResponse:
-        with _acting(self._core):
-            return modify_volume.controller_modify_volume(self._core, request, context)
+        with _acting(self._context):
+            return modify_volume.controller_modify_volume(self._context, request, call)
 
     def ControllerListVolumeHealth(
-        self, request: csi_pb2.ControllerListVolumeHealthRequest, context: Any
+        self, request: csi_pb2.ControllerListVolumeHealthRequest, call: Any
     ) -> csi_pb2.ControllerListVolumeHealthResponse:
         with _store_errors():
-            return volume_health.controller_list_volume_health(self._core, request)
+            return volume_health.controller_list_volume_health(self._context, request)
 
     def ControllerGetVolumeHealth(
-        self, request: csi_pb2.ControllerGetVolumeHealthRequest, context: Any
+        self, request: csi_pb2.ControllerGetVolumeHealthRequest, call: Any
     ) -> csi_pb2.ControllerGetVolumeHealthResponse:
         with _store_errors():
-            return volume_health.controller_get_volume_health(self._core, request)
+            return volume_health.controller_get_volume_health(self._context, request)
 
     def ControllerGetCapabilities(
-        self, request: csi_pb2.ControllerGetCapabilitiesRequest, context: Any
+        self, request: csi_pb2.ControllerGetCapabilitiesRequest, call: Any
     ) -> csi_pb2.ControllerGetCapabilitiesResponse:
-        return capabilities.controller_capabilities(self._core)
+        return capabilities.controller_capabilities(self._context)
 
 
 class GroupControllerService(csi_pb2_grpc.GroupControllerServicer):
     """CSI's GroupController service."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, context: ControllerContext) -> None:
+        self._context = context
 
     def GroupControllerGetCapabilities(
-        self, request: csi_pb2.GroupControllerGetCapabilitiesRequest, context: Any
+        self, request: csi_pb2.GroupControllerGetCapabilitiesRequest, call: Any
     ) -> csi_pb2.GroupControllerGetCapabilitiesResponse:
-        return capabilities.group_controller_capabilities(self._core)
+        return capabilities.group_controller_capabilities(self._context)
 
     def CreateVolumeGroupSnapshot(
-        self, request: csi_pb2.CreateVolumeGroupSnapshotRequest, context: Any
+        self, request: csi_pb2.CreateVolumeGroupSnapshotRequest, call: Any
     ) -> csi_pb2.CreateVolumeGroupSnapshotResponse:
-        with _acting(self._core):
-            return group_snapshots.create_volume_group_snapshot(self._core, request, context)
+        with _acting(self._context):
+            return group_snapshots.create_volume_group_snapshot(self._context, request, call)
 
     def DeleteVolumeGroupSnapshot(
-        self, request: csi_pb2.DeleteVolumeGroupSnapshotRequest, context: Any
+        self, request: csi_pb2.DeleteVolumeGroupSnapshotRequest, call: Any
     ) -> csi_pb2.DeleteVolumeGroupSnapshotResponse:
-        with _acting(self._core):
-            return group_snapshots.delete_volume_group_snapshot(self._core, request, context)
+        with _acting(self._context):
+            return group_snapshots.delete_volume_group_snapshot(self._context, request, call)
 
     def GetVolumeGroupSnapshot(
-        self, request: csi_pb2.GetVolumeGroupSnapshotRequest, context: Any
+        self, request: csi_pb2.GetVolumeGroupSnapshotRequest, call: Any
     ) -> csi_pb2.GetVolumeGroupSnapshotResponse:
         with _store_errors():
-            return group_snapshots.get_volume_group_snapshot(self._core, request)
+            return group_snapshots.get_volume_group_snapshot(self._context, request)
 
 
 @contextmanager
-def _acting(core: Core) -> Iterator[None]:
+def _acting(context: ControllerContext) -> Iterator[None]:
     """For an RPC that acts on what the metadata say, and must not act on the past."""
     with _store_errors():
-        if not core.store.is_current():
+        if not context.store.is_current():
             raise unavailable("the metadata store was away, and what it has now is not read yet; try again")
         yield
 

@@ -1,4 +1,4 @@
-"""Who uses an object as a source right now: many may read it at once, but not while it is being removed or changed."""
+"""Locks of the sources of copies: many may read one at once, but not while it is being deleted or changed."""
 
 import threading
 from collections import Counter
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from csi_plugin.protocol.errors import aborted
 
 
-class SourceUse:
-    """Marks of sources in use, by resource (``volume/<id>``, ``snapshot/<id>``). Thread-safe.
+class SourceLocks:
+    """Sources in use, by resource (``volume/<id>``, ``snapshot/<id>``). Thread-safe.
 
     The in-flight table lets one operation at a time at a resource; copies of one volume must not exclude each other.
     """
@@ -34,14 +34,15 @@ class SourceUse:
                 self._readers += Counter()  # drops what nobody reads any more
 
     @contextmanager
-    def changing(self, resource: str) -> Iterator[None]:
+    def changing(self, *resources: str) -> Iterator[None]:
         """Keep others from reading for the length of a block; ABORTED while somebody does."""
         with self._lock:
-            if resource in self._changing or self._readers[resource] > 0:
-                raise aborted(f"{resource} is the source of an operation that is running")
-            self._changing.add(resource)
+            for resource in resources:
+                if resource in self._changing or self._readers[resource] > 0:
+                    raise aborted(f"{resource} is the source of an operation that is running")
+            self._changing.update(resources)
         try:
             yield
         finally:
             with self._lock:
-                self._changing.remove(resource)
+                self._changing.difference_update(resources)

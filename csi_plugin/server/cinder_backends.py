@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from csi_plugin.controller.rpc.volume_health import is_up
 from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.persistence.crd.api import Missing
 from csi_plugin.persistence.crd.backend_resources import (
@@ -20,6 +19,7 @@ from csi_plugin.persistence.crd.backend_resources import (
 from csi_plugin.server import redaction
 from csi_plugin.server.driver_names import full_driver_name
 from csi_plugin.server.topology_rules import check_topologies
+from csi_plugin.storage.cinder.driver_stats import is_up
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend_set import BackendSet, BackendStatus

@@ -99,7 +99,7 @@ def test_cancelled_call_goes_on_and_leaks_nothing(serve: Serve, gate: threading.
     assert SlowDriver.started.wait(10)
     running.cancel()
     gate.set()
-    assert plugin.service._core.inflight.drain(10)
+    assert plugin.service._context.inflight.drain(10)
 
     volume = plugin.create("gated")
     assert plugin.list() == [volume.volume_id]
@@ -114,12 +114,12 @@ def test_expired_deadline_leaks_nothing(serve: Serve, gate: threading.Event) -> 
         plugin.controller.CreateVolume(create_request("gated"), timeout=0.5)
     assert SlowDriver.started.wait(10)
     gate.set()
-    assert plugin.service._core.inflight.drain(10)
+    assert plugin.service._context.inflight.drain(10)
 
     (volume_id,) = plugin.list()
     assert plugin.create("gated").volume_id == volume_id
     plugin.delete(volume_id)
-    assert plugin.files() == plugin.store.find(VolumeRecord) == plugin.service._core.inflight.running() == []
+    assert plugin.files() == plugin.store.find(VolumeRecord) == plugin.service._context.inflight.running() == []
 
 
 def test_no_read_waits_behind_a_storage_all_of_whose_workers_are_busy(serve: Serve, gate: threading.Event) -> None:
@@ -154,7 +154,7 @@ def test_one_source_is_cloned_by_many_at_once_and_cannot_go_meanwhile(plugin: Pl
     answers = in_threads(8, lambda number: plugin.create(f"clone-{number}", volume_content_source=from_volume(source)))
 
     assert len({answer.volume_id for answer in answers}) == 8
-    with plugin.service._core.sources.reading(f"volume/{source}"), fails(Code.ABORTED, source):
+    with plugin.service._context.source_locks.reading(f"volume/{source}"), fails(Code.ABORTED, source):
         plugin.delete(source)
 
 

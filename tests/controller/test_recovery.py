@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from csi_plugin.controller.recovery import recovery
+from csi_plugin.controller.recovery.orphans import list_orphans
 from csi_plugin.persistence.base import RecordStore
 from csi_plugin.persistence.records import (
     ConnectionRecord,
@@ -49,7 +49,7 @@ def interrupt(store: RecordStore, volume_id: str, *, began: datetime | None = No
 
 
 def condition(plugin: Plugin, record_id: str) -> str:
-    (found,) = [found for found in recovery.leftovers(plugin.store) if found.id == record_id]
+    (found,) = [found for found in list_orphans(plugin.store) if found.id == record_id]
     return found.condition
 
 
@@ -90,7 +90,7 @@ def test_error_of_the_driver_is_told_without_secrets_and_the_next_try_has_a_new_
     assert plugin.store.get(VolumeRecord, volume.volume_id).intent.generation == 2
     plugin.service.recovery.run_once()
     assert [record.id for record in plugin.store.find(VolumeRecord)] == [volume.volume_id]
-    assert recovery.leftovers(plugin.store) == []
+    assert list_orphans(plugin.store) == []
 
 
 def test_pieces_of_a_failed_try_are_removed(serve: Serve) -> None:
@@ -115,7 +115,7 @@ def test_failed_try_that_is_never_repeated_leaves_nothing(serve: Serve) -> None:
     plugin.service.recovery.run_once()
 
     assert plugin.files() == []
-    assert recovery.leftovers(plugin.store) == plugin.store.find(VolumeRecord) == []
+    assert list_orphans(plugin.store) == plugin.store.find(VolumeRecord) == []
 
 
 def test_id_of_a_failed_try_is_not_used_again_at_once(serve: Serve) -> None:
@@ -124,7 +124,7 @@ def test_id_of_a_failed_try_is_not_used_again_at_once(serve: Serve) -> None:
         plugin.create("after-once")
     (failed,) = plugin.store.find(VolumeRecord)
     plugin.service.recovery.run_once()
-    assert plugin.files() == recovery.leftovers(plugin.store) == []
+    assert plugin.files() == list_orphans(plugin.store) == []
 
     assert plugin.create("after-once").volume_id != failed.id
     plugin.service.recovery.run_once()
@@ -423,7 +423,7 @@ def test_a_driver_that_hangs_keeps_no_other_backend_from_being_recovered(serve: 
         assert len(plugin.files()) == 1
     finally:
         StuckDriver.gate.set()
-    eventually(lambda: plugin.files() == [] and recovery.leftovers(plugin.store) == [])
+    eventually(lambda: plugin.files() == [] and list_orphans(plugin.store) == [])
     plugin.service.recovery.stop()
 
 

@@ -1,15 +1,15 @@
-"""Removing what a failed or interrupted try left in the storage, or holding it for a person."""
+"""Cleaning up an orphan: what a failed or interrupted attempt left in the storage is removed, or held for a person."""
 
 import logging
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from csi_plugin.controller import lookups, storage_objects
-from csi_plugin.controller.context import Core
+from csi_plugin.controller import cinder_groups, lookups, storage_objects
+from csi_plugin.controller.attempts import Attempt, intent_of, next_generation
+from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.error_table import cause
-from csi_plugin.controller.lookups import Tried
-from csi_plugin.controller.rpc import group_snapshots
+from csi_plugin.controller.recovery.orphans import NOTHING_LEFT
 from csi_plugin.persistence.records import (
     ConnectionRecord,
     GroupSnapshotRecord,
@@ -17,6 +17,7 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
+from csi_plugin.storage.cinder import driver_lifecycle
 
 LOG = logging.getLogger(__name__)
 
@@ -24,67 +25,66 @@ _EVERYTHING = 1_000_000
 """Drivers page their lists themselves and want a limit."""
 
 
-NOTHING_LEFT = "nothing is left of it; its id is not used again for a while"
-"""Condition of a leftover whose record only keeps its generation from being taken again at once."""
-
-
 class Outcome(Enum):
-    """What became of a leftover."""
+    """What became of an orphan."""
 
     ENDED = auto()
     """Gone, or held for a person: nothing more to do."""
     WAITING = auto()
-    """Something is in the way now; worth looking again."""
+    """Something is in the way now; worth another review."""
     SETTLING = auto()
     """Nothing is there; the record goes after a while."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What the storage lists under a leftover's Cinder names."""
+class Listed:
+    """What the storage lists under an orphan's Cinder names."""
 
     unsafe: str = ""
     """Why it must not be touched; empty when nothing speaks against it."""
 
 
-def undo(core: Core, record: Tried, *, window_is_over: bool, settled: bool) -> Outcome:
-    """Remove a leftover's object and record if that is safe; otherwise hold it. The caller has marked it busy.
+def clean_up(context: ControllerContext, record: Attempt, *, window_is_over: bool, settled: bool) -> Outcome:
+    """Remove an orphan's object and record if that is safe; otherwise hold it. The caller has marked it busy.
 
-    A try that failed in this process (status ``error``) has ended for sure and its id was never given to anyone; one
-    that a crash cut off may still be running in the array, or have been handed out if its record is an old backup's.
+    An attempt that failed in this process (status ``error``) has ended for sure, and its id was never returned to
+    anyone; one that a crash cut off may still be running in the array, or have been returned if its record is an old
+    backup's.
     ``settled``: the record was last written so long ago that the array must have come to rest.
     """
-    if lookups.intent_of(record).condition == NOTHING_LEFT:
-        return _gone(core, record, settled=settled)
-    if reason := _referred_to(core, record):
-        return _hold(core, record, f"held: {reason}")
+    if intent_of(record).condition == NOTHING_LEFT:
+        return _forget(context, record, settled=settled)
+    if reason := _find_reference(context, record):
+        return _hold(context, record, f"held: {reason}")
     failed_here = record.status == "error"
     try:
-        shown = _shown(core, record)
+        listed = _find_listed(context, record)
     except NotImplementedError:
         if failed_here and not window_is_over:
             # As Cinder deletes a volume that failed to be created.
-            _delete(core, record)
-            LOG.info("deleted the failed try %s %s without proof: its driver cannot list", record.KIND, record.id)
-            return _gone(core, record, settled=settled)
-        return _hold(core, record, "held: this driver cannot list what the storage has, so nobody knows what was made")
-    if not shown:
+            _delete(context, record)
+            LOG.info("orphan %s %s deleted unverified: the driver cannot list %ss", record.KIND, record.id, record.KIND)
+            return _forget(context, record, settled=settled)
+        return _hold(
+            context, record, "held: this driver cannot list what the storage has, so nobody knows what was created"
+        )
+    if not listed:
         if not failed_here and not settled:
             return Outcome.SETTLING
         LOG.info("%s %s left nothing", record.KIND, record.id)
-        return _gone(core, record, settled=settled)
+        return _forget(context, record, settled=settled)
     if window_is_over:
         return _hold(
-            core, record, "held: the object is older than the undo window, or than the try, so it may be in use"
+            context, record, "held: the object is older than the undo window, or than the attempt, so it may be in use"
         )
-    if unsafe := next((entry.unsafe for entry in shown if entry.unsafe), ""):
-        return _hold(core, record, f"held: {unsafe}", outcome=Outcome.WAITING)
-    return _remove_and_verify(core, record, settled=settled)
+    if unsafe := next((entry.unsafe for entry in listed if entry.unsafe), ""):
+        return _hold(context, record, f"held: {unsafe}", outcome=Outcome.WAITING)
+    return _remove_and_verify(context, record, settled=settled)
 
 
-def _referred_to(core: Core, record: Tried) -> str:
+def _find_reference(context: ControllerContext, record: Attempt) -> str:
     """What refers to the object; empty when nothing does."""
-    store = core.store
+    store = context.store
     match record:
         case VolumeRecord():
             if store.find(ConnectionRecord, volume_id=record.id, limit=1):
@@ -95,111 +95,105 @@ def _referred_to(core: Core, record: Tried) -> str:
                 return "a volume was cloned from it"
         case SnapshotRecord():
             if store.find(VolumeRecord, snapshot_id=record.id, limit=1):
-                return "a volume was made from it"
+                return "a volume was created from it"
         case GroupSnapshotRecord():
-            for member in _members(core, record):
+            for member in lookups.members_of(context.store, record):
                 if store.find(VolumeRecord, snapshot_id=member.id, limit=1):
-                    return f"a volume was made from its snapshot {member.id}"
+                    return f"a volume was created from its snapshot {member.id}"
     return ""
 
 
-def _shown(core: Core, record: Tried) -> list[Shown]:
+def _find_listed(context: ControllerContext, record: Attempt) -> list[Listed]:
     """What the storage lists under the record's names. Raises NotImplementedError for a driver that cannot list."""
     if isinstance(record, VolumeRecord):
-        names = {storage_objects.volume(core, record).name_in_storage: record.id}
-        entries = _listed(core, record.backend, "get_manageable_volumes")
+        names = {storage_objects.volume(context, record).name_in_storage: record.id}
+        entries = _list(context, record.backend, "get_manageable_volumes")
     else:
-        members = [record] if isinstance(record, SnapshotRecord) else _members(core, record)
-        names = {storage_objects.snapshot(core, member).name_in_storage: member.id for member in members}
-        entries = _listed(core, record.backend, "get_manageable_snapshots")
+        members = [record] if isinstance(record, SnapshotRecord) else lookups.members_of(context.store, record)
+        names = {storage_objects.snapshot(context, member).name_in_storage: member.id for member in members}
+        entries = _list(context, record.backend, "get_manageable_snapshots")
     return [_entry(entry) for entry in entries if (entry.get("reference") or {}).get("source-name") in names]
 
 
-def _listed(core: Core, backend_name: str, method: str) -> list[dict[str, Any]]:
+def _list(context: ControllerContext, backend_name: str, method: str) -> list[dict[str, Any]]:
     """Everything in the storage. The driver is told of no known objects, so that it looks at each one's state."""
-    from csi_plugin.storage.cinder import driver_lifecycle
-
-    backend = storage_objects.backend(core, backend_name)
+    backend = storage_objects.backend(context, backend_name)
     if not driver_lifecycle.implements(backend.driver, method):
         raise NotImplementedError(method)
     with backend.slot():
         return list(getattr(backend.driver, method)([], None, _EVERYTHING, 0, ["size"], ["asc"]))
 
 
-def _entry(entry: dict[str, Any]) -> Shown:
+def _entry(entry: dict[str, Any]) -> Listed:
     if entry.get("safe_to_manage"):
-        return Shown()
-    return Shown(unsafe=str(entry.get("reason_not_safe") or "the storage says that it is not safe to touch"))
+        return Listed()
+    return Listed(unsafe=str(entry.get("reason_not_safe") or "the storage says that it is not safe to touch"))
 
 
-def _remove_and_verify(core: Core, record: Tried, *, settled: bool) -> Outcome:
+def _remove_and_verify(context: ControllerContext, record: Attempt, *, settled: bool) -> Outcome:
     """Delete through the driver, then look again: many drivers "delete" silently what they were given no id for."""
-    _delete(core, record)
-    if _shown(core, record):
-        return _hold(core, record, "held: the driver's delete did not remove it")
-    LOG.info("removed what the try %s %s left", record.KIND, record.id)
-    return _gone(core, record, settled=settled)
+    _delete(context, record)
+    if _find_listed(context, record):
+        return _hold(context, record, "held: the driver's delete did not remove it")
+    LOG.info("removed what the attempt %s %s left", record.KIND, record.id)
+    return _forget(context, record, settled=settled)
 
 
-def _gone(core: Core, record: Tried, *, settled: bool) -> Outcome:
-    """Forget a try that left nothing. Its record stays for a while if no later try keeps its generation from being
-    used again: an array may still be busy with the object of that id."""
-    intent = lookups.intent_of(record)
+def _forget(context: ControllerContext, record: Attempt, *, settled: bool) -> Outcome:
+    """Forget an attempt that left nothing. Its record stays for a while if no later attempt keeps its generation from
+    being used again: an array may still be busy with the object of that id."""
+    intent = intent_of(record)
     match record:
         case SnapshotRecord():
-            _look_again_at_source(core, record)
+            _review_source(context, record)
         case GroupSnapshotRecord():
-            for member in _members(core, record):
-                core.store.delete(member)
-                _look_again_at_source(core, member)
-    tries = core.store.find(type(record), csi_name=intent.name)
-    if settled or lookups.next_generation(tries) > intent.generation + 1:
-        core.store.delete(record)
+            for member in lookups.members_of(context.store, record):
+                context.store.delete(member)
+                _review_source(context, member)
+    attempts = context.store.find(type(record), csi_name=intent.name)
+    if settled or next_generation(attempts) > intent.generation + 1:
+        context.store.delete(record)
         if isinstance(record, GroupSnapshotRecord):
-            group_snapshots.remove_if_unused(core, record.group_id)
+            cinder_groups.remove_if_unused(context, record.group_id)
         return Outcome.ENDED
-    return _hold(core, record, NOTHING_LEFT, outcome=Outcome.SETTLING)
+    return _hold(context, record, NOTHING_LEFT, outcome=Outcome.SETTLING)
 
 
-def _look_again_at_source(core: Core, snapshot: SnapshotRecord) -> None:
+def _review_source(context: ControllerContext, snapshot: SnapshotRecord) -> None:
     """The snapshot's volume may have been deleted by the CO and wait for this."""
-    core.pending.add(VolumeRecord, snapshot.volume_id)
+    context.recovery_queue.add(VolumeRecord, snapshot.volume_id)
 
 
-def _delete(core: Core, record: Tried) -> None:
+def _delete(context: ControllerContext, record: Attempt) -> None:
     try:
         match record:
             case VolumeRecord():
-                storage_objects.volume(core, record).delete()
+                storage_objects.volume(context, record).delete()
             case SnapshotRecord():
-                storage_objects.snapshot(core, record).delete()
+                storage_objects.snapshot(context, record).delete()
             case GroupSnapshotRecord():
-                storage_objects.group_snapshot(core, record).delete()
-    except Exception as error:  # a driver can raise anything; the object stays a leftover
-        if current := core.store.get(type(record), record.id):
-            intent = lookups.intent_of(current)
+                storage_objects.group_snapshot(context, record).delete()
+    except Exception as error:  # a driver can raise anything; the object stays an orphan
+        if current := context.store.get(type(record), record.id):
+            intent = intent_of(current)
             intent.phase, intent.condition = Phase.LEFTOVER, f"held: {cause(error)}"
             current.status = record.status
-            core.store.update(current)
+            context.store.update(current)
         raise
 
 
-def _hold(core: Core, record: Tried, condition: str, *, outcome: Outcome = Outcome.ENDED) -> Outcome:
+def _hold(context: ControllerContext, record: Attempt, condition: str, *, outcome: Outcome = Outcome.ENDED) -> Outcome:
     """Keep the record, or put it back after a delete, and say why."""
-    intent = lookups.intent_of(record)
-    current = core.store.get(type(record), record.id)
-    if current is not None and lookups.intent_of(current).condition == condition:
+    intent = intent_of(record)
+    current = context.store.get(type(record), record.id)
+    if current is not None and intent_of(current).condition == condition:
         return outcome
     intent.condition = condition
     if current is None:
         record.revision = 0
-        core.store.create(record)
+        context.store.create(record)
     else:
         record.revision = current.revision
-        core.store.update(record)
-    LOG.info("leftover %s %s (%s): %s", record.KIND, record.id, intent.name, condition)
+        context.store.update(record)
+    LOG.info("orphan %s %s (%s): %s", record.KIND, record.id, intent.name, condition)
     return outcome
-
-
-def _members(core: Core, record: GroupSnapshotRecord) -> list[SnapshotRecord]:
-    return core.store.find(SnapshotRecord, group_snapshot_id=record.id)

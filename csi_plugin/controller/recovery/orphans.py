@@ -1,46 +1,62 @@
-"""Tries that ended without success: they give their name free, and recovery looks after what they may have left."""
+"""Orphans and what else a person may have to decide about: listed, and forgotten at a person's word."""
 
-import logging
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 
 from csi_plugin.controller import lookups
-from csi_plugin.controller.context import Core
-from csi_plugin.controller.lookups import Tried
-from csi_plugin.persistence.base import RecordNotFound
-from csi_plugin.persistence.records import Phase
+from csi_plugin.controller.attempts import KINDS
+from csi_plugin.persistence.base import RecordStore
+from csi_plugin.persistence.records import GroupSnapshotRecord, Phase
 
-LOG = logging.getLogger(__name__)
-
-UNFINISHED_DELETED = "deleted by the CO before its creation was finished"
+NOTHING_LEFT = "nothing is left of it; its id is not used again for a while"
+"""Condition of an orphan whose record only keeps its generation from being taken again at once."""
 
 
-def set_aside_failed(core: Core, kind: type[Tried], record_id: str, error: BaseException) -> None:
-    """After a driver's error in this process: the try has ended now, and nobody was given its id.
+@dataclass(frozen=True, kw_only=True)
+class Orphan:
+    """An attempt without success, or a deletion that waits."""
 
-    Unless the storage says that the object exists: then an earlier try made it, of which old metadata, restored from a
-    backup, know nothing, and it may have data.
+    kind: str
+    """volume, snapshot or group_snapshot."""
+    id: str
+    name: str
+    """What the CO called it."""
+    backend: str
+    phase: str
+    """creating (interrupted, no repeat came), leftover, or deferred (a deletion that waits)."""
+    ended_at: datetime | None
+    condition: str
+
+
+def list_orphans(store: RecordStore) -> list[Orphan]:
+    """Interrupted and failed attempts and waiting deletions, for humans. Reads all records; no driver is called.
+
+    Creations that run right now are among those of phase ``creating``.
     """
-    record = core.store.get(kind, record_id)
-    if record is not None and record.status == "error" and lookups.intent_of(record).phase is Phase.CREATING:
-        _set_aside(core, record, ended_at=None if "exist" in str(error).lower() else datetime.now(UTC))
+    return [
+        Orphan(
+            kind=record.KIND,
+            id=record.id,
+            name=record.intent.name,
+            backend=record.backend,
+            phase=record.intent.phase.value,
+            ended_at=record.intent.ended_at,
+            condition=record.intent.condition,
+        )
+        for kind in KINDS
+        for record in lookups.iterate(store, kind)
+        if record.intent is not None
+        and record.intent.phase in (Phase.CREATING, Phase.LEFTOVER, Phase.DEFERRED)
+        and record.intent.condition != NOTHING_LEFT
+    ]
 
 
-def set_aside_interrupted(core: Core, record: Tried, *, why: str = "") -> None:
-    """For a try that a crash cut off. When it ended is not known, so its beginning counts: a record out of an old
-    backup is old, however recently it was restored or written. One that this process has seen the end of is out of a
-    backup for sure. ``why``: the CO itself wants it gone."""
-    is_restored = record.id in core.handed_out and not why
-    _set_aside(core, record, ended_at=None if is_restored else record.created_at, why=why)
-
-
-def _set_aside(core: Core, record: Tried, *, ended_at: datetime | None, why: str = "") -> None:
-    intent = lookups.intent_of(record)
-    intent.phase = Phase.LEFTOVER
-    intent.ended_at = ended_at
-    intent.condition = why or "the try ended without success; what it may have left is being looked for"
-    try:
-        core.store.update(record)
-    except RecordNotFound:
-        return  # nothing to look after
-    LOG.warning("%s %s (%s) is a leftover now", record.KIND, record.id, intent.name)
-    core.pending.add(type(record), record.id)
+def forget_orphan(store: RecordStore, orphan: Orphan) -> None:
+    """Drop an orphan's record, of a group snapshot with its members'. Nothing in the storage is touched."""
+    kind = next(kind for kind in KINDS if orphan.kind == kind.KIND)
+    record = store.get(kind, orphan.id)
+    if isinstance(record, GroupSnapshotRecord):
+        for member in lookups.members_of(store, record):
+            store.delete(member)
+    if record is not None:
+        store.delete(record)

@@ -2,26 +2,25 @@
 
 from google.protobuf.wrappers_pb2 import Int64Value
 
-from csi_plugin.controller import access
-from csi_plugin.controller.context import Core
+from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.error_table import driver_errors
-from csi_plugin.controller.parameters import volume_parameters
+from csi_plugin.controller.requests import access
+from csi_plugin.controller.requests.parameters import volume_parameters
 from csi_plugin.protocol import csi_pb2, request_rules
+from csi_plugin.storage.cinder import scheduler
 
 
-def get_capacity(core: Core, request: csi_pb2.GetCapacityRequest) -> csi_pb2.GetCapacityResponse:
+def get_capacity(context: ControllerContext, request: csi_pb2.GetCapacityRequest) -> csi_pb2.GetCapacityResponse:
     """CSI spec, "GetCapacity"."""
     request_rules.check_sizes(request)
     for capability in request.volume_capabilities:
         request_rules.check_capability(capability, field="volume_capabilities")
-    access.check_access(request.volume_capabilities, core.configuration, field="volume_capabilities")
+    access.check_access(request.volume_capabilities, context.configuration, field="volume_capabilities")
     parameters = volume_parameters(request.parameters, {})
-    from csi_plugin.storage.cinder import scheduler
-
     segments = dict(request.accessible_topology.segments)
     with driver_errors("reading capacity"):
         room = scheduler.capacity(
-            [backend for backend in core.backends.ready() if parameters.backend in ("", backend.name)],
+            [backend for backend in context.backends.ready() if parameters.backend in ("", backend.name)],
             extra_specs=parameters.extra_specs,
             pool_name=parameters.pool or None,
             topology=[segments] if segments else None,

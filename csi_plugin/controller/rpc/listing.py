@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from csi_plugin.controller import lookups, page_tokens, responses
-from csi_plugin.controller.context import Core
+from csi_plugin.controller import lookups, responses
+from csi_plugin.controller.context import ControllerContext
+from csi_plugin.controller.identifiers import is_valid_id
+from csi_plugin.controller.requests import page_tokens
 from csi_plugin.persistence.records import ConnectionRecord, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import invalid_argument
@@ -16,18 +18,18 @@ _FEW = 500
 """Up to so many volumes, their connections are looked up one volume at a time; beyond, all are read at once."""
 
 
-def list_volumes(core: Core, request: csi_pb2.ListVolumesRequest) -> csi_pb2.ListVolumesResponse:
+def list_volumes(context: ControllerContext, request: csi_pb2.ListVolumesRequest) -> csi_pb2.ListVolumesResponse:
     """CSI spec, "ListVolumes"."""
     check_max_entries(request.max_entries)
     request_rules.check_sizes(request)
     after = page_tokens.read("volumes", request.starting_token)
     shown = filter(
-        lookups.is_shown,
-        lookups.each(core.store, VolumeRecord, after=after, at_once=lookups.at_once(request.max_entries)),
+        lookups.is_visible,
+        lookups.iterate(context.store, VolumeRecord, after=after, page_size=lookups.page_size(request.max_entries)),
     )
     page, last_id = page_of(shown, request.max_entries, id_of=lambda record: record.id)
     response = csi_pb2.ListVolumesResponse(next_token=page_tokens.make("volumes", last_id) if last_id else "")
-    nodes = _published_nodes(core, page)
+    nodes = _published_nodes(context, page)
     for record in page:
         entry = response.entries.add(volume=responses.volume(record))
         entry.status.published_node_ids.extend(nodes.get(record.id, ()))
@@ -35,37 +37,37 @@ def list_volumes(core: Core, request: csi_pb2.ListVolumesRequest) -> csi_pb2.Lis
 
 
 def controller_get_volume(
-    core: Core, request: csi_pb2.ControllerGetVolumeRequest
+    context: ControllerContext, request: csi_pb2.ControllerGetVolumeRequest
 ) -> csi_pb2.ControllerGetVolumeResponse:
     """CSI spec, "ControllerGetVolume"."""
     request_rules.check_sizes(request)
     request_rules.require(request, "volume_id")
-    record = lookups.existing_volume(core.store, request.volume_id)
+    record = lookups.get_volume(context.store, request.volume_id)
     response = csi_pb2.ControllerGetVolumeResponse(volume=responses.volume(record))
-    response.status.published_node_ids.extend(_published_nodes(core, [record]).get(record.id, ()))
+    response.status.published_node_ids.extend(_published_nodes(context, [record]).get(record.id, ()))
     return response
 
 
-def list_snapshots(core: Core, request: csi_pb2.ListSnapshotsRequest) -> csi_pb2.ListSnapshotsResponse:
+def list_snapshots(context: ControllerContext, request: csi_pb2.ListSnapshotsRequest) -> csi_pb2.ListSnapshotsResponse:
     """CSI spec, "ListSnapshots". Unknown ids give an empty list."""
     check_max_entries(request.max_entries)
     request_rules.check_sizes(request)
     after = page_tokens.read("snapshots", request.starting_token)
     page, last_id = page_of(
-        _wanted_snapshots(core, request, after), request.max_entries, id_of=lambda record: record.id
+        _wanted_snapshots(context, request, after), request.max_entries, id_of=lambda record: record.id
     )
     response = csi_pb2.ListSnapshotsResponse(next_token=page_tokens.make("snapshots", last_id) if last_id else "")
     for record in page:
-        response.entries.add(snapshot=responses.snapshot(core, record))
+        response.entries.add(snapshot=responses.snapshot(context, record))
     return response
 
 
-def get_snapshot(core: Core, request: csi_pb2.GetSnapshotRequest) -> csi_pb2.GetSnapshotResponse:
+def get_snapshot(context: ControllerContext, request: csi_pb2.GetSnapshotRequest) -> csi_pb2.GetSnapshotResponse:
     """CSI spec, "GetSnapshot"."""
     request_rules.check_sizes(request)
     request_rules.require(request, "snapshot_id")
     return csi_pb2.GetSnapshotResponse(
-        snapshot=responses.snapshot(core, lookups.existing_snapshot(core.store, request.snapshot_id))
+        snapshot=responses.snapshot(context, lookups.get_snapshot(context.store, request.snapshot_id))
     )
 
 
@@ -84,29 +86,31 @@ def page_of(entries: Iterable[R], max_entries: int, *, id_of: Callable[[R], str]
     return page, id_of(page[-1]) if more else ""
 
 
-def _wanted_snapshots(core: Core, request: csi_pb2.ListSnapshotsRequest, after: str | None) -> Iterable[SnapshotRecord]:
-    if not lookups.possible_id(request.source_volume_id) or not lookups.possible_id(request.snapshot_id):
+def _wanted_snapshots(
+    context: ControllerContext, request: csi_pb2.ListSnapshotsRequest, after: str | None
+) -> Iterable[SnapshotRecord]:
+    if not is_valid_id(request.source_volume_id) or not is_valid_id(request.snapshot_id):
         return []
     if request.snapshot_id:
-        record = lookups.find_shown(core.store, SnapshotRecord, request.snapshot_id)
+        record = lookups.find_visible(context.store, SnapshotRecord, request.snapshot_id)
         matches = record is not None and request.source_volume_id in ("", record.volume_id)
         return [record] if record is not None and matches and (after is None or record.id > after) else []
-    found = lookups.each(
-        core.store,
+    found = lookups.iterate(
+        context.store,
         SnapshotRecord,
         after=after,
-        at_once=lookups.at_once(request.max_entries),
+        page_size=lookups.page_size(request.max_entries),
         volume_id=request.source_volume_id or None,
     )
-    return filter(lookups.is_shown, found)
+    return filter(lookups.is_visible, found)
 
 
-def _published_nodes(core: Core, volumes: Sequence[VolumeRecord]) -> dict[str, list[str]]:
+def _published_nodes(context: ControllerContext, volumes: Sequence[VolumeRecord]) -> dict[str, list[str]]:
     """Volume id -> the nodes it is published to, in order."""
     if len(volumes) <= _FEW:
-        connections = [found for record in volumes for found in lookups.connections_of(core.store, record.id)]
+        connections = [found for record in volumes for found in lookups.connections_of(context.store, record.id)]
     else:
-        connections = core.store.find(ConnectionRecord)
+        connections = context.store.find(ConnectionRecord)
     nodes: dict[str, list[str]] = {}
     for connection in connections:
         if connection.node_id:

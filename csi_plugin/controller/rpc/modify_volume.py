@@ -3,10 +3,11 @@
 import grpc
 
 from csi_plugin.controller import lookups, storage_objects
-from csi_plugin.controller.context import Call, Core
+from csi_plugin.controller.attempts import resource_of
+from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
-from csi_plugin.controller.fingerprint import fingerprint
-from csi_plugin.controller.parameters import changed_specs
+from csi_plugin.controller.requests.parameters import changed_specs
+from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import RpcError, invalid_argument
 
@@ -14,28 +15,28 @@ _CANNOT = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED)
 
 
 def controller_modify_volume(
-    core: Core, request: csi_pb2.ControllerModifyVolumeRequest, call: Call
+    context: ControllerContext, request: csi_pb2.ControllerModifyVolumeRequest, call: Call
 ) -> csi_pb2.ControllerModifyVolumeResponse:
     """CSI spec, "ControllerModifyVolume". Specs that the request does not name stay; naming none changes nothing."""
     request_rules.check_sizes(request)
     request_rules.require(request, "volume_id")
     extra_specs, qos_specs = changed_specs(request.mutable_parameters)
-    core.inflight.run(
-        f"volume/{request.volume_id}",
-        fingerprint(["modify", extra_specs, qos_specs]),
-        lambda: _modify(core, request.volume_id, extra_specs, qos_specs),
-        wait_seconds=call.time_remaining(),
+    context.run(
+        resource_of(VolumeRecord, request.volume_id),
+        ["modify", extra_specs, qos_specs],
+        lambda: _modify(context, request.volume_id, extra_specs, qos_specs),
+        call,
     )
     return csi_pb2.ControllerModifyVolumeResponse()
 
 
-def _modify(core: Core, volume_id: str, extra_specs: dict[str, str], qos_specs: dict[str, str]) -> None:
-    record = lookups.existing_volume(core.store, volume_id)
+def _modify(context: ControllerContext, volume_id: str, extra_specs: dict[str, str], qos_specs: dict[str, str]) -> None:
+    record = lookups.get_volume(context.store, volume_id)
     new_extra_specs = record.extra_specs | extra_specs
     new_qos_specs = record.qos_specs | qos_specs
     if (new_extra_specs, new_qos_specs) == (record.extra_specs, record.qos_specs):
         return
-    volume = storage_objects.volume(core, record)
+    volume = storage_objects.volume(context, record)
     try:
         with driver_errors(f"modifying volume {volume_id}"):
             volume.retype(extra_specs=new_extra_specs, qos_specs=new_qos_specs)

@@ -1,23 +1,24 @@
 """ValidateVolumeCapabilities."""
 
-from csi_plugin.controller import access, lookups
-from csi_plugin.controller.context import Core
-from csi_plugin.controller.parameters import changed_specs, lasting, own_context
+from csi_plugin.controller import lookups
+from csi_plugin.controller.context import ControllerContext
+from csi_plugin.controller.requests import access
+from csi_plugin.controller.requests.parameters import changed_specs, own_context, without_sidecar_keys
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import RpcError
 
 
 def validate_volume_capabilities(
-    core: Core, request: csi_pb2.ValidateVolumeCapabilitiesRequest
+    context: ControllerContext, request: csi_pb2.ValidateVolumeCapabilitiesRequest
 ) -> csi_pb2.ValidateVolumeCapabilitiesResponse:
     """CSI spec, "ValidateVolumeCapabilities"."""
     request_rules.check_sizes(request)
     request_rules.require(request, "volume_id", "volume_capabilities")
     for capability in request.volume_capabilities:
         request_rules.check_capability(capability, field="volume_capabilities")
-    record = lookups.existing_volume(core.store, request.volume_id)
-    if reason := _refusal(core, record, request):
+    record = lookups.get_volume(context.store, request.volume_id)
+    if reason := _refusal(context, record, request):
         return csi_pb2.ValidateVolumeCapabilitiesResponse(message=reason)
     return csi_pb2.ValidateVolumeCapabilitiesResponse(
         confirmed=csi_pb2.ValidateVolumeCapabilitiesResponse.Confirmed(
@@ -29,10 +30,12 @@ def validate_volume_capabilities(
     )
 
 
-def _refusal(core: Core, record: VolumeRecord, request: csi_pb2.ValidateVolumeCapabilitiesRequest) -> str:
+def _refusal(
+    context: ControllerContext, record: VolumeRecord, request: csi_pb2.ValidateVolumeCapabilitiesRequest
+) -> str:
     """Why the volume does not have what the request asks for; empty when it does."""
     try:
-        access.check_access(request.volume_capabilities, core.configuration, field="volume_capabilities")
+        access.check_access(request.volume_capabilities, context.configuration, field="volume_capabilities")
     except RpcError as error:
         return error.message
     if access.needs_multiattach(request.volume_capabilities) and not record.multiattach:
@@ -40,7 +43,7 @@ def _refusal(core: Core, record: VolumeRecord, request: csi_pb2.ValidateVolumeCa
     if record.intent is not None:  # one that was not made for the CO has no context or parameters to compare with
         for name, given, known in (
             ("volume_context", own_context(request.volume_context), record.intent.context),
-            ("parameters", lasting(request.parameters), record.intent.request.get("parameters", {})),
+            ("parameters", without_sidecar_keys(request.parameters), record.intent.request.get("parameters", {})),
         ):
             if given and given != known:
                 return f"{name}: not what the volume was created with"

@@ -1,10 +1,12 @@
 """ControllerGetVolumeHealth and ControllerListVolumeHealth: from records and the backends' last state."""
 
-from csi_plugin.controller import lookups, page_tokens
-from csi_plugin.controller.context import Core
+from csi_plugin.controller import lookups
+from csi_plugin.controller.context import ControllerContext
+from csi_plugin.controller.requests import page_tokens
 from csi_plugin.controller.rpc.listing import check_max_entries, page_of
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
+from csi_plugin.storage.cinder import driver_stats
 
 Entry = csi_pb2.VolumeHealth.VolumeHealthEntry
 
@@ -12,24 +14,26 @@ _REPLICATION_FAULTS = {"error", "failed-over", "failover-error"}
 
 
 def controller_get_volume_health(
-    core: Core, request: csi_pb2.ControllerGetVolumeHealthRequest
+    context: ControllerContext, request: csi_pb2.ControllerGetVolumeHealthRequest
 ) -> csi_pb2.ControllerGetVolumeHealthResponse:
     """CSI spec, "ControllerGetVolumeHealth"."""
     request_rules.check_sizes(request)
     request_rules.require(request, "volume_id")
-    record = lookups.existing_volume(core.store, request.volume_id)
-    return csi_pb2.ControllerGetVolumeHealthResponse(volume_health=_health(record, _usable_backends(core)))
+    record = lookups.get_volume(context.store, request.volume_id)
+    return csi_pb2.ControllerGetVolumeHealthResponse(volume_health=_health(record, _usable_backends(context)))
 
 
 def controller_list_volume_health(
-    core: Core, request: csi_pb2.ControllerListVolumeHealthRequest
+    context: ControllerContext, request: csi_pb2.ControllerListVolumeHealthRequest
 ) -> csi_pb2.ControllerListVolumeHealthResponse:
     """CSI spec, "ControllerListVolumeHealth": volumes with something to report."""
     check_max_entries(request.max_entries)
     request_rules.check_sizes(request)
     after = page_tokens.read("health", request.starting_token)
-    usable = _usable_backends(core)
-    shown = (record for record in lookups.each(core.store, VolumeRecord, after=after) if lookups.is_shown(record))
+    usable = _usable_backends(context)
+    shown = (
+        record for record in lookups.iterate(context.store, VolumeRecord, after=after) if lookups.is_visible(record)
+    )
     ill = (record for record in shown if _health(record, usable).health_statuses)
     page, last_id = page_of(ill, request.max_entries, id_of=lambda record: record.id)
     return csi_pb2.ControllerListVolumeHealthResponse(
@@ -38,16 +42,9 @@ def controller_list_volume_health(
     )
 
 
-def _usable_backends(core: Core) -> dict[str, bool]:
+def _usable_backends(context: ControllerContext) -> dict[str, bool]:
     """Backend name -> whether its storage says that it works, for the backends that are ready."""
-    return {backend.name: is_up(backend.driver_stats.recent()) for backend in core.backends.ready()}
-
-
-def is_up(stats: dict[str, object]) -> bool:
-    """Whether a backend's storage serves, as its driver says."""
-    pools = stats.get("pools")
-    reports = pools if isinstance(pools, list) and pools else [stats]
-    return any(report.get("backend_state", "up") == "up" for report in reports)
+    return {backend.name: driver_stats.is_up(backend.driver_stats.recent()) for backend in context.backends.ready()}
 
 
 def _health(record: VolumeRecord, usable: dict[str, bool]) -> csi_pb2.VolumeHealth:

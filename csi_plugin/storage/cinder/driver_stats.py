@@ -130,3 +130,10 @@ class DriverStats:
         )
         pool = {name: value for name, value in stats.items() if name not in of_backend}
         return {**stats, "pools": [{**pool, "pool_name": self._backend_id}]}
+
+
+def is_up(stats: dict[str, object]) -> bool:
+    """Whether a backend's storage serves, as its driver says."""
+    pools = stats.get("pools")
+    reports = pools if isinstance(pools, list) and pools else [stats]
+    return any(report.get("backend_state", "up") == "up" for report in reports)

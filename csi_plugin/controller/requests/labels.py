@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from csi_plugin.controller.configuration import ControllerConfiguration
+
 PREFIX = "csi.storage.k8s.io/"
 CLAIM = (PREFIX + "pvc/namespace", PREFIX + "pvc/name")
 SNAPSHOT = (PREFIX + "volumesnapshot/namespace", PREFIX + "volumesnapshot/name")
@@ -22,13 +24,14 @@ class Labels:
 
 
 def labels(
-    parameters: Mapping[str, str], *, csi_name: str, owner: tuple[str, str], driver_name: str, cluster_name: str
+    parameters: Mapping[str, str], configuration: ControllerConfiguration, *, csi_name: str, owner: tuple[str, str]
 ) -> Labels:
     """Labels of the object that the CO calls ``csi_name``.
 
     ``parameters`` are the request's: those that the sidecars add (``--extra-create-metadata``) are used, the others
     ignored. ``owner`` is one of CLAIM, SNAPSHOT and GROUP_SNAPSHOT.
     """
+    driver_name, cluster_name = configuration.driver_name, configuration.cluster_name
     owned_by = "/".join(filter(None, (parameters.get(key, "") for key in owner)))
     name = "/".join(filter(None, (cluster_name, owned_by))) if owned_by else csi_name
     described = [f"{csi_name} of {driver_name}"]

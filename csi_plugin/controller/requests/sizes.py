@@ -1,9 +1,9 @@
 """Capacity ranges in bytes as Cinder sizes in GiB."""
 
-from csi_plugin.controller.responses import GIB as GIB
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.errors import invalid_argument, out_of_range
 
+GIB = 1024**3
 DEFAULT_GIB = 1
 """Size of a new volume when the CO names none."""
 LARGEST_GIB = 2**31 - 1

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from csi_plugin.controller.labels import PREFIX as CO_PREFIX
+from csi_plugin.controller.requests.labels import PREFIX as CO_PREFIX
 from csi_plugin.protocol.errors import invalid_argument
 
 KUBERNETES_PREFIX = "storage.kubernetes.io/"
@@ -49,7 +49,7 @@ def volume_parameters(parameters: Mapping[str, str], mutable_parameters: Mapping
     plain: dict[str, str] = {}
     extra_specs: dict[str, str] = {}
     qos_specs: dict[str, str] = {}
-    for key, value in lasting(parameters).items():
+    for key, value in without_sidecar_keys(parameters).items():
         if key in PLAIN:
             plain[key] = value
         elif not _add_spec(key, value, extra_specs, qos_specs, parameter="parameters"):
@@ -69,13 +69,13 @@ def changed_specs(mutable_parameters: Mapping[str, str]) -> tuple[dict[str, str]
     """(extra specs, QoS specs) that a VolumeAttributesClass sets. Raises INVALID_ARGUMENT as above."""
     extra_specs: dict[str, str] = {}
     qos_specs: dict[str, str] = {}
-    for key, value in lasting(mutable_parameters).items():
+    for key, value in without_sidecar_keys(mutable_parameters).items():
         if not _add_spec(key, value, extra_specs, qos_specs, parameter="mutable_parameters"):
             raise _unknown("mutable_parameters", key, ())
     return extra_specs, qos_specs
 
 
-def lasting(parameters: Mapping[str, str]) -> dict[str, str]:
+def without_sidecar_keys(parameters: Mapping[str, str]) -> dict[str, str]:
     """The parameters that make an object what it is: those that the sidecars add only say whose it is."""
     return {key: value for key, value in parameters.items() if not key.startswith(CO_PREFIX)}
 
@@ -87,9 +87,9 @@ def own_context(volume_context: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in volume_context.items() if not key.startswith(KUBERNETES_PREFIX)}
 
 
-def snapshot_parameters(parameters: Mapping[str, str]) -> None:
+def check_snapshot_parameters(parameters: Mapping[str, str]) -> None:
     """Refuse parameters of a snapshot class: there are none but those that the sidecars add."""
-    for key in lasting(parameters):
+    for key in without_sidecar_keys(parameters):
         raise invalid_argument(f"parameters: {key!r} is unknown; snapshots take no parameters")
 
 

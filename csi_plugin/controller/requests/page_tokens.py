@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 
-from csi_plugin.controller.lookups import possible_id
+from csi_plugin.controller.identifiers import is_valid_id
 from csi_plugin.protocol.errors import aborted
 
 
@@ -22,7 +22,7 @@ def read(listing: str, token: str) -> str | None:
         return None
     try:
         match json.loads(base64.b64decode(token, altchars=b"-_", validate=True)):
-            case [str(found), str(last_id)] if found == listing and possible_id(last_id):
+            case [str(found), str(last_id)] if found == listing and is_valid_id(last_id):
                 return last_id
     except (binascii.Error, ValueError, RecursionError):
         pass  # not ours

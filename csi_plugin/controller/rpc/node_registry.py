@@ -6,9 +6,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from csi_plugin.controller import initiators, lookups
-from csi_plugin.controller.context import Core
-from csi_plugin.controller.rpc import publish_volume
+from csi_plugin.controller import initiator_conflicts, lookups
+from csi_plugin.controller.context import ControllerContext
+from csi_plugin.controller.identifiers import is_valid_id
+from csi_plugin.controller.sealed_connections import seal_connection
 from csi_plugin.persistence.base import RecordExists, RecordNotFound, RevisionConflict
 from csi_plugin.persistence.records import NodeRecord
 from csi_plugin.protocol import node_registry_pb2, node_registry_pb2_grpc, request_rules
@@ -19,17 +20,17 @@ LOG = logging.getLogger(__name__)
 _KEY_BYTES = 32
 _CONNECTOR_LIMIT = 64 * 1024
 """Bytes; a node with a hundred Fibre Channel ports stays far below."""
-_WRITE_TRIES = 5
+_WRITE_ATTEMPTS = 5
 
 
 class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
     """Serves ``cinderbox.v1.NodeRegistry``; in mode ``all`` the server calls register() and connection() directly."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, context: ControllerContext) -> None:
+        self._context = context
 
     def RegisterNode(
-        self, request: node_registry_pb2.RegisterNodeRequest, context: Any
+        self, request: node_registry_pb2.RegisterNodeRequest, call: Any
     ) -> node_registry_pb2.RegisterNodeResponse:
         try:
             connector = json.loads(request.connector_json) if len(request.connector_json) <= _CONNECTOR_LIMIT else None
@@ -47,7 +48,7 @@ class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
         return node_registry_pb2.RegisterNodeResponse()
 
     def GetConnection(
-        self, request: node_registry_pb2.GetConnectionRequest, context: Any
+        self, request: node_registry_pb2.GetConnectionRequest, call: Any
     ) -> node_registry_pb2.GetConnectionResponse:
         return node_registry_pb2.GetConnectionResponse(
             sealed_connection=self.connection(request.node_id, request.volume_id)
@@ -68,20 +69,20 @@ class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
         INVALID_ARGUMENT, FAILED_PRECONDITION when another live node has one of its initiator names, and ABORTED after
         lost races.
         """
-        if not node_id or len(node_id.encode()) > request_rules.NODE_ID_LIMIT or not lookups.possible_id(node_id):
+        if not node_id or len(node_id.encode()) > request_rules.NODE_ID_LIMIT or not is_valid_id(node_id):
             raise invalid_argument(f"node_id must have 1 to {request_rules.NODE_ID_LIMIT} printable bytes")
         if len(public_key) != _KEY_BYTES:
             raise invalid_argument(f"public_key must be a raw X25519 key of {_KEY_BYTES} bytes, not {len(public_key)}")
         if max_volumes < 0:
             raise invalid_argument(f"max_volumes must not be negative, as {max_volumes} is")
-        initiators.check_new(self._core, node_id, connector)
+        initiator_conflicts.check_new(self._context, node_id, connector)
         key = base64.b64encode(public_key).decode()
-        for _ in range(_WRITE_TRIES):
-            record = self._core.store.get(NodeRecord, node_id) or NodeRecord(id=node_id)
+        for _ in range(_WRITE_ATTEMPTS):
+            record = self._context.store.get(NodeRecord, node_id) or NodeRecord(id=node_id)
             record.connector, record.public_key, record.topology = dict(connector), key, dict(topology)
             record.max_volumes = max_volumes
             try:
-                self._core.store.update(record) if record.revision else self._core.store.create(record)
+                self._context.store.update(record) if record.revision else self._context.store.create(record)
             except (RecordExists, RecordNotFound, RevisionConflict):
                 continue  # the node registers from two places at once: the last one counts
             return
@@ -89,14 +90,12 @@ class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
 
     def connection(self, node_id: str, volume_id: str) -> bytes:
         """Connection information of a published volume, sealed to the node's present key. Raises NOT_FOUND."""
-        store = self._core.store
-        node = store.get(NodeRecord, node_id) if lookups.possible_id(node_id) else None
-        if node is None:
-            raise not_found(f"node_id: no node of the name {node_id!r} has registered")
-        volume = lookups.existing_volume(store, volume_id)
+        store = self._context.store
+        node = lookups.get_node(store, node_id)
+        volume = lookups.get_volume(store, volume_id)
         for record in lookups.connections_of(store, volume_id, node_id):
             if record.attach_status == "attached":
-                return publish_volume.sealed_connection(volume, record, node)
+                return seal_connection(volume, record, node)
         raise not_found(f"volume_id: volume {volume_id} is not published to node {node_id}")
 
     def sealed_for_store(self, node_id: str, volume_id: str) -> str:
@@ -104,5 +103,5 @@ class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
         try:
             return base64.b64encode(self.connection(node_id, volume_id)).decode()
         except RpcError as error:
-            LOG.warning("volume %s is not sealed anew for node %s: %s", volume_id, node_id, error.message)
+            LOG.warning("volume %s could not be sealed again for node %s: %s", volume_id, node_id, error.message)
             return ""

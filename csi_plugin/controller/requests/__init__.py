@@ -1,0 +1,1 @@
+"""Requests read and checked: pure rules, without records, storage or a server."""

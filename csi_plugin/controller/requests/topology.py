@@ -1,0 +1,39 @@
+"""Where a request wants an object to be accessible, and whether it is."""
+
+from collections.abc import Mapping, Sequence
+
+from csi_plugin.controller.requests.fingerprint import normalize_topologies
+from csi_plugin.protocol import csi_pb2
+from csi_plugin.protocol.errors import invalid_argument
+
+Segments = Mapping[str, str]
+
+
+def check_requirements(requirements: csi_pb2.TopologyRequirement) -> None:
+    """Refuse, with INVALID_ARGUMENT, topologies without segments and preferred ones that are not requisite."""
+    for name in ("requisite", "preferred"):
+        for number, topology in enumerate(getattr(requirements, name)):
+            if not topology.segments:
+                raise invalid_argument(f"accessibility_requirements.{name}[{number}].segments is required")
+    requisite = normalize_topologies(requirements.requisite)
+    if requisite and any(segments not in requisite for segments in normalize_topologies(requirements.preferred)):
+        raise invalid_argument("accessibility_requirements.preferred must be among those of requisite")
+
+
+def wanted_topologies(requirements: csi_pb2.TopologyRequirement) -> list[dict[str, str]]:
+    """Where the volume may be, the most wanted first."""
+    wanted = normalize_topologies(requirements.preferred)
+    wanted += [segments for segments in normalize_topologies(requirements.requisite) if segments not in wanted]
+    return wanted
+
+
+def is_accessible(topology: Sequence[Segments], requirements: csi_pb2.TopologyRequirement) -> bool:
+    """Whether a volume that is accessible from ``topology`` (everywhere when empty) meets the requisite topologies."""
+    requisite = normalize_topologies(requirements.requisite)
+    if not topology or not requisite:
+        return True
+    return any(_within(segments, wanted) or _within(wanted, segments) for segments in topology for wanted in requisite)
+
+
+def _within(inner: Segments, outer: Segments) -> bool:
+    return all(outer.get(name) == value for name, value in inner.items())

@@ -1,0 +1,33 @@
+"""Connection information sealed to a node's key, with what the node checks it against."""
+
+import base64
+import json
+from typing import Any
+
+from csi_plugin.controller.requests.parameters import volume_parameters
+from csi_plugin.persistence.records import ConnectionRecord, NodeRecord, VolumeRecord
+from csi_plugin.protocol.errors import failed_precondition
+from csi_plugin.protocol.sealed_box import SealedBoxError, seal_to_node
+
+
+def seal_connection(volume: VolumeRecord, connection: ConnectionRecord, node: NodeRecord) -> bytes:
+    """The connection information, as JSON that the node alone can read.
+
+    Raises FAILED_PRECONDITION when the node registered no usable key.
+    """
+    stored: Any = connection.connection_info or {}
+    plan = dict(stored.get("conn") or {})
+    plan |= {"volume_id": volume.id, "size": volume.size, "attach_mode": connection.attach_mode or "rw"}
+    if encryption := _encryption(volume):
+        plan["encryption"] = encryption
+    try:
+        return seal_to_node(
+            base64.b64decode(node.public_key), json.dumps(plan).encode(), context=f"{node.id}/{volume.id}".encode()
+        )
+    except (ValueError, SealedBoxError) as error:
+        raise failed_precondition(f"node_id: node {node.id} registered no usable public key: {error}") from error
+
+
+def _encryption(volume: VolumeRecord) -> dict[str, str]:
+    request = volume.intent.request if volume.intent else {}
+    return volume_parameters(request.get("parameters", {}), {}).encryption
