@@ -57,7 +57,7 @@ class Shown:
 
 STATE: dict[str, tuple[str, str] | Schema] = {"state": ("string", "State of the object, as the driver serves it.")}
 SEALED_ANEW: Schema = {
-    "description": "What volumes were published with, sealed anew because the node has another key now.",
+    "description": "What volumes were published with, resealed because the node has another key now.",
     "type": "array",
     "x-kubernetes-list-type": "map",
     "x-kubernetes-list-map-keys": ["volumeId"],

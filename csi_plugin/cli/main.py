@@ -23,7 +23,7 @@ app = typer.Typer(
 
 @app.callback()
 def quiet(context: typer.Context) -> None:
-    """Commands for people say what is wrong by themselves; only the server logs."""
+    """Commands for humans say what is wrong by themselves; only the server logs."""
     if context.invoked_subcommand != "serve":
         logging.getLogger("csi_plugin").setLevel(logging.CRITICAL)
 

@@ -86,7 +86,7 @@ def reseal(settings: SettingsOption = None) -> None:
         if not isinstance(store, SealingStore):
             typer.echo("cinderbox: no sealing keys are set (sealing_keys_file, or CINDERBOX_SEALING_KEYS)", err=True)
             raise typer.Exit(EXIT_SETTINGS)
-        print(f"{store.reseal()} records were sealed anew")
+        print(f"{store.reseal()} records were resealed")
 
 
 def _show(steps: "Iterable[Progress]") -> None:

@@ -21,7 +21,7 @@ def wait_for_detach(settings: SettingsOption = None) -> None:
         drained = is_drained(loaded.node_id, namespace=where.get("namespace"), kubeconfig=where.get("kubeconfig"))
     except (PersistenceError, InvalidPersistence) as error:
         # A hook that fails only delays the end of the pod.
-        typer.echo(f"whether the node is drained cannot be seen: {error}", err=True)
+        typer.echo(f"cannot tell whether the node is drained: {error}", err=True)
         return
     if drained:
         wait_until_unstaged(loaded.state_dir / "node" / "volumes")

@@ -1,4 +1,4 @@
-"""Rows for people or for programs."""
+"""Output for humans or for programs."""
 
 import json
 import sys
@@ -14,11 +14,11 @@ class Output(StrEnum):
     JSON = "json"
 
 
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="A table for people, or JSON.")]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="A table for humans, or JSON.")]
 
 
 def show(rows: Sequence[Mapping[str, Any]], output: Output, *, empty: str) -> None:
-    """Print rows that all have the same keys; ``empty`` is said to people when there are none."""
+    """Print rows that all have the same keys; ``empty`` is said to humans when there are none."""
     if output is Output.JSON:
         print(json.dumps(rows, indent=2, default=str))
         return

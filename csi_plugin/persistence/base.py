@@ -32,7 +32,7 @@ class RecordExists(PersistenceError):
 
 
 class RecordNotFound(PersistenceError):
-    """update() of a record that is not there. gRPC: ABORTED (another caller deleted it)."""
+    """update() of a record that does not exist. gRPC: ABORTED (another caller deleted it)."""
 
 
 class RevisionConflict(PersistenceError):
@@ -108,7 +108,7 @@ class RecordStore(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give back connections and files. The store cannot be used afterwards. Repeating it does nothing."""
+        """Release connections and files. The store cannot be used afterwards. Repeating it does nothing."""
 
     @staticmethod
     def wanted_keys(kind: type[Record], keys: Mapping[str, str | None]) -> dict[str, str]:
@@ -137,7 +137,7 @@ class RecordStore(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no lease")
 
     def release_lease(self, name: str, *, holder: str) -> None:
-        """Let go of a lease so that another holder need not wait for it to expire."""
+        """Release a lease so that another holder need not wait for it to expire."""
         raise NotImplementedError(f"{type(self).__name__} has no lease")
 
 
@@ -266,7 +266,7 @@ class PersistenceDriverBase:
         """Raise PersistenceError when the plugin cannot serve right now. Cheap; by default it always can."""
 
     def close(self) -> None:
-        """Give back connections and files. By default there are none."""
+        """Release connections and files. By default there are none."""
 
     def reset_change_tracker(self, resource: Any, fields: str | Iterable[str] | None = None) -> None:
         """Mark all fields of the object (or the named ones) as saved."""

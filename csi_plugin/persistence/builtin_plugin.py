@@ -1,4 +1,4 @@
-"""The twelve methods of the seed's plugin interface, for plugins that keep records."""
+"""cinderlib's plugin interface of twelve methods, for the built-in plugins, which keep records."""
 
 from typing import Any, Protocol, TypeVar
 
@@ -29,8 +29,8 @@ class ObjectCodec(Protocol):
     def to_object(self, record: Any, /) -> Any: ...
 
 
-class RecordPersistence(PersistenceDriverBase, RecordStore):
-    """Base of the built-in plugins: a RecordStore that is a plugin in the seed's sense too.
+class BuiltinPlugin(PersistenceDriverBase, RecordStore):
+    """Base of the built-in plugins: a RecordStore that has cinderlib's plugin interface too.
 
     The set_* methods are cinderlib's: they store the object whether or not it is there, whatever its
     revision. Code that must not overwrite another writer uses the object's save() or the record methods.

@@ -4,21 +4,21 @@ import threading
 from typing import Any, TypeVar
 
 from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict
-from csi_plugin.persistence.builtin_plugin import RecordPersistence
+from csi_plugin.persistence.builtin_plugin import BuiltinPlugin
 from csi_plugin.persistence.encoding import copy, utc_now
-from csi_plugin.persistence.record_index import RecordTable
+from csi_plugin.persistence.record_index import RecordIndex
 from csi_plugin.persistence.records import RECORD_TYPES, Record
 
 R = TypeVar("R", bound=Record)
 
 
-class MemoryPersistence(RecordPersistence):
+class MemoryPersistence(BuiltinPlugin):
     """Thread-safe. A stored record is never changed, only replaced, so reads copy it outside the lock."""
 
     def __init__(self) -> None:
         super().__init__()
         self._lock = threading.Lock()
-        self._tables: dict[type[Record], RecordTable] = {kind: RecordTable(kind) for kind in RECORD_TYPES}
+        self._indexes: dict[type[Record], RecordIndex] = {kind: RecordIndex(kind) for kind in RECORD_TYPES}
         self._closed = False
 
     def create(self, record: R) -> R:
@@ -26,10 +26,10 @@ class MemoryPersistence(RecordPersistence):
         stored.revision = 1
         stored.created_at = stored.created_at or utc_now()
         with self._lock:
-            table = self._table(type(record))
-            if record.id in table.records:
+            index = self._index(type(record))
+            if record.id in index.records:
                 raise RecordExists(f"{record.KIND} {record.id} exists")
-            table.put(stored)
+            index.put(stored)
         return copy(stored)
 
     def update(self, record: R) -> R:
@@ -37,30 +37,30 @@ class MemoryPersistence(RecordPersistence):
         stored.revision = record.revision + 1
         stored.updated_at = utc_now()
         with self._lock:
-            table = self._table(type(record))
-            current = table.records.get(record.id)
+            index = self._index(type(record))
+            current = index.records.get(record.id)
             if current is None:
-                raise RecordNotFound(f"{record.KIND} {record.id} is not there")
+                raise RecordNotFound(f"{record.KIND} {record.id} does not exist")
             if current.revision != record.revision:
                 raise RevisionConflict(
                     f"{record.KIND} {record.id} has revision {current.revision}, not {record.revision}"
                 )
-            table.put(stored)
+            index.put(stored)
         return copy(stored)
 
     def delete(self, record: Record) -> None:
         with self._lock:
-            self._table(type(record)).remove(record.id)
+            self._index(type(record)).remove(record.id)
 
     def get(self, kind: type[R], record_id: str) -> R | None:
         with self._lock:
-            found: Any = self._table(kind).records.get(record_id)
+            found: Any = self._index(kind).records.get(record_id)
         return None if found is None else copy(found)
 
     def find(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **keys: str | None) -> list[R]:
         wanted = self.wanted_keys(kind, keys)
         with self._lock:
-            found: list[Any] = self._table(kind).find(wanted, after=after, limit=limit)
+            found: list[Any] = self._index(kind).find(wanted, after=after, limit=limit)
         return [copy(record) for record in found]
 
     def health(self) -> None:
@@ -70,9 +70,9 @@ class MemoryPersistence(RecordPersistence):
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            for table in self._tables.values():
-                table.clear()
+            for index in self._indexes.values():
+                index.clear()
 
-    def _table(self, kind: type[Record]) -> RecordTable:
+    def _index(self, kind: type[Record]) -> RecordIndex:
         self.health()
-        return self._tables[kind]
+        return self._indexes[kind]

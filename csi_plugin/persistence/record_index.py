@@ -6,7 +6,7 @@ from collections import defaultdict
 from csi_plugin.persistence.records import Record
 
 
-class RecordTable:
+class RecordIndex:
     """Records by id, their ids in order, and for each value of a key the ids that have it, in order.
 
     Not thread-safe: whoever holds one locks it. Records are handed out as they are, not copied.
@@ -19,14 +19,14 @@ class RecordTable:
     def clear(self) -> None:
         self.records: dict[str, Record] = {}
         self._ids: list[str] = []
-        self._index: dict[str, defaultdict[str, list[str]]] = {name: defaultdict(list) for name in self._kind.KEYS}
+        self._by_key: dict[str, defaultdict[str, list[str]]] = {name: defaultdict(list) for name in self._kind.KEYS}
 
     def put(self, record: Record) -> None:
         """Add a record, or replace the one of its id."""
         self.remove(record.id)
         self.records[record.id] = record
         insort(self._ids, record.id)
-        for name, index in self._index.items():
+        for name, index in self._by_key.items():
             value = getattr(record, name)
             if value is not None:
                 insort(index[value], record.id)
@@ -37,7 +37,7 @@ class RecordTable:
         if record is None:
             return
         del self._ids[bisect_left(self._ids, record_id)]
-        for name, index in self._index.items():
+        for name, index in self._by_key.items():
             value = getattr(record, name)
             if value is not None:
                 ids = index[value]
@@ -48,7 +48,7 @@ class RecordTable:
     def find(self, wanted: dict[str, str], *, after: str | None, limit: int | None) -> list[Record]:
         """What RecordStore.find() returns."""
         candidates = min(
-            (self._index[name].get(value, []) for name, value in wanted.items()), key=len, default=self._ids
+            (self._by_key[name].get(value, []) for name, value in wanted.items()), key=len, default=self._ids
         )
         found: list[Record] = []
         for position in range(bisect_right(candidates, after) if after is not None else 0, len(candidates)):

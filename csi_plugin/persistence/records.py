@@ -2,7 +2,7 @@
 
 A record is plain data: no behaviour, no Cinder class, nothing that JSON cannot hold except aware UTC
 datetimes. Field names are those of Cinder's versioned objects (``display_name``, ``provider_location``...),
-so that a record and the object it was made from read alike. Sizes are GiB, as everywhere in Cinder.
+so that a record and the object it was created from read alike. Sizes are GiB, as everywhere in Cinder.
 
 Fields in ``SECRET`` are sealed before a record reaches a plugin (see ``sealing``); fields in ``KEYS`` are
 those that ``RecordStore.find`` answers by a keyed read.
@@ -23,27 +23,28 @@ class Phase(StrEnum):
     """Where an object stands in its life as CSI sees it; Cinder's own ``status`` is kept beside it."""
 
     CREATING = "creating"
-    """The intent is recorded; the driver may or may not have made the object."""
+    """The intent is recorded; the driver may or may not have created the object."""
     READY = "ready"
     DELETING = "deleting"
     """Deletion was recorded; it is finished after a crash."""
     DEFERRED = "deferred"
     """Deleted for the CO; the driver's delete waits for the last dependant to go."""
-    LEFTOVER = "leftover"
-    """An interrupted try that a later generation replaced; see the controller's recovery."""
+    ORPHAN = "leftover"
+    """What an interrupted attempt may have left, replaced by a later generation; see the controller's recovery."""
+    LEFTOVER = ORPHAN
 
 
 @dataclass(kw_only=True, slots=True)
 class Intent:
-    """What a CSI request asked for, kept with the object made for it.
+    """What a CSI request asked for, kept with the object created for it.
 
-    Absent (``None``) on objects that the library made without CSI.
+    Absent (``None``) on objects that the library created without CSI.
     """
 
     name: str
     """The name the CO gave (CreateVolumeRequest.name and its siblings)."""
     generation: int = 1
-    """Counts the tries of one name; the object's id is UUIDv5(instance namespace, kind, name, generation)."""
+    """Counts the attempts of one name; the object's id is UUIDv5(instance namespace, kind, name, generation)."""
     fingerprint: str = ""
     """SHA-256 over the normalised request without its secrets; equal fingerprints mean the same request."""
     phase: Phase = Phase.CREATING
@@ -55,9 +56,9 @@ class Intent:
     topology: list[dict[str, str]] = field(default_factory=list)
     """accessible_topology of the first answer."""
     ended_at: datetime | None = None
-    """When the try was found to have ended without success; starts the undo window of a leftover."""
+    """When the attempt was found to have ended without success; starts the undo window of an orphan."""
     condition: str = ""
-    """For people: why a leftover is held, or why a deletion waits."""
+    """For humans: why an orphan is kept, or why a deletion waits."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -100,9 +101,9 @@ class VolumeRecord(Record):
     attach_status: str = "detached"
     """Cinder's word for whether it is exported to a host: detached or attached."""
     display_name: str | None = None
-    """Name for people."""
+    """Name for humans."""
     display_description: str | None = None
-    """Description for people."""
+    """Description for humans."""
     user_id: str | None = None
     """OpenStack user that the volume counts as, where the storage wants one."""
     project_id: str | None = None
@@ -114,7 +115,7 @@ class VolumeRecord(Record):
     use_quota: bool = True
     """Whether OpenStack would count it against a quota; temporary volumes are not."""
     snapshot_id: str | None = None
-    """Id of the snapshot it was made from."""
+    """Id of the snapshot it was created from."""
     source_volid: str | None = None
     """Id of the volume it was cloned from."""
     group_id: str | None = None
@@ -156,7 +157,7 @@ class VolumeRecord(Record):
     scheduled_at: datetime | None = None
     """When a backend and a pool were chosen for it."""
     launched_at: datetime | None = None
-    """When the driver had made it."""
+    """When the driver had created it."""
     terminated_at: datetime | None = None
     """When its deletion began."""
     volume_type_id: str | None = None
@@ -166,11 +167,11 @@ class VolumeRecord(Record):
     qos_specs: dict[str, str] = field(default_factory=dict)
     """QoS specs of its volume type, which drivers and hosts enforce."""
     metadata: dict[str, str] = field(default_factory=dict)
-    """Key-values for people and drivers; whose it is, among them."""
+    """Key-values for humans and drivers; whose it is, among them."""
     admin_metadata: dict[str, str] = field(default_factory=dict)
     """Key-values that drivers keep about attachments."""
     glance_metadata: dict[str, str] = field(default_factory=dict)
-    """Properties of the image it was made from."""
+    """Properties of the image it was created from."""
     intent: Intent | None = None
     """What the CSI request asked for; absent on volumes of programs that use the library."""
 
@@ -204,9 +205,9 @@ class SnapshotRecord(Record):
     status: str = "creating"
     """Cinder's word for the snapshot's state: creating, available, deleting, error..."""
     display_name: str | None = None
-    """Name for people."""
+    """Name for humans."""
     display_description: str | None = None
-    """Description for people."""
+    """Description for humans."""
     user_id: str | None = None
     """OpenStack user that it counts as, where the storage wants one."""
     project_id: str | None = None
@@ -228,7 +229,7 @@ class SnapshotRecord(Record):
     provider_auth: str | None = None
     """Credentials, sealed."""
     metadata: dict[str, str] = field(default_factory=dict)
-    """Key-values for people and drivers; whose it is, among them."""
+    """Key-values for humans and drivers; whose it is, among them."""
     intent: Intent | None = None
     """What the CSI request asked for; absent on snapshots of programs that use the library."""
 
@@ -246,7 +247,7 @@ class ConnectionRecord(Record):
     volume_id: str
     """Id of the volume that is exported."""
     node_id: str | None = None
-    """CSI node the volume is published to; None for connections that the library made."""
+    """CSI node the volume is published to; None for connections that the library created."""
     instance_uuid: str | None = None
     """Virtual machine that uses it; kept, not used."""
     attached_host: str | None = None
@@ -254,9 +255,9 @@ class ConnectionRecord(Record):
     mountpoint: str | None = None
     """Device's path on that host, as programs recorded it."""
     attach_time: datetime | None = None
-    """When the export was made."""
+    """When the export was created."""
     detach_time: datetime | None = None
-    """When the export was taken back."""
+    """When the export was removed."""
     attach_status: str = "attaching"
     """attaching: intent only, the driver may have been called; attached; error_detaching: a disconnect was begun and
     not finished (the word that Cinder's field allows)."""
@@ -290,9 +291,9 @@ class GroupRecord(Record):
     host: str = ""
     """host@backend#pool, as Cinder writes it."""
     name: str | None = None
-    """Name for people."""
+    """Name for humans."""
     description: str | None = None
-    """Description for people."""
+    """Description for humans."""
     user_id: str | None = None
     """OpenStack user that it counts as, where the storage wants one."""
     project_id: str | None = None
@@ -310,7 +311,7 @@ class GroupRecord(Record):
     status: str = "creating"
     """Cinder's word for the group's state."""
     group_snapshot_id: str | None = None
-    """Id of the group snapshot it was made from."""
+    """Id of the group snapshot it was created from."""
     source_group_id: str | None = None
     """Id of the group it was cloned from."""
     replication_status: str | None = None
@@ -331,9 +332,9 @@ class GroupSnapshotRecord(Record):
     backend: str = ""
     """Name of the backend."""
     name: str | None = None
-    """Name for people."""
+    """Name for humans."""
     description: str | None = None
-    """Description for people."""
+    """Description for humans."""
     user_id: str | None = None
     """OpenStack user that it counts as, where the storage wants one."""
     project_id: str | None = None

@@ -498,11 +498,11 @@ class ObjectContract(_Contract):
 
     @pytest.fixture
     def plugin(self, make_plugin: Callable[[], Plugin], library: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-        from csi_plugin.persistence.builtin_plugin import RecordPersistence
+        from csi_plugin.persistence.builtin_plugin import BuiltinPlugin
         from csi_plugin.storage.backend import Backend
 
         plugin: Any = make_plugin()
-        if isinstance(plugin, RecordPersistence):
+        if isinstance(plugin, BuiltinPlugin):
             plugin.codec = library
         monkeypatch.setattr(Backend, "persistence", plugin)
         monkeypatch.setattr(Backend, "store", open_store(plugin))

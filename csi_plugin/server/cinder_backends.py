@@ -13,8 +13,8 @@ from csi_plugin.persistence.crd.backend_resources import (
     BackendReport,
     BackendResources,
     Condition,
+    DesiredBackend,
     Pool,
-    WantedBackend,
 )
 from csi_plugin.server import redaction
 from csi_plugin.server.driver_names import full_driver_name
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 LOOK_SECONDS = 3.0
-"""Pause between two looks at Secrets, volumes and the room on the storage; what people change is seen at once."""
+"""Pause between two looks at Secrets, volumes and capacities; what administrators change is seen at once."""
 
 _OWN = {
     "name": "the name of the resource",
@@ -43,7 +43,7 @@ _OWN = {
 
 
 class _Refused(Exception):
-    """What people wrote cannot be done; the message says why, and quotes nothing out of a Secret."""
+    """What administrators wrote cannot be done; the message says why, and quotes nothing out of a Secret."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ class _Refused(Exception):
 
 
 class CinderBackends:
-    """Keeps a BackendSet as people want it. One thread, from start() to stop().
+    """Keeps a BackendSet as administrators define it. One thread, from start() to stop().
 
     What cannot be done leaves the backend as it is; the resource's conditions say why.
     """
@@ -98,9 +98,9 @@ class CinderBackends:
         Needs no start(). Raises ValueError when they cannot work.
         """
         self._follow()
-        wanted = next((found for found in self._resources.all() if found.name == name), None)
+        desired = next((found for found in self._resources.all() if found.name == name), None)
         try:
-            return self._configuration(wanted) if wanted else None
+            return self._configuration(desired) if desired else None
         except _Refused as error:
             raise ValueError(str(error)) from error
 
@@ -119,123 +119,123 @@ class CinderBackends:
     def _look(self) -> None:
         with _logged("CinderBackends"):
             self._follow()
-            wanted = self._resources.all()
-            for name in self._configured.keys() - {found.name for found in wanted}:
-                LOG.warning("backend %s: its CinderBackend is gone", name)
+            desired = self._resources.all()
+            for name in self._configured.keys() - {found.name for found in desired}:
+                LOG.warning("backend %s: its CinderBackend no longer exists", name)
                 self._forget(name)
             volumes, snapshots = self._resources.count()
-            for found in wanted:
+            for found in desired:
                 with _logged(f"CinderBackend {found.name}"):
                     self._look_at(found, volumes[found.name], snapshots[found.name])
 
-    def _look_at(self, wanted: WantedBackend, volumes: int, snapshots: int) -> None:
-        if wanted.name in self._taken:
-            self._leave_to_settings(wanted)
+    def _look_at(self, desired: DesiredBackend, volumes: int, snapshots: int) -> None:
+        if desired.name in self._taken:
+            self._leave_to_settings(desired)
             return
-        if not wanted.is_held and not wanted.is_deletion_wanted:
-            self._resources.hold(wanted.name)
-        held = self._reason_to_stay(wanted, volumes, snapshots) if wanted.is_deletion_wanted else ""
-        if wanted.is_deletion_wanted and not held:
-            LOG.info("backend %s is removed: its CinderBackend was deleted", wanted.name)
-            self._forget(wanted.name)
-            self._resources.let_go(wanted.name)
+        if not desired.has_finalizer and not desired.is_deleting:
+            self._resources.add_finalizer(desired.name)
+        blocker = self._deletion_blocker(desired, volumes, snapshots) if desired.is_deleting else ""
+        if desired.is_deleting and not blocker:
+            LOG.info("backend %s is removed: its CinderBackend was deleted", desired.name)
+            self._forget(desired.name)
+            self._resources.remove_finalizer(desired.name)
             return
         refusal = None
         try:
-            self._configure(wanted, volumes + snapshots)
+            self._configure(desired, volumes + snapshots)
         except _Refused as error:
             refusal = Condition(status=False, reason=error.reason, message=str(error))
-        self._backends.suspend(wanted.name, wanted.is_suspended or wanted.is_deletion_wanted)
-        up_to_date = refusal or self._up_to_date(wanted.name)
+        self._backends.suspend(desired.name, desired.is_suspended or desired.is_deleting)
+        up_to_date = refusal or self._up_to_date(desired.name)
         report = BackendReport(
-            ready=self._ready(wanted, up_to_date),
+            ready=self._ready(desired, up_to_date),
             up_to_date=up_to_date,
-            pools=self._pools(wanted.name),
+            pools=self._pools(desired.name),
             volumes=volumes,
             snapshots=snapshots,
-            deletion_held=held,
+            deletion_blocker=blocker,
         )
-        self._resources.report(wanted, report)
+        self._resources.report(desired, report)
 
-    # What people want
+    # What administrators define
 
-    def _leave_to_settings(self, wanted: WantedBackend) -> None:
-        if wanted.is_deletion_wanted:
-            self._resources.let_go(wanted.name)
+    def _leave_to_settings(self, desired: DesiredBackend) -> None:
+        if desired.is_deleting:
+            self._resources.remove_finalizer(desired.name)
             return
         message = "the controller's settings have a backend of this name, which counts; remove one of the two"
         taken = Condition(status=False, reason="NameTaken", message=message)
-        self._resources.report(wanted, BackendReport(ready=taken, up_to_date=taken))
+        self._resources.report(desired, BackendReport(ready=taken, up_to_date=taken))
 
-    def _configure(self, wanted: WantedBackend, uses: int) -> None:
+    def _configure(self, desired: DesiredBackend, uses: int) -> None:
         """Configure the backend unless it is so already. Raises _Refused."""
-        configuration = self._configuration(wanted)
-        present = self._configured.get(wanted.name)
+        configuration = self._configuration(desired)
+        present = self._configured.get(desired.name)
         if configuration == present:
             return
         if present is not None and uses and not _is_same_driver(present, configuration):
             raise _Refused(
                 "InvalidConfiguration",
                 f"spec.driver cannot be changed while volumes or snapshots are on the backend ({uses} are): "
-                "make another CinderBackend",
+                "create another CinderBackend",
             )
-        self._configured[wanted.name] = configuration
+        self._configured[desired.name] = configuration
         self._backends.configure(configuration)
 
-    def _configuration(self, wanted: WantedBackend) -> dict[str, Any]:
+    def _configuration(self, desired: DesiredBackend) -> dict[str, Any]:
         """Arguments of Backend. Raises _Refused."""
-        secret = self._secret_options(wanted)
-        for name in (*wanted.options, *secret):
+        secret = self._secret_options(desired)
+        for name in (*desired.options, *secret):
             if name in _OWN:
                 raise _Refused("InvalidConfiguration", f"{name} is not an option of a driver: it is {_OWN[name]}")
-        if twice := sorted(wanted.options.keys() & secret.keys()):
+        if twice := sorted(desired.options.keys() & secret.keys()):
             raise _Refused(
                 "InvalidConfiguration",
-                f"option {twice[0]} is in spec.options and in Secret {wanted.secret}: it belongs into one of them",
+                f"option {twice[0]} is in spec.options and in Secret {desired.secret}: it belongs into one of them",
             )
-        topology = wanted.topology or self._topologies
+        topology = desired.topology or self._topologies
         try:
             check_topologies([("spec.topology", segments) for segments in topology])
         except ValueError as error:
             raise _Refused("InvalidConfiguration", str(error)) from error
         configuration = {
-            **wanted.options,
+            **desired.options,
             **secret,
-            "volume_backend_name": wanted.name,
-            "volume_driver": full_driver_name(wanted.driver),
+            "volume_backend_name": desired.name,
+            "volume_driver": full_driver_name(desired.driver),
             "secret_options": sorted(secret),
             "topology": topology,
         }
-        if wanted.max_concurrent_operations is not None:
-            configuration["max_concurrent_operations"] = wanted.max_concurrent_operations
+        if desired.max_concurrent_operations is not None:
+            configuration["max_concurrent_operations"] = desired.max_concurrent_operations
         return configuration
 
-    def _secret_options(self, wanted: WantedBackend) -> dict[str, str]:
-        if wanted.secret is None:
+    def _secret_options(self, desired: DesiredBackend) -> dict[str, str]:
+        if desired.secret is None:
             return {}
         try:
-            options = self._resources.secret(wanted.secret)
+            options = self._resources.secret(desired.secret)
         except Missing as error:
-            raise _Refused("SecretNotFound", f"Secret {wanted.secret} (spec.secretRef) is not there") from error
+            raise _Refused("SecretNotFound", f"Secret {desired.secret} (spec.secretRef) does not exist") from error
         except ValueError as error:
             raise _Refused("InvalidConfiguration", str(error)) from error
         redaction.keep_secret(options.values())
         return options
 
-    def _reason_to_stay(self, wanted: WantedBackend, volumes: int, snapshots: int) -> str:
+    def _deletion_blocker(self, desired: DesiredBackend, volumes: int, snapshots: int) -> str:
         """Why a backend whose resource was deleted has to stay; empty when it may go."""
-        if wanted.is_forgotten:
+        if desired.is_forgotten:
             return ""
         if volumes or snapshots:
-            self._unused_since.pop(wanted.name, None)
+            self._unused_since.pop(desired.name, None)
             return (
                 f"{volumes} volumes and {snapshots} snapshots are on it. Delete them; or, to leave them on the storage "
                 "without a driver, annotate it with cinderbox.io/forget=true"
             )
-        if all(backend.name != wanted.name for backend in self._backends.ready()):
+        if all(backend.name != desired.name for backend in self._backends.ready()):
             return ""
         # A creation that began before the backend was suspended may not be recorded yet.
-        since = self._unused_since.setdefault(wanted.name, time.monotonic())
+        since = self._unused_since.setdefault(desired.name, time.monotonic())
         return "" if time.monotonic() - since >= LOOK_SECONDS else "its last operations end"
 
     def _forget(self, name: str) -> None:
@@ -257,18 +257,18 @@ class CinderBackends:
         reason = "InvalidConfiguration" if status.is_invalid else "StartFailed"
         return Condition(status=False, reason=reason, message=redaction.redact_text(status.error))
 
-    def _ready(self, wanted: WantedBackend, up_to_date: Condition) -> Condition:
-        status = self._status(wanted.name)
+    def _ready(self, desired: DesiredBackend, up_to_date: Condition) -> Condition:
+        status = self._status(desired.name)
         if status is None or not status.is_ready:
             return Condition(status=False, reason=up_to_date.reason, message=up_to_date.message)
-        backend = self._backends.get(wanted.name)
+        backend = self._backends.get(desired.name)
         if backend.driver_stats.error:
             message = redaction.redact_text(f"the storage does not answer: {backend.driver_stats.error}")
             return Condition(status=False, reason="Unreachable", message=message)
         if not is_up(backend.driver_stats.recent()):
             return Condition(status=False, reason="Unreachable", message="the driver says that its storage is down")
-        if wanted.is_deletion_wanted or wanted.is_suspended:
-            cause = "it is being removed" if wanted.is_deletion_wanted else "spec.suspend"
+        if desired.is_deleting or desired.is_suspended:
+            cause = "it is being removed" if desired.is_deleting else "spec.suspend"
             return Condition(status=True, reason="Suspended", message=f"takes no new volumes ({cause})")
         return Condition(status=True, reason="Ready", message="serves volumes")
 
@@ -299,6 +299,6 @@ def _logged(what: str) -> Iterator[None]:
     try:
         yield
     except PersistenceError as error:
-        LOG.info("%s: not now: %s", what, error)
+        LOG.info("%s: skipped, the API server is unavailable: %s", what, error)
     except Exception:
-        LOG.exception("%s cannot be followed", what)
+        LOG.exception("%s failed", what)

@@ -24,7 +24,7 @@ LOG = logging.getLogger(__name__)
 _STANDBY_SECONDS = 3.0
 """Who has waited that long for leadership is a standby."""
 
-STARTING = "the controller is starting; try again"
+STARTING = "the controller is starting; retry"
 
 
 class ControllerRuntime:
@@ -202,7 +202,7 @@ class ControllerRuntime:
         try:
             self.store.health()
         except PersistenceError as error:
-            raise failed_precondition(f"the metadata store does not work: {error}") from error
+            raise failed_precondition(f"the metadata store is unavailable: {error}") from error
         return bool(self._backends.ready())
 
     def offers(self) -> frozenset[str]:
@@ -259,7 +259,7 @@ def check_sealing(settings: Settings, persistence: Mapping[str, Any]) -> None:
     if persistence.get("storage") == "crd" and not keys:
         raise SettingsError(
             "custom resources are read by more people than may know the storage's passwords, so metadata in them needs "
-            "a key: sealing_keys_file, from a Secret for example (`cinderbox generate-key` makes one)"
+            "a key: sealing_keys_file, from a Secret for example (`cinderbox generate-key` creates one)"
         )
 
 

@@ -50,7 +50,7 @@ READS = frozenset(
 _IDENTIFYING = ("name", "volume_id", "source_volume_id", "snapshot_id", "group_snapshot_id", "node_id", "target_path")
 
 
-class Around(grpc.ServerInterceptor):
+class RpcInterceptor(grpc.ServerInterceptor):
     """Wraps every unary RPC. ``quiet``: names of RPCs that are not traced, and logged at debug level when they succeed;
     ``observe`` is told the method, the name of the status and the seconds of every call.
     """

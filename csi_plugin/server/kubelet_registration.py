@@ -27,7 +27,7 @@ class KubeletRegistration(plugin_registration_pb2_grpc.RegistrationServicer):
     """A socket in kubelet's registration folder for as long as this runs.
 
     Kubelet registers a driver when its socket comes and forgets it when the socket goes. A socket that somebody removed
-    (kubelet clears the folder at times), or whose registration failed, is made anew.
+    (kubelet clears the folder at times), or whose registration failed, is recreated.
     """
 
     def __init__(self, *, driver_name: str, endpoint: str, directory: Path) -> None:
@@ -72,7 +72,7 @@ class KubeletRegistration(plugin_registration_pb2_grpc.RegistrationServicer):
             try:
                 self._offer()
             except (OSError, sockets.AddressInUse) as error:
-                LOG.error("kubelet cannot be told of %s, next try in %.0f s: %s", self._info.name, pause, error)
+                LOG.error("cannot register %s with kubelet, retrying in %.0f s: %s", self._info.name, pause, error)
                 self._failed.set()
             lost = self._wait(lambda: not self._socket.exists())
             self._withdraw()
@@ -86,7 +86,7 @@ class KubeletRegistration(plugin_registration_pb2_grpc.RegistrationServicer):
         """Wait until the socket is lost (True), or kubelet refuses or stop() is called (False)."""
         while not self._failed.wait(_CHECK_SECONDS):
             if is_lost():
-                LOG.info("%s is gone and made anew", self._socket)
+                LOG.info("%s was removed and is recreated", self._socket)
                 return True
         return False
 

@@ -93,7 +93,7 @@ class LeaseLeadership:
     """
 
     def __init__(self, lease: Lease, *, lock: FileLeadership, seconds: float, on_lost: Callable[[str], None]) -> None:
-        """``on_lost`` is called, with the reason, from the renewing thread when the lease is gone."""
+        """``on_lost`` is called, with the reason, from the renewing thread when the lease is lost."""
         self._lease = lease
         self._lock = lock
         self._seconds = seconds
@@ -113,13 +113,13 @@ class LeaseLeadership:
                     return True
                 LOG.debug("another controller holds the lease")
             except PersistenceError as error:
-                LOG.warning("the lease cannot be read: %s", error)
+                LOG.warning("cannot read the lease: %s", error)
             stop.wait(_POLL_SECONDS)
         return False
 
     def check(self) -> None:
         if time.monotonic() >= self._valid_until:
-            raise LeadershipLost("this controller's lease has run out; another one may be active")
+            raise LeadershipLost("this controller's lease has expired; another one may be active")
 
     def release(self) -> None:
         self._released.set()
@@ -127,7 +127,7 @@ class LeaseLeadership:
         try:
             self._lease.release_lease(LEASE_NAME, holder=self._holder)
         except PersistenceError as error:
-            LOG.info("the lease was not given back and will run out by itself: %s", error)
+            LOG.info("could not release the lease; it will expire: %s", error)
         self._lock.release()
 
     def _renew(self) -> bool:
@@ -146,9 +146,9 @@ class LeaseLeadership:
                     continue
             except PersistenceError as error:
                 if time.monotonic() < self._valid_until:
-                    LOG.warning("the lease could not be renewed, trying again: %s", error)
+                    LOG.warning("could not renew the lease, retrying: %s", error)
                     continue
-                reason = f"the lease could not be renewed: {error}"
+                reason = f"could not renew the lease: {error}"
             if not self._released.is_set():
                 self._on_lost(reason)
             return

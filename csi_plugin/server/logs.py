@@ -1,4 +1,4 @@
-"""Logs: one line per event, JSON or for people, from our code and from every library alike, without secrets."""
+"""Logs: one line per event, JSON or for humans, from our code and from every library alike, without secrets."""
 
 import logging
 import sys

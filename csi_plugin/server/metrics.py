@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 GIB = 1024**3
 COUNT_SECONDS = 60.0
-"""Volumes are counted anew after this long, however often metrics are read."""
+"""Volumes are counted again after this long, however often metrics are read."""
 
 # Reads take milliseconds; a driver may take minutes.
 _BUCKETS = (0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)

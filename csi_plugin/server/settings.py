@@ -93,7 +93,7 @@ class Settings(BaseModel):
         description="How long after an interrupted creation its remains may be removed without a person's word.",
     )
     settle_seconds: float = Field(
-        10, ge=0, description="How long after a crash a storage may take to show what an interrupted creation made."
+        10, ge=0, description="How long after a crash a storage may take to show what an interrupted creation created."
     )
     recovery_interval_seconds: float = Field(60, gt=0, description="Pause between two looks at what was interrupted.")
     lease_seconds: float = Field(

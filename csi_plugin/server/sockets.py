@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grpc
 
-from csi_plugin.server.interceptors import Around
+from csi_plugin.server.interceptors import RpcInterceptor
 from csi_plugin.server.settings import Settings, grpc_address
 
 LOG = logging.getLogger(__name__)
@@ -24,11 +24,11 @@ class AddressInUse(Exception):
 
 
 def new_server(*, workers: int, observe: Callable[[str, str, float], None]) -> grpc.Server:
-    """A server whose reads have threads of their own; threads are made as they are needed. ``observe``: as Around's."""
+    """A server whose reads have threads of their own, created as needed. ``observe``: as RpcInterceptor's."""
     reads = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
     return grpc.server(
         ThreadPoolExecutor(workers, thread_name_prefix="rpc"),
-        interceptors=[Around(reads, observe=observe)],
+        interceptors=[RpcInterceptor(reads, observe=observe)],
         options=[("grpc.so_reuseport", 0)],
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from csi_plugin.persistence import registry
 from csi_plugin.persistence.base import PersistenceDriverBase, RecordStore
-from csi_plugin.persistence.builtin_plugin import RecordPersistence
+from csi_plugin.persistence.builtin_plugin import BuiltinPlugin
 from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.storage import database
@@ -530,7 +530,7 @@ def _check_name(name: str) -> None:
 def _as_store(plugin: RecordStore | PersistenceDriverBase) -> RecordStore:
     from csi_plugin.storage import codec
 
-    if isinstance(plugin, RecordPersistence):
+    if isinstance(plugin, BuiltinPlugin):
         plugin.codec = codec
     if isinstance(plugin, RecordStore):
         return plugin

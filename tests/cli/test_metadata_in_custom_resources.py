@@ -151,13 +151,13 @@ def test_rotation_of_the_sealing_keys(
     put(new, old)
     assert served.stop() == 0
     served.start()
-    assert served.command("reseal") == "2 records were sealed anew\n"
+    assert served.command("reseal") == "2 records were resealed\n"
     after = sealed_fields()
     prefixes = {field.rpartition(":")[0] for field in after}
     assert len(prefixes) == 1
     assert prefixes.isdisjoint({field.rpartition(":")[0] for field in before})
     assert "S3cret" not in kubernetes.kubectl("get", "cinderbox", "-n", namespace, "-o", "yaml")
-    assert served.command("reseal") == "0 records were sealed anew\n"
+    assert served.command("reseal") == "0 records were resealed\n"
 
     put(new)
     assert served.stop() == 0

@@ -83,7 +83,7 @@ def test_the_controller_keeps_a_backend(store: CRDPersistence, server: ApiServer
     changed.clear()
     server.kubectl("delete", "cbackend", "fast", "-n", NAMESPACE, "--wait=false")
     assert changed.wait(30)
-    store.backends.let_go("fast")
+    store.backends.remove_finalizer("fast")
     server.kubectl("wait", "cbackend/fast", "-n", NAMESPACE, "--for=delete", "--timeout=30s")
 
 

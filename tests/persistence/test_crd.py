@@ -338,7 +338,7 @@ class TestWrites:
             assert store.get(VolumeRecord, volume.id) == volume
             assert store.find(VolumeRecord, backend="lvm") == [volume]
             store.health()
-            with pytest.raises(PersistenceError, match="cannot be reached"):
+            with pytest.raises(PersistenceError, match="is unreachable"):
                 store.update(volume)
         finally:
             kubernetes.start()

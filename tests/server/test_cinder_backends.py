@@ -222,7 +222,7 @@ def test_a_bad_option_is_named_and_the_last_good_configuration_serves(backends: 
             "InvalidConfiguration",
             "spec.topology: 'no zone' must be a name",
         ),
-        ("nosecret", {"secretRef": {"name": "gone"}}, "SecretNotFound", "Secret gone (spec.secretRef) is not there"),
+        ("nosecret", {"secretRef": {"name": "gone"}}, "SecretNotFound", "Secret gone (spec.secretRef) does not exist"),
     ],
 )
 def test_what_cannot_be_started_waits_for_an_edit(

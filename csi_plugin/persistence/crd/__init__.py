@@ -1,4 +1,4 @@
-"""Metadata in Kubernetes custom resources, for people to read with kubectl."""
+"""Metadata in Kubernetes custom resources, for humans to read with kubectl."""
 
 from csi_plugin.persistence.crd.store import CRDPersistence
 

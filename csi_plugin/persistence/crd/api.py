@@ -20,7 +20,7 @@ LOG = logging.getLogger(__name__)
 
 PAGE = 500
 RETRY_SECONDS = 10.0
-"""How long a call is repeated while the API server is away or overloaded; callers have deadlines of their own."""
+"""How long a call is retried while the API server is unreachable or overloaded; callers have their own deadlines."""
 CALL_TIMEOUT = (5.0, 15.0)
 """Seconds to connect, and to wait for an answer. A call that took this long is repeated once."""
 WATCH_SECONDS = 300
@@ -40,7 +40,7 @@ class Conflict(PersistenceError):
 
 
 class Expired(PersistenceError):
-    """410: the API server has forgotten that resourceVersion; list anew."""
+    """410: the API server has forgotten that resourceVersion; list again."""
 
 
 class ResourceAPI:
@@ -110,7 +110,7 @@ class ResourceAPI:
             try:
                 return self._list(plural)
             except Expired:
-                LOG.info("the list of %s changed too much while it was read; again", plural)
+                LOG.info("the list of %s expired while it was read; listing again", plural)
 
     def list_in_cluster(self, group: str, version: str, plural: str) -> Iterator[JSON]:
         """Resources of another kind in the whole cluster. Raises Missing when the kind is not installed."""
@@ -128,7 +128,7 @@ class ResourceAPI:
 
     def watch(self, plural: str, version: int) -> "Watch":
         """Changes after a resourceVersion. Raises Expired."""
-        response = _answer(
+        response = _request(
             self._resources.list_namespaced_custom_object,
             **self._at,
             plural=plural,
@@ -169,7 +169,7 @@ class ResourceAPI:
 
     def _call(self, function: Any, **arguments: Any) -> JSON:
         attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_may_help),
+            retry=tenacity.retry_if_exception(_is_transient),
             stop=tenacity.stop_any(self._last_attempt(), tenacity.stop_when_event_set(self._closing)),
             sleep=tenacity.sleep_using_event(self._closing),
             wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0, jitter=0.2),
@@ -177,7 +177,7 @@ class ResourceAPI:
         )
         verb = function.__name__.removeprefix("_").partition("_")[0]
         with tracing.span(f"kubernetes.{verb}", resource=arguments.get("plural") or arguments["path"]):
-            return cast(JSON, attempts(_answer, function, **self._at, **arguments, _request_timeout=self._timeout))
+            return cast(JSON, attempts(_request, function, **self._at, **arguments, _request_timeout=self._timeout))
 
     def _last_attempt(self) -> Any:
         if not self._is_repeating:
@@ -222,29 +222,29 @@ class Watch:
 
 
 class _TransientError(PersistenceError):
-    """The API server is away or overloaded."""
+    """The API server is unreachable or overloaded."""
 
 
-def _may_help(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     return isinstance(error, _TransientError)
 
 
-def _answer(function: Any, **arguments: Any) -> Any:
+def _request(function: Any, **arguments: Any) -> Any:
     try:
         return function(**arguments)
     except ApiException as error:
-        raise _decided(error) from error
+        raise _error_for(error) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise _TransientError(f"the Kubernetes API server cannot be reached: {error}") from error
+        raise _TransientError(f"the Kubernetes API server is unreachable: {error}") from error
 
 
-def _decided(error: ApiException) -> PersistenceError:
+def _error_for(error: ApiException) -> PersistenceError:
     try:
         message = json.loads(error.body or "")["message"]
     except (ValueError, KeyError, TypeError):
         message = error.reason
     if error.status in _TRANSIENT:
-        return _TransientError(f"the Kubernetes API server says {error.status}: {message}")
+        return _TransientError(f"the Kubernetes API server answers {error.status}: {message}")
     kind = {404: Missing, 409: Conflict, 410: Expired}.get(cast(int, error.status), PersistenceError)
     return kind(f"the Kubernetes API server refuses ({error.status}): {message}")
 
@@ -258,5 +258,5 @@ def _configure(configuration: client.Configuration, kubeconfig: str | None) -> s
         config.load_kube_config(config_file=kubeconfig, client_configuration=configuration, persist_config=False)
         _, active = config.list_kube_config_contexts(config_file=kubeconfig)
     except (config.ConfigException, OSError) as error:
-        raise InvalidPersistence(f"kubeconfig: no way to the Kubernetes API server: {error}") from error
+        raise InvalidPersistence(f"kubeconfig: the Kubernetes API server is not configured: {error}") from error
     return str(active["context"].get("namespace") or "default")

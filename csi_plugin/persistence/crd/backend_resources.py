@@ -1,4 +1,4 @@
-"""CinderBackends: which backends people want, and where they read how each of them is."""
+"""CinderBackends: the backends that administrators define, and the status of each."""
 
 import base64
 import binascii
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from csi_plugin.persistence.crd.api import Missing, ResourceAPI
 from csi_plugin.persistence.crd.events import Events, EventType, reference
 from csi_plugin.persistence.crd.kinds import BACKEND, FINALIZER, FORGET
-from csi_plugin.persistence.crd.list_watch import Follower
+from csi_plugin.persistence.crd.list_watch import ListWatch
 from csi_plugin.persistence.crd.status import DELETION_HELD, READY, deletion_held, merged_conditions
 from csi_plugin.persistence.initiators import Find
 from csi_plugin.persistence.records import JSON, SnapshotRecord, VolumeRecord
@@ -20,8 +20,8 @@ UP_TO_DATE = "UpToDate"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WantedBackend:
-    """What people wrote into a CinderBackend."""
+class DesiredBackend:
+    """What administrators wrote into a CinderBackend."""
 
     name: str
     driver: str
@@ -32,11 +32,11 @@ class WantedBackend:
     topology: list[dict[str, str]] = field(default_factory=list)
     max_concurrent_operations: int | None = None
     generation: int = 0
-    is_held: bool = False
-    """Whether our finalizer keeps it from going."""
-    is_deletion_wanted: bool = False
+    has_finalizer: bool = False
+    """Whether our finalizer keeps it from being deleted."""
+    is_deleting: bool = False
     is_forgotten: bool = False
-    """Whether a person said that it may go although volumes are on it."""
+    """Whether an administrator said that it may go although volumes are on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +63,15 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True)
 class BackendReport:
-    """How a backend is, for people."""
+    """The status of a backend, for humans."""
 
     ready: Condition
     up_to_date: Condition
     pools: tuple[Pool, ...] = ()
     volumes: int = 0
     snapshots: int = 0
-    deletion_held: str = ""
-    """Why it stays although it was deleted; empty when it was not."""
+    deletion_blocker: str = ""
+    """Why it is kept although it was deleted; empty when it was not."""
 
 
 class BackendResources:
@@ -84,21 +84,21 @@ class BackendResources:
         self._lock = threading.Lock()
         self._found: dict[str, JSON] = {}
         self._on_change: Callable[[], None] = lambda: None
-        self._follower = Follower(
+        self._list_watch = ListWatch(
             api, BACKEND.plural, on_list=self._take_all, on_put=self._put, on_gone=self._take_away
         )
 
     def start(self, on_change: Callable[[], None]) -> None:
-        """List them, and follow them from there. ``on_change`` is called, from any thread, when people changed one."""
+        """List and watch them. ``on_change`` is called, from any thread, when an administrator changed one."""
         self._on_change = on_change
-        self._follower.start()
+        self._list_watch.start()
 
     def close(self) -> None:
-        self._follower.close()
+        self._list_watch.close()
 
-    def all(self) -> list[WantedBackend]:
+    def all(self) -> list[DesiredBackend]:
         with self._lock:
-            return [_wanted(resource) for resource in self._found.values()]
+            return [_desired(resource) for resource in self._found.values()]
 
     def secret(self, name: str) -> dict[str, str]:
         """A Secret's content. A line feed at the end of a value, as files have, is not taken for a part of it.
@@ -109,35 +109,35 @@ class BackendResources:
         return {key: _text(name, key, value) for key, value in (found.get("data") or {}).items()}
 
     def count(self) -> tuple[Counter[str], Counter[str]]:
-        """Volumes and snapshots that are recorded, by backend; leftovers and what waits for its deletion, too."""
+        """Volumes and snapshots that are recorded, by backend; orphans and deferred deletions, too."""
         return (
             Counter(record.backend for record in self._find(VolumeRecord)),
             Counter(record.backend for record in self._find(SnapshotRecord)),
         )
 
-    def hold(self, name: str) -> None:
-        """See to it that it does not go before it is let go."""
+    def add_finalizer(self, name: str) -> None:
+        """Keep it from being deleted until remove_finalizer()."""
         self._change_finalizers(name, lambda finalizers: [*finalizers, FINALIZER])
 
-    def let_go(self, name: str) -> None:
+    def remove_finalizer(self, name: str) -> None:
         self._change_finalizers(name, lambda finalizers: [found for found in finalizers if found != FINALIZER])
 
-    def report(self, wanted: WantedBackend, report: BackendReport) -> None:
+    def report(self, desired: DesiredBackend, report: BackendReport) -> None:
         """Write the status, if it says anything new, and an Event when a condition has changed."""
         with self._lock:
-            resource = self._found.get(wanted.name)
+            resource = self._found.get(desired.name)
         if resource is None:
             return
         present = resource.get("status") or {}
-        status = _status(wanted, report, present)
+        status = _status(desired, report, present)
         patch = {name: value for name, value in status.items() if present.get(name) != value}
         patch |= {name: None for name in present if name not in status}
         if not patch:
             return
-        for event in _news(present.get("conditions") or [], status["conditions"]):
+        for event in _due_events(present.get("conditions") or [], status["conditions"]):
             self._events.record(reference(BACKEND.kind, resource["metadata"]), *event)
         with suppress(Missing):
-            self._put(self._api.merge_status(BACKEND.plural, wanted.name, patch))
+            self._put(self._api.merge_status(BACKEND.plural, desired.name, patch))
 
     def _change_finalizers(self, name: str, change: Callable[[list[str]], list[str]]) -> None:
         with self._lock:
@@ -167,7 +167,7 @@ class BackendResources:
             if present is not None and _is_older(resource, present):
                 return
             self._found[name] = resource
-        if present is None or _wanted(present) != _wanted(resource):
+        if present is None or _desired(present) != _desired(resource):
             self._on_change()
 
     def _take_away(self, resource: JSON) -> None:
@@ -180,9 +180,9 @@ def _is_older(resource: JSON, present: JSON) -> bool:
     return int(resource["metadata"]["resourceVersion"]) < int(present["metadata"]["resourceVersion"])
 
 
-def _wanted(resource: JSON) -> WantedBackend:
+def _desired(resource: JSON) -> DesiredBackend:
     spec, metadata = resource["spec"], resource["metadata"]
-    return WantedBackend(
+    return DesiredBackend(
         name=metadata["name"],
         driver=spec["driver"],
         options=spec.get("options") or {},
@@ -191,8 +191,8 @@ def _wanted(resource: JSON) -> WantedBackend:
         topology=spec.get("topology") or [],
         max_concurrent_operations=spec.get("maxConcurrentOperations"),
         generation=metadata["generation"],
-        is_held=FINALIZER in (metadata.get("finalizers") or []),
-        is_deletion_wanted="deletionTimestamp" in metadata,
+        has_finalizer=FINALIZER in (metadata.get("finalizers") or []),
+        is_deleting="deletionTimestamp" in metadata,
         is_forgotten=(metadata.get("annotations") or {}).get(FORGET) == "true",
     )
 
@@ -204,13 +204,13 @@ def _text(secret: str, key: str, value: str) -> str:
         raise ValueError(f"key {key} of Secret {secret} is not text") from error
 
 
-def _status(wanted: WantedBackend, report: BackendReport, present: JSON) -> JSON:
+def _status(desired: DesiredBackend, report: BackendReport, present: JSON) -> JSON:
     conditions = [report.ready.of_type(READY), report.up_to_date.of_type(UP_TO_DATE)]
-    if report.deletion_held:
-        conditions.append(deletion_held(report.deletion_held))
+    if report.deletion_blocker:
+        conditions.append(deletion_held(report.deletion_blocker))
     error = next((found.message for found in (report.up_to_date, report.ready) if found.status is False), "")
     values = {
-        "observedGeneration": wanted.generation,
+        "observedGeneration": desired.generation,
         "conditions": merged_conditions(present.get("conditions") or [], *conditions),
         "volumes": report.volumes,
         "snapshots": report.snapshots,
@@ -234,17 +234,17 @@ def _sum(rooms: list[float | str]) -> str:
 
 
 def _quantity(room: float | str) -> str:
-    """A quantity of Kubernetes. Tenths of a GiB are enough for people, and do not change all the time."""
+    """A quantity of Kubernetes. Tenths of a GiB are enough for humans, and do not change all the time."""
     if isinstance(room, str):
         return room
     return f"{room:.0f}Gi" if room >= 1000 else f"{round(room, 1):g}Gi"
 
 
-def _news(present: list[JSON], wanted: list[JSON]) -> list[tuple[EventType, str, str]]:
+def _due_events(present: list[JSON], desired: list[JSON]) -> list[tuple[EventType, str, str]]:
     """Type, reason and message of the Events that are due: conditions that are not as they were."""
     known = {condition["type"]: (condition["status"], condition["reason"]) for condition in present}
     due: list[tuple[EventType, str, str]] = []
-    for condition in wanted:
+    for condition in desired:
         name, status, reason = condition["type"], condition["status"], condition["reason"]
         if known.get(name) == (status, reason) or (status == "Unknown" or reason == "Starting"):
             continue

@@ -14,13 +14,13 @@ from typing import Any
 from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
 from csi_plugin.persistence.crd.api import Conflict, ResourceAPI
 from csi_plugin.persistence.crd.kinds import GROUP, RESOURCES, VERSION, resource_name
-from csi_plugin.persistence.crd.resource import new_resource, next_resource, stored
+from csi_plugin.persistence.crd.resource import new_resource, next_resource, parse_resource
 from csi_plugin.persistence.crd.sealed_connections import find_connection
 from csi_plugin.persistence.encoding import from_json, utc_now
 from csi_plugin.persistence.records import JSON, NodeRecord
 
 _PLURAL = RESOURCES[NodeRecord].plural
-_TRIES = 5
+_ATTEMPTS = 5
 _WRITE = "node"
 _WAIT_SECONDS = 20.0
 """How long the controller is given to seal a connection to a key that it has just learned of."""
@@ -46,14 +46,14 @@ def register(api: ResourceAPI, node: NodeRecord) -> None:
 
     Only this one resource is read and written: that is all that a node has the right to.
     """
-    for _ in range(_TRIES):
+    for _ in range(_ATTEMPTS):
         resource = api.get(_PLURAL, resource_name(node.id))
         try:
             if resource is None:
                 first = replace(node, revision=1, created_at=utc_now())
                 api.create(_PLURAL, new_resource(first, namespace=api.namespace, write=_WRITE))
             else:
-                present = stored(NodeRecord, resource)
+                present = parse_resource(NodeRecord, resource)
                 record = present.record
                 following = replace(
                     node, revision=record.revision + 1, created_at=record.created_at, updated_at=utc_now()
@@ -62,7 +62,7 @@ def register(api: ResourceAPI, node: NodeRecord) -> None:
         except Conflict:
             continue  # a status was written meanwhile
         return
-    raise PersistenceError(f"CinderNode {node.id} is being written by others")
+    raise PersistenceError(f"CinderNode {node.id}: conflicting concurrent update")
 
 
 def connection(api: ResourceAPI, *, node_id: str, volume_id: str) -> str:

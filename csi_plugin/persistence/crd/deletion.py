@@ -1,30 +1,30 @@
-"""Deletions that people ask for: a record goes when nothing refers to it; what it describes stays on the storage."""
+"""Deletions by administrators: a record goes when nothing refers to it; what it describes stays on the storage."""
 
 from typing import Any
 
 from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.persistence.crd.api import Missing, ResourceAPI
 from csi_plugin.persistence.crd.kinds import ALLOW_DELETE
-from csi_plugin.persistence.crd.resource import Stored
+from csi_plugin.persistence.crd.resource import RecordResource
 from csi_plugin.persistence.initiators import Find
 from csi_plugin.persistence.records import ConnectionRecord, GroupRecord, Record, SnapshotRecord, VolumeRecord
 
 
-def reason_to_stay(one: Stored, find: Find, api: ResourceAPI) -> str:
+def deletion_blocker(resource: RecordResource, find: Find, api: ResourceAPI) -> str:
     """Why a resource that someone deleted has to stay; empty when it may go."""
-    if not one.allows_deletion:
+    if not resource.allows_deletion:
         return (
             f"only the driver deletes records; to drop this one and leave the data on the storage, annotate it "
             f'with {ALLOW_DELETE}="true"'
         )
-    record = one.record
+    record = resource.record
     for kind, key in _REFERENCES.get(type(record), ()):
         if found := find(kind, **{key: record.id}):
             return f"{kind.KIND} {found[0].id} refers to it"
     try:
         return _kubernetes_reference(record, api)
     except PersistenceError as error:
-        return f"whether Kubernetes still refers to it cannot be seen: {error}"
+        return f"cannot tell whether Kubernetes still refers to it: {error}"
 
 
 def persistent_volume_of(volume_id: str, api: ResourceAPI) -> str:

@@ -1,4 +1,4 @@
-"""Kubernetes Events (events.k8s.io/v1): what people should hear of, beside the resource that it is about."""
+"""Kubernetes Events (events.k8s.io/v1): what administrators should hear of, beside the resource that it is about."""
 
 import hashlib
 import logging
@@ -47,9 +47,9 @@ class Events:
         self._sent: dict[str, float] = {}
 
     def record(self, regarding: JSON, event_type: EventType, reason: str, message: str) -> None:
-        """Tell people about an object of this namespace.
+        """Tell administrators about an object of this namespace.
 
-        ``regarding`` is reference()'s; ``reason`` is one CamelCase word, for machines; ``message`` is for people, cut
+        ``regarding`` is reference()'s; ``reason`` is one CamelCase word, for machines; ``message`` is for humans, cut
         after 1,024 characters. Raises nothing: an Event that cannot be sent is logged.
         """
         name = _event_name(regarding, event_type, reason, message)

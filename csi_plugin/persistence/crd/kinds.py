@@ -52,7 +52,7 @@ RESOURCES: dict[type[Record], ResourceKind] = {
 }
 
 BACKEND = ResourceKind(kind="CinderBackend", short_name="cbackend")
-"""No record: people write it."""
+"""Not a record: administrators write it."""
 FORGET = f"{GROUP}/forget"
 """Annotation ("true") by which a person lets a backend go that has volumes; they stay on the storage."""
 

@@ -45,7 +45,7 @@ class KubernetesLease:
         """Leases as this process wrote them: renewing one costs a single call."""
 
     def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool:
-        """Take or renew a lease; False when another holder has it. ``seconds`` up to 0 give it back at once.
+        """Take or renew a lease; False when another holder has it. ``seconds`` up to 0 release it at once.
 
         Raises PersistenceError.
         """
@@ -53,7 +53,7 @@ class KubernetesLease:
             return self._acquire(_lease_name(name), holder, seconds)
 
     def release_lease(self, name: str, *, holder: str) -> None:
-        """Give it back, if it is held by ``holder``. Raises PersistenceError."""
+        """Release it, if it is held by ``holder``. Raises PersistenceError."""
         with self._lock:
             lease = self._api.get(_PLURAL, _lease_name(name))
             if lease is not None and lease["spec"].get("holderIdentity") == holder:

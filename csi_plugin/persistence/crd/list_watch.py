@@ -16,7 +16,7 @@ _END_SECONDS = 10.0
 """What a call that is being made can take at most to find out that it is of no use any more, or that nobody answers."""
 
 
-class Follower:
+class ListWatch:
     """Tells of every resource of a kind, from a thread of its own, until close().
 
     The callbacks are never called at the same time.
@@ -86,7 +86,7 @@ class Follower:
                 # A watch that is taken up where it broke shows only later that its version is too old.
                 self._has_to_list = True
                 self._unreachable_since = self._unreachable_since or time.monotonic()
-                LOG.info("the watch of %s is begun again in %.1f s: %s", self._plural, pause, error)
+                LOG.info("the watch of %s ended, retrying in %.1f s: %s", self._plural, pause, error)
                 self._stopping.wait(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, _LAST_PAUSE)
 

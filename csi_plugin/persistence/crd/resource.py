@@ -1,4 +1,4 @@
-"""Records as custom resources, and back. ``spec`` alone makes the record: ``status`` is for people."""
+"""Records as custom resources, and back. ``spec`` alone makes the record: ``status`` is for humans."""
 
 import re
 from dataclasses import dataclass, fields
@@ -28,7 +28,7 @@ _PROVISIONER = "csi.storage.k8s.io/"
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class RecordResource:
     """A record as the API server has it."""
 
     record: Record
@@ -50,12 +50,12 @@ class Stored:
         return list(self.metadata.get("finalizers") or [])
 
     @property
-    def is_held(self) -> bool:
-        """Whether our finalizer keeps it from going."""
+    def has_finalizer(self) -> bool:
+        """Whether our finalizer keeps it from being deleted."""
         return FINALIZER in self.finalizers
 
     @property
-    def is_deletion_wanted(self) -> bool:
+    def is_deleting(self) -> bool:
         return "deletionTimestamp" in self.metadata
 
     @property
@@ -66,11 +66,11 @@ class Stored:
         return (self.metadata.get("annotations") or {}).get(WRITE) == write
 
 
-def stored(kind: type[Record], resource: JSON) -> Stored:
+def parse_resource(kind: type[Record], resource: JSON) -> RecordResource:
     """What a custom resource holds. Raises ValueError or TypeError for one that no record can be made of."""
     metadata = {name: value for name, value in resource["metadata"].items() if name != "managedFields"}
     record = without_use(decode(kind, resource.get("spec") or {}))
-    return Stored(record, metadata, resource.get("status") or {})
+    return RecordResource(record, metadata, resource.get("status") or {})
 
 
 def new_resource(record: Record, *, namespace: str, write: str) -> JSON:
@@ -79,7 +79,7 @@ def new_resource(record: Record, *, namespace: str, write: str) -> JSON:
     return _resource(record, metadata, write)
 
 
-def next_resource(record: Record, present: Stored, *, write: str) -> JSON:
+def next_resource(record: Record, present: RecordResource, *, write: str) -> JSON:
     """The resource that update() sends: the present one's metadata, with its resourceVersion, and the new record."""
     return _resource(record, present.metadata, write)
 

@@ -1,23 +1,23 @@
-"""Connections sealed anew for nodes that have lost their key; a node finds its own in the status of its CinderNode."""
+"""Connections resealed for nodes that have lost their key; a node finds its own in the status of its CinderNode."""
 
 from collections.abc import Callable
 from typing import Any
 
-from csi_plugin.persistence.crd.resource import Stored
+from csi_plugin.persistence.crd.resource import RecordResource
 from csi_plugin.persistence.records import JSON, ConnectionRecord, NodeRecord
 
 SealConnection = Callable[[str, str], str]
 """See RecordStore.use_connection_sealer."""
 
 
-def sealed_anew(one: Stored, find: Callable[..., list[Any]], seal: SealConnection) -> JSON:
+def resealed_connections(resource: RecordResource, find: Callable[..., list[Any]], seal: SealConnection) -> JSON:
     """Fields of a CinderNode's status: its key, and each connection whose publish_context is not sealed to that.
 
     What is there already and still right is kept: a box is never the same twice.
     """
-    node = one.record
+    node = resource.record
     assert isinstance(node, NodeRecord)
-    known = {_identity(entry): entry for entry in one.status.get("connections", [])}
+    known = {_identity(entry): entry for entry in resource.status.get("connections", [])}
     entries = []
     for connection in find(ConnectionRecord, node_id=node.id):
         if connection.attach_status == "attached" and connection.public_key != node.public_key:
@@ -34,7 +34,7 @@ def sealed_anew(one: Stored, find: Callable[..., list[Any]], seal: SealConnectio
 
 
 def find_connection(status: JSON, volume_id: str, public_key: str) -> str | None:
-    """A volume's connection for the node that has a key, in base64: empty when it has none that was sealed anew; None
+    """A volume's connection for the node that has a key, in base64: empty when it has none that was resealed; None
     when the controller has not seen the key yet."""
     for entry in status.get("connections", []):
         if (entry["volumeId"], entry["publicKey"]) == (volume_id, public_key):

@@ -1,9 +1,9 @@
-"""What people read: the status of each kind of resource, made from records alone."""
+"""The status of each kind of resource, for humans, computed from records alone."""
 
 from datetime import datetime
 
 from csi_plugin.persistence.crd.events import EventType
-from csi_plugin.persistence.crd.resource import Stored, claim
+from csi_plugin.persistence.crd.resource import RecordResource, claim
 from csi_plugin.persistence.crd.volume_use import with_use
 from csi_plugin.persistence.encoding import utc_now
 from csi_plugin.persistence.initiators import Find, conflict
@@ -25,9 +25,9 @@ DELETION_HELD = "DeletionHeld"
 _PROVISIONER = "csi.storage.k8s.io/"
 
 
-def status(one: Stored, find: Find) -> JSON:
+def status(resource: RecordResource, find: Find) -> JSON:
     """The whole status of a resource, but for conditions that others keep."""
-    record = one.record
+    record = resource.record
     values: JSON = {}
     match record:
         case VolumeRecord():
@@ -45,15 +45,15 @@ def status(one: Stored, find: Find) -> JSON:
             }
         case NodeRecord():
             values = _node(record, find)
-            values["conditions"] = conditions(one, _registered(conflict(record, find)))
+            values["conditions"] = conditions(resource, _registered(conflict(record, find)))
     if "state" in values:
-        values["conditions"] = conditions(one, _ready(values["state"], getattr(record, "intent", None)))
+        values["conditions"] = conditions(resource, _ready(values["state"], getattr(record, "intent", None)))
     return {name: value for name, value in values.items() if value not in (None, "")}
 
 
-def conditions(one: Stored, *wanted: JSON) -> list[JSON]:
+def conditions(resource: RecordResource, *wanted: JSON) -> list[JSON]:
     """The resource's conditions with ``wanted`` put in."""
-    return merged_conditions(one.status.get("conditions", []), *wanted)
+    return merged_conditions(resource.status.get("conditions", []), *wanted)
 
 
 def merged_conditions(present: list[JSON], *wanted: JSON) -> list[JSON]:
@@ -71,9 +71,9 @@ def deletion_held(reason: str) -> JSON:
     return {"type": DELETION_HELD, "status": "True", "reason": "InUse", "message": reason}
 
 
-def news(one: Stored, wanted: JSON) -> list[tuple[EventType, str, str]]:
+def due_events(resource: RecordResource, wanted: JSON) -> list[tuple[EventType, str, str]]:
     """Type, reason and message of the Events that are due when a status is written: what a person has to decide."""
-    told = {(known["type"], known["message"]) for known in one.status.get("conditions", [])}
+    told = {(known["type"], known["message"]) for known in resource.status.get("conditions", [])}
     due: list[tuple[EventType, str, str]] = []
     for condition in wanted.get("conditions", []):
         name, message = condition["type"], condition["message"]

@@ -1,4 +1,4 @@
-"""Work on resources that nobody waits for: their statuses with Events, and deletions that people ask for."""
+"""Background work on resources: their statuses with Events, and deletions that administrators ask for."""
 
 import contextlib
 import heapq
@@ -11,12 +11,12 @@ from typing import Any
 
 from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.persistence.crd.api import Missing, ResourceAPI
-from csi_plugin.persistence.crd.deletion import persistent_volume_of, reason_to_stay
+from csi_plugin.persistence.crd.deletion import deletion_blocker, persistent_volume_of
 from csi_plugin.persistence.crd.events import Events, reference
 from csi_plugin.persistence.crd.kinds import FINALIZER, RESOURCES, resource_name
-from csi_plugin.persistence.crd.resource import Stored
-from csi_plugin.persistence.crd.sealed_connections import SealConnection, sealed_anew
-from csi_plugin.persistence.crd.status import conditions, deletion_held, news, status
+from csi_plugin.persistence.crd.resource import RecordResource
+from csi_plugin.persistence.crd.sealed_connections import SealConnection, resealed_connections
+from csi_plugin.persistence.crd.status import conditions, deletion_held, due_events, status
 from csi_plugin.persistence.crd.watch_cache import WatchCache
 from csi_plugin.persistence.initiators import sharing
 from csi_plugin.persistence.records import (
@@ -47,7 +47,7 @@ _OWNERS: dict[type[Record], tuple[tuple[str, type[Record]], ...]] = {
 """Fields by which a record is named or counted in the status of another."""
 
 
-class Upkeep:
+class StatusWriter:
     """One thread, from start() to stop(). Changes announced before start() are done then."""
 
     def __init__(self, api: ResourceAPI, events: Events, cache: Callable[[type[Record]], WatchCache]) -> None:
@@ -55,7 +55,7 @@ class Upkeep:
         self._events = events
         self._cache = cache
         self.seal_connection: SealConnection | None = None
-        """Set where connections can be sealed anew, before start(); elsewhere those that are there stay."""
+        """Set where connections can be resealed, before start(); elsewhere the present ones stay."""
         self._due: dict[Item, float] = {}
         self._queue: list[tuple[float, int, Item]] = []
         """A heap of all that was ever due; what _due has another time for, or none, is skipped."""
@@ -71,7 +71,7 @@ class Upkeep:
         if self._thread is None:
             with self._wake:
                 if self._thread is None and not self._is_stopping:
-                    self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+                    self._thread = threading.Thread(target=self._run, name="status-writer", daemon=True)
                     self._thread.start()
 
     def stop(self) -> None:
@@ -142,49 +142,49 @@ class Upkeep:
         return None
 
     def _do(self, kind: type[Record], record_id: str) -> None:
-        one = self._cache(kind).get(record_id)
-        if one is not None and one.is_deletion_wanted and one.is_held:
-            self._delete(kind, one)
-        elif one is not None and kind is not KeyValueRecord:
-            self._write(kind, one, self._status(one))
-        self._touch_related(kind, record_id, one.record if one else None)
+        resource = self._cache(kind).get(record_id)
+        if resource is not None and resource.is_deleting and resource.has_finalizer:
+            self._delete(kind, resource)
+        elif resource is not None and kind is not KeyValueRecord:
+            self._write(kind, resource, self._status(resource))
+        self._touch_related(kind, record_id, resource.record if resource else None)
 
-    def _delete(self, kind: type[Record], one: Stored) -> None:
-        reason = reason_to_stay(one, self._find, self._api)
-        names, name = RESOURCES[kind], one.metadata["name"]
+    def _delete(self, kind: type[Record], resource: RecordResource) -> None:
+        reason = deletion_blocker(resource, self._find, self._api)
+        names, name = RESOURCES[kind], resource.metadata["name"]
         if reason:
-            wanted = self._status(one)
-            self._write(kind, one, wanted | {"conditions": conditions(one, deletion_held(reason))})
-            self._again((kind, one.record.id))
+            wanted = self._status(resource)
+            self._write(kind, resource, wanted | {"conditions": conditions(resource, deletion_held(reason))})
+            self._again((kind, resource.record.id))
             return
-        LOG.warning("%s %s was deleted by a person; what it describes stays on the storage", names.kind, name)
-        others = [finalizer for finalizer in one.finalizers if finalizer != FINALIZER]
+        LOG.warning("%s %s was deleted by an administrator; what it describes stays on the storage", names.kind, name)
+        others = [finalizer for finalizer in resource.finalizers if finalizer != FINALIZER]
         with contextlib.suppress(Missing):
             self._api.merge(names.plural, name, {"metadata": {"finalizers": others or None}})
 
-    def _status(self, one: Stored) -> JSON:
-        wanted = status(one, self._find)
-        if isinstance(one.record, NodeRecord):
-            wanted |= self._sealed_connections(one)
-        if one.allows_deletion and "persistentVolume" in wanted:
-            # Admission goes by this: what was true when the volume was made has to be true now.
-            wanted["persistentVolume"] = persistent_volume_of(one.record.id, self._api)
+    def _status(self, resource: RecordResource) -> JSON:
+        wanted = status(resource, self._find)
+        if isinstance(resource.record, NodeRecord):
+            wanted |= self._sealed_connections(resource)
+        if resource.allows_deletion and "persistentVolume" in wanted:
+            # Admission goes by this: what was true when the volume was created has to be true now.
+            wanted["persistentVolume"] = persistent_volume_of(resource.record.id, self._api)
         return wanted
 
-    def _sealed_connections(self, one: Stored) -> JSON:
+    def _sealed_connections(self, resource: RecordResource) -> JSON:
         if self.seal_connection is None:
-            return {name: one.status[name] for name in ("publicKey", "connections") if name in one.status}
-        fields = sealed_anew(one, self._find, self.seal_connection)
+            return {name: resource.status[name] for name in ("publicKey", "connections") if name in resource.status}
+        fields = resealed_connections(resource, self._find, self.seal_connection)
         return {name: value for name, value in fields.items() if value}
 
-    def _write(self, kind: type[Record], one: Stored, wanted: JSON) -> None:
-        patch = {name: value for name, value in wanted.items() if one.status.get(name) != value}
-        patch |= {name: None for name in one.status if name not in wanted}
+    def _write(self, kind: type[Record], resource: RecordResource, wanted: JSON) -> None:
+        patch = {name: value for name, value in wanted.items() if resource.status.get(name) != value}
+        patch |= {name: None for name in resource.status if name not in wanted}
         if not patch:
             return
-        names, name = RESOURCES[kind], resource_name(one.record.id)
-        for event in news(one, wanted):
-            self._events.record(reference(names.kind, one.metadata), *event)
+        names, name = RESOURCES[kind], resource_name(resource.record.id)
+        for event in due_events(resource, wanted):
+            self._events.record(reference(names.kind, resource.metadata), *event)
         with contextlib.suppress(Missing):
             self._cache(kind).put(self._api.merge_status(names.plural, name, patch))
 

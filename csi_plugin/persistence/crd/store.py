@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict, traced
-from csi_plugin.persistence.builtin_plugin import RecordPersistence
+from csi_plugin.persistence.builtin_plugin import BuiltinPlugin
 from csi_plugin.persistence.crd.api import Conflict, Missing, ResourceAPI
 from csi_plugin.persistence.crd.backend_resources import BackendResources
 from csi_plugin.persistence.crd.events import Events
 from csi_plugin.persistence.crd.kinds import FINALIZER, GROUP, RESOURCES, VERSION, resource_name
 from csi_plugin.persistence.crd.lease import KubernetesLease
-from csi_plugin.persistence.crd.resource import Stored, new_resource, next_resource
-from csi_plugin.persistence.crd.status_writer import Upkeep
+from csi_plugin.persistence.crd.resource import RecordResource, new_resource, next_resource
+from csi_plugin.persistence.crd.status_writer import StatusWriter
 from csi_plugin.persistence.crd.volume_use import with_use
 from csi_plugin.persistence.crd.watch_cache import WatchCache
 from csi_plugin.persistence.encoding import copy, utc_now
@@ -22,10 +22,10 @@ from csi_plugin.persistence.records import ConnectionRecord, Record, VolumeRecor
 R = TypeVar("R", bound=Record)
 
 _SILENCE_LIMIT = 60.0
-"""Seconds for which reads go on from the caches while the API server is away."""
+"""Seconds for which reads go on from the caches while the API server is unreachable."""
 
 
-class CRDPersistence(RecordPersistence):
+class CRDPersistence(BuiltinPlugin):
     """Custom resources of the group cinderbox.io in one namespace. Their definitions must be installed.
 
     ``namespace`` and ``kubeconfig`` (a path) are needed outside of pods only. A read answers with what this process
@@ -43,7 +43,7 @@ class CRDPersistence(RecordPersistence):
         self._opening = {kind: threading.Lock() for kind in RESOURCES}
         self._caches: dict[type[Record], WatchCache] = {}
         self._events = Events(namespace=namespace, kubeconfig=kubeconfig)
-        self._upkeep = Upkeep(self._api, self._events, self._cache)
+        self._status_writer = StatusWriter(self._api, self._events, self._cache)
         self.backends = BackendResources(self._api, self._events, self._find)
         """The CinderBackends beside the records."""
         self._closed = False
@@ -68,7 +68,7 @@ class CRDPersistence(RecordPersistence):
             present = self._look(kind, record.id)
             if present is None or not present.was_written_by(write):
                 raise RecordExists(f"{record.KIND} {record.id} exists") from None
-        self._upkeep.start()
+        self._status_writer.start()
         return copy(stored)
 
     @traced
@@ -92,8 +92,8 @@ class CRDPersistence(RecordPersistence):
                 present = None  # by a status or an annotation, or by another writer: look
             except Missing:
                 cache.remove(record.id, present.uid)
-                raise RecordNotFound(f"{record.KIND} {record.id} is not there") from None
-        self._upkeep.start()
+                raise RecordNotFound(f"{record.KIND} {record.id} does not exist") from None
+        self._status_writer.start()
         return copy(stored)
 
     @traced
@@ -102,18 +102,18 @@ class CRDPersistence(RecordPersistence):
         plural, name, cache = RESOURCES[kind].plural, resource_name(record.id), self._cache(kind)
         present = cache.get(record.id)
         try:
-            if present is not None and present.is_held:
-                self._let_go(plural, name, present)
+            if present is not None and present.has_finalizer:
+                self._remove_finalizer(plural, name, present)
             answer = self._api.delete(plural, name)
             if answer.get("kind") == RESOURCES[kind].kind:
                 # It was written since the cache heard of it, and held.
                 present = cache.put(answer)
-                self._let_go(plural, name, present)
+                self._remove_finalizer(plural, name, present)
         except Missing:
             present = present or cache.get(record.id)
         if present is not None:
             cache.remove(record.id, present.uid)
-        self._upkeep.start()
+        self._status_writer.start()
 
     def get(self, kind: type[R], record_id: str) -> R | None:
         present = self._cache(kind).get(record_id)
@@ -138,7 +138,7 @@ class CRDPersistence(RecordPersistence):
         self._closed = True
         self._api.close()
         self._events.close()
-        self._upkeep.stop()
+        self._status_writer.stop()
         self.backends.close()
         for opening in self._opening.values():
             with opening:
@@ -148,11 +148,11 @@ class CRDPersistence(RecordPersistence):
         self._lease.close()
 
     def use_connection_sealer(self, seal: Callable[[str, str], str]) -> None:
-        self._upkeep.seal_connection = seal
+        self._status_writer.seal_connection = seal
 
     def start_upkeep(self) -> None:
-        """Write statuses, and grant deletions that people ask for, from now on rather than from the first write on."""
-        self._upkeep.start()
+        """Write statuses, and grant deletions by administrators, from now on rather than from the first write on."""
+        self._status_writer.start()
 
     def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool:
         return self._lease.acquire_lease(name, holder=holder, seconds=seconds)
@@ -174,13 +174,13 @@ class CRDPersistence(RecordPersistence):
             with self._opening[kind]:
                 cache = self._caches.get(kind)
                 if cache is None:
-                    cache = self._caches[kind] = WatchCache(self._api, kind, on_change=self._upkeep.changed)
+                    cache = self._caches[kind] = WatchCache(self._api, kind, on_change=self._status_writer.changed)
         return cache
 
     def _find(self, kind: type[Record], **keys: str) -> list[Any]:
         return self._cache(kind).find(keys, after=None, limit=None)
 
-    def _look(self, kind: type[Record], record_id: str) -> Stored | None:
+    def _look(self, kind: type[Record], record_id: str) -> RecordResource | None:
         """The record as the API server has it now."""
         resource = self._api.get(RESOURCES[kind].plural, resource_name(record_id))
         cache = self._cache(kind)
@@ -190,15 +190,15 @@ class CRDPersistence(RecordPersistence):
             cache.remove(record_id, known.uid)
         return None
 
-    def _let_go(self, plural: str, name: str, present: Stored) -> None:
+    def _remove_finalizer(self, plural: str, name: str, present: RecordResource) -> None:
         others = [finalizer for finalizer in present.finalizers if finalizer != FINALIZER]
         self._api.merge(plural, name, {"metadata": {"finalizers": others or None}})
 
 
-def _checked(present: Stored | None, record: Record) -> Stored:
+def _checked(present: RecordResource | None, record: Record) -> RecordResource:
     """What is there, if it still has the record's revision."""
     if present is None:
-        raise RecordNotFound(f"{record.KIND} {record.id} is not there")
+        raise RecordNotFound(f"{record.KIND} {record.id} does not exist")
     if present.record.revision != record.revision:
         raise RevisionConflict(
             f"{record.KIND} {record.id} has revision {present.record.revision}, not {record.revision}"

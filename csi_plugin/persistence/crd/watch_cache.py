@@ -8,9 +8,9 @@ from typing import Any
 
 from csi_plugin.persistence.crd.api import ResourceAPI
 from csi_plugin.persistence.crd.kinds import RESOURCES
-from csi_plugin.persistence.crd.list_watch import Follower
-from csi_plugin.persistence.crd.resource import Stored, stored
-from csi_plugin.persistence.record_index import RecordTable
+from csi_plugin.persistence.crd.list_watch import ListWatch
+from csi_plugin.persistence.crd.resource import RecordResource, parse_resource
+from csi_plugin.persistence.record_index import RecordIndex
 from csi_plugin.persistence.records import JSON, Record
 
 LOG = logging.getLogger(__name__)
@@ -29,32 +29,32 @@ class WatchCache:
         self._plural = RESOURCES[kind].plural
         self._on_change = on_change
         self._lock = threading.Lock()
-        self._stored: dict[str, Stored] = {}
-        self._table = RecordTable(kind)
+        self._resources: dict[str, RecordResource] = {}
+        self._index = RecordIndex(kind)
         self._deleted: dict[str, float] = {}
         """UIDs of resources that are known to be gone while events of theirs may still be under way."""
-        self._follower = Follower(
+        self._list_watch = ListWatch(
             api, self._plural, on_list=self._relist, on_put=self._put_announced, on_gone=self._remove_announced
         )
-        self._follower.start()
+        self._list_watch.start()
 
-    def get(self, record_id: str) -> Stored | None:
+    def get(self, record_id: str) -> RecordResource | None:
         with self._lock:
-            return self._stored.get(record_id)
+            return self._resources.get(record_id)
 
     def find(self, wanted: dict[str, str], *, after: str | None, limit: int | None) -> list[Any]:
         with self._lock:
-            return self._table.find(wanted, after=after, limit=limit)
+            return self._index.find(wanted, after=after, limit=limit)
 
-    def put(self, resource: JSON) -> Stored:
+    def put(self, resource: JSON) -> RecordResource:
         """Take in what the API server answered or announced, unless something newer is there; what it holds."""
-        found = stored(self._kind, resource)
+        found = parse_resource(self._kind, resource)
         with self._lock:
-            present = self._stored.get(found.record.id)
-            is_news = found.uid not in self._deleted and (present is None or present.version < found.version)
-            if is_news:
+            present = self._resources.get(found.record.id)
+            is_newer = found.uid not in self._deleted and (present is None or present.version < found.version)
+            if is_newer:
                 self._set(found)
-        if is_news:
+        if is_newer:
             self._on_change(self._kind, found.record.id)
         return found
 
@@ -62,25 +62,25 @@ class WatchCache:
         """A resource is gone, as the API server answered or announced."""
         with self._lock:
             self._deleted[uid] = time.monotonic()
-            present = self._stored.get(record_id)
+            present = self._resources.get(record_id)
             if present is not None and present.uid == uid:
                 self._unset(record_id)
         self._on_change(self._kind, record_id)
 
     def silent_seconds(self) -> float:
         """How long the API server has not been reached; 0 when all is well."""
-        return self._follower.silent_seconds()
+        return self._list_watch.silent_seconds()
 
     def close(self) -> None:
-        self._follower.close()
+        self._list_watch.close()
 
-    def _set(self, found: Stored) -> None:
-        self._stored[found.record.id] = found
-        self._table.put(found.record)
+    def _set(self, found: RecordResource) -> None:
+        self._resources[found.record.id] = found
+        self._index.put(found.record)
 
     def _unset(self, record_id: str) -> None:
-        self._stored.pop(record_id, None)
-        self._table.remove(record_id)
+        self._resources.pop(record_id, None)
+        self._index.remove(record_id)
 
     def _put_announced(self, resource: JSON) -> None:
         try:
@@ -100,34 +100,34 @@ class WatchCache:
         found = {}
         for resource in resources:
             try:
-                one = stored(self._kind, resource)
+                parsed = parse_resource(self._kind, resource)
             except (ValueError, TypeError, KeyError) as error:
                 LOG.error("%s %s holds no record: %s", self._plural, resource["metadata"]["name"], error)
                 continue
-            found[one.record.id] = one
+            found[parsed.record.id] = parsed
         with self._lock:
             changed = self._take(found, version, heard)
         for record_id in changed:
             self._on_change(self._kind, record_id)
 
-    def _take(self, found: dict[str, Stored], version: int, heard: int) -> list[str]:
+    def _take(self, found: dict[str, RecordResource], version: int, heard: int) -> list[str]:
         """Make the list the truth, but for what was written after it; the ids of what changed."""
         # After etcd was restored from a backup, time begins again earlier: then nothing here is newer than the list.
         # Or later, as Kubernetes' manual has it; but what is in the backup keeps its versions.
-        latest = max((one.version for one in self._stored.values()), default=0)
+        latest = max((parsed.version for parsed in self._resources.values()), default=0)
         was_restored = heard > version and latest > version
         # What is listed in spite of an earlier deletion is back out of a backup.
-        began = self._follower.list_began
+        began = self._list_watch.list_began
         self._deleted = {uid: at for uid, at in self._deleted.items() if at >= began and not was_restored}
         changed = []
-        for record_id, present in list(self._stored.items()):
+        for record_id, present in list(self._resources.items()):
             if record_id not in found and (was_restored or present.version <= version):
                 self._unset(record_id)
                 changed.append(record_id)
-        for record_id, one in found.items():
-            known = self._stored.get(record_id)
-            is_news = known is None or known.version < one.version or one.version < known.version <= version
-            if one.uid not in self._deleted and (was_restored or is_news):
-                self._set(one)
+        for record_id, parsed in found.items():
+            known = self._resources.get(record_id)
+            is_newer = known is None or known.version < parsed.version or parsed.version < known.version <= version
+            if parsed.uid not in self._deleted and (was_restored or is_newer):
+                self._set(parsed)
                 changed.append(record_id)
         return changed

@@ -17,7 +17,7 @@ from sqlalchemy.orm import ORMExecuteState, attributes
 
 from csi_plugin.persistence.dbms import cinder_models
 from csi_plugin.persistence.dbms.cinder_models import models
-from csi_plugin.persistence.dbms.rows import LAYOUTS, SEALED, Layout
+from csi_plugin.persistence.dbms.layouts import LAYOUTS, SEALED, Layout
 from csi_plugin.persistence.records import ConnectionRecord, SnapshotRecord, VolumeRecord
 from csi_plugin.persistence.sealing import Sealer, SealingError
 
@@ -94,7 +94,7 @@ def _seal_object(mapper: Any, connection: sa.Connection, target: Any) -> None:
 
 
 def _note_backend(mapper: Any, connection: sa.Connection, target: Any) -> None:
-    """Let a volume that Cinder's layer made be found by its backend."""
+    """Let a volume that Cinder's layer created be found by its backend."""
     backend = VolumeRecord(id=target.id, host=target.host or "").backend
     _write_extra(connection, LAYOUTS[VolumeRecord], target.id, {"backend": backend})
 

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from csi_plugin.persistence.dbms import volume_types
-from csi_plugin.persistence.dbms.rows import LAYOUTS, SPECIFICATIONS, Dictionary
+from csi_plugin.persistence.dbms.layouts import LAYOUTS, TYPE_SPECS, Dictionary
 from csi_plugin.persistence.encoding import utc_now
 from csi_plugin.persistence.records import Record, VolumeRecord
 
@@ -34,9 +34,9 @@ def load(connection: sa.Connection, kind: type[Record], owners: Sequence[tuple[s
         if type_id:
             volumes_of_type[type_id].append(volume_id)
     for ids in _chunks(list(volumes_of_type)):
-        for number, type_id, key, value in connection.execute(_specifications(), {"ids": ids}):
+        for number, type_id, key, value in connection.execute(_type_specs(), {"ids": ids}):
             for volume_id in volumes_of_type[type_id]:
-                found[volume_id][SPECIFICATIONS[number].field][key] = value
+                found[volume_id][TYPE_SPECS[number].field][key] = value
     return found
 
 
@@ -61,13 +61,13 @@ def _entries(kind_name: str) -> Any:
         .where(dictionary.owner.in_(_ids()))
         .where(dictionary.table.c.deleted.is_not(sa.true()))
         for number, dictionary in enumerate(layout.dictionaries)
-        if dictionary not in SPECIFICATIONS
+        if dictionary not in TYPE_SPECS
     ]
     return sa.union_all(*selects) if len(selects) > 1 else selects[0]
 
 
 @cache
-def _specifications() -> Any:
+def _type_specs() -> Any:
     """Rows of: 0 for extra specs and 1 for QoS specs, volume type's id, key, value."""
     types, extra_specs, qos = volume_types.TYPES, volume_types.EXTRA_SPECS, volume_types.QOS
     return sa.union_all(

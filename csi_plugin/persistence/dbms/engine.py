@@ -18,7 +18,7 @@ BUSY_SECONDS = 60
 """How long a SQLite connection waits for another process's write to end."""
 _POOL_SIZE = 16
 _POOL_OVERFLOW = 64  # every gRPC worker and backend worker may need one at once
-_MIGRATION_LOCK = 7_268_441  # any number; it names our advisory lock in PostgreSQL
+_SCHEMA_LOCK = 7_268_441  # any number; it names our advisory lock in PostgreSQL
 
 READ_ONLY = "cinderbox_read_only"
 """Execution option: the transaction only reads, so SQLite need not reserve the right to write."""
@@ -82,7 +82,7 @@ def is_memory(url: sa.URL) -> bool:
 
 
 @contextmanager
-def migration_lock(engine: sa.Engine) -> Iterator[None]:
+def schema_lock(engine: sa.Engine) -> Iterator[None]:
     """Hold the lock under which one process at a time changes the schema of this database."""
     if engine.dialect.name == "sqlite":
         with _file_lock(engine.url):
@@ -91,7 +91,7 @@ def migration_lock(engine: sa.Engine) -> Iterator[None]:
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             take, give = "SELECT pg_advisory_lock(:lock)", "SELECT pg_advisory_unlock(:lock)"
-            name: Any = _MIGRATION_LOCK
+            name: Any = _SCHEMA_LOCK
         else:
             take, give = "SELECT GET_LOCK(:lock, 600)", "SELECT RELEASE_LOCK(:lock)"
             name = f"cinderbox/{engine.url.database}"[:64]

@@ -8,7 +8,7 @@ from csi_plugin.persistence.dbms.tables import KEY_TEXT, OPTIONS
 
 _ATTEMPTS = 5  # a transaction that the server chose as a deadlock's victim is run again
 
-# Not among the migrations' tables: it is made when it is first needed, which is before the rest of the schema is.
+# Not among the migrations' tables: it is created when it is first needed, which is before the rest of the schema is.
 _TABLE = sa.Table(
     "cinderbox_lease",
     sa.MetaData(),
@@ -63,7 +63,7 @@ class DatabaseLease:
             use_write_ahead_log(self._engine)
             _TABLE.create(self._engine, checkfirst=True)
         except sa.exc.DBAPIError:
-            # Another process made it in between.
+            # Another process created it in between.
             if not sa.inspect(self._engine).has_table(_TABLE.name):
                 raise
         self._has_table = True

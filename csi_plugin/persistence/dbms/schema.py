@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.persistence.dbms.cinder_models import models
-from csi_plugin.persistence.dbms.engine import migration_lock, use_write_ahead_log
+from csi_plugin.persistence.dbms.engine import schema_lock, use_write_ahead_log
 from csi_plugin.persistence.dbms.tables import CINDER_INDEXES, metadata
 from csi_plugin.persistence.encoding import utc_now
 
@@ -39,7 +39,7 @@ def prepare(engine: sa.Engine) -> None:
     if _is_current(engine):
         return
     logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
-    with migration_lock(engine):
+    with schema_lock(engine):
         if not _is_current(engine):
             use_write_ahead_log(engine)
             _upgrade(engine)

@@ -18,11 +18,11 @@ from csi_plugin.persistence.base import (
     RevisionConflict,
     traced,
 )
-from csi_plugin.persistence.builtin_plugin import RecordPersistence
+from csi_plugin.persistence.builtin_plugin import BuiltinPlugin
 from csi_plugin.persistence.dbms import cinder_layer, dictionaries, schema, volume_types
 from csi_plugin.persistence.dbms.engine import READ_ONLY, create_engine
+from csi_plugin.persistence.dbms.layouts import LAYOUTS, TYPE_SPECS, Layout
 from csi_plugin.persistence.dbms.lease import DatabaseLease
-from csi_plugin.persistence.dbms.rows import LAYOUTS, SPECIFICATIONS, Layout
 from csi_plugin.persistence.encoding import copy, utc_now
 from csi_plugin.persistence.records import GroupRecord, Record, VolumeRecord
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 _ATTEMPTS = 10  # a transaction that the server chose as a deadlock's victim is run again
 
 
-class DBPersistence(RecordPersistence):
+class DBPersistence(BuiltinPlugin):
     """Any database of SQLAlchemy's that Cinder supports: SQLite, PostgreSQL, MariaDB or MySQL.
 
     ``connection`` is a SQLAlchemy URL. ``sqlite_synchronous=False`` trades the safety of the last writes at a
@@ -68,7 +68,7 @@ class DBPersistence(RecordPersistence):
         return cinder_layer.api()
 
     def activate(self) -> None:
-        """Point Cinder's database layer at this database. The plugin that was made last has done so already."""
+        """Point Cinder's database layer at this database. The plugin that was created last has done so already."""
         cinder_layer.point_at(self._engine, self)
 
     @traced
@@ -169,7 +169,7 @@ class DBPersistence(RecordPersistence):
         """Insert what belongs to a record outside its row in Cinder's table."""
         connection.execute(layout.extra.insert(), extra | {"id": record.id, "revision": record.revision})
         for dictionary in layout.dictionaries:
-            if dictionary not in SPECIFICATIONS:
+            if dictionary not in TYPE_SPECS:
                 dictionaries.insert(connection, dictionary, record.id, getattr(record, dictionary.field))
         if isinstance(record, VolumeRecord) and record.volume_type_id == record.id:
             volume_types.write(connection, record, now=_naive(utc_now()))
@@ -182,35 +182,39 @@ class DBPersistence(RecordPersistence):
         extra["revision"] = record.revision
         is_same = sa.and_(layout.extra.c.id == record.id, layout.extra.c.revision == record.revision - 1)
         if connection.execute(layout.extra.update().where(is_same).values(extra)).rowcount == 0:
-            self._adopt(connection, layout, record, extra)
+            self._insert_missing_extra(connection, layout, record, extra)
         changed = layout.table.update().where(*_is_there(layout, record.id)).values(main)
         if connection.execute(changed).rowcount == 0:
-            raise RecordNotFound(f"{record.KIND} {record.id} is not there")
+            raise RecordNotFound(f"{record.KIND} {record.id} does not exist")
         if layout.dictionaries:
             self._replace_dictionaries(connection, layout, record)
         if isinstance(record, GroupRecord):
             volume_types.write_group(connection, record, now=_naive(utc_now()))
 
-    def _adopt(self, connection: sa.Connection, layout: Layout, record: Record, extra: dict[str, Any]) -> None:
-        """Give a row that Cinder's layer made (revision 1 to us) its row in our table; else say why update fails."""
+    def _insert_missing_extra(
+        self, connection: sa.Connection, layout: Layout, record: Record, extra: dict[str, Any]
+    ) -> None:
+        """Insert our row beside one that Cinder's layer created (revision 1 to us); else say why update fails."""
         current = connection.execute(
             sa.select(layout.extra.c.revision).where(layout.extra.c.id == record.id)
         ).scalar_one_or_none()
         if not connection.execute(sa.select(layout.id).where(*_is_there(layout, record.id))).first():
-            raise RecordNotFound(f"{record.KIND} {record.id} is not there")
+            raise RecordNotFound(f"{record.KIND} {record.id} does not exist")
         if current is not None or record.revision != 2:
             raise RevisionConflict(f"{record.KIND} {record.id} has revision {current or 1}, not {record.revision - 1}")
         try:
             connection.execute(layout.extra.insert(), extra | {"id": record.id})
         except db_exception.DBDuplicateEntry as error:
-            raise RevisionConflict(f"{record.KIND} {record.id} was written by someone else") from error
+            raise RevisionConflict(
+                f"{record.KIND} {record.id} was changed by a conflicting concurrent update"
+            ) from error
 
     def _replace_dictionaries(self, connection: sa.Connection, layout: Layout, record: Any) -> None:
         type_id = getattr(record, "volume_type_id", None)
         current = dictionaries.load(connection, layout.kind, [(record.id, type_id)])[record.id]
         for dictionary in layout.dictionaries:
             wanted = getattr(record, dictionary.field)
-            if dictionary not in SPECIFICATIONS and current[dictionary.field] != wanted:
+            if dictionary not in TYPE_SPECS and current[dictionary.field] != wanted:
                 connection.execute(dictionary.table.delete().where(dictionary.owner == record.id))
                 dictionaries.insert(connection, dictionary, record.id, wanted)
         if isinstance(record, VolumeRecord) and type_id == record.id:
@@ -232,7 +236,7 @@ class DBPersistence(RecordPersistence):
         elif layout.kind is GroupRecord:
             volume_types.delete_group(connection, record_id)
         for dictionary in layout.dictionaries:
-            if dictionary not in SPECIFICATIONS:
+            if dictionary not in TYPE_SPECS:
                 connection.execute(dictionary.table.delete().where(dictionary.owner == record_id))
         connection.execute(layout.extra.delete().where(layout.extra.c.id == record_id))
 
@@ -244,7 +248,7 @@ class DBPersistence(RecordPersistence):
         elif layout.kind is GroupRecord:
             volume_types.mark_group_deleted(connection, record_id, now=now)
         for dictionary in layout.dictionaries:
-            if dictionary not in SPECIFICATIONS:
+            if dictionary not in TYPE_SPECS:
                 owned = dictionary.table.update().where(dictionary.owner == record_id)
                 connection.execute(owned.values(values))
         if "status" in layout.table.c:
@@ -356,7 +360,7 @@ def _errors() -> Iterator[None]:
     except db_exception.DBDuplicateEntry as error:
         raise _DuplicateError(f"database: {error}") from error
     except db_exception.DBReferenceError as error:
-        raise _ReferenceError(f"a record refers to one that is not there: {error}") from error
+        raise _ReferenceError(f"a record refers to one that does not exist: {error}") from error
     except (db_exception.DBError, sa.exc.SQLAlchemyError) as error:
         raise PersistenceError(f"database: {error}") from error
 

@@ -80,7 +80,7 @@ def upgrade() -> None:
 
 
 def _create_key_values() -> None:
-    """Make the table of key-values, or adopt the one that cinderlib made."""
+    """Create the table of key-values, or take over the one that cinderlib created."""
     if not sa.inspect(op.get_bind()).has_table(KEY_VALUES):
         op.create_table(
             KEY_VALUES, sa.Column("key", KEY_TEXT, primary_key=True), sa.Column("value", LONG_TEXT), **OPTIONS

@@ -82,7 +82,7 @@ class Layout:
         return list(self.columns).index(field) + 2 if field in self.columns else None
 
     def record(self, row: Any, dictionaries: Mapping[str, dict[str, str]]) -> Any:
-        """The record of a row of ``select``. A row that Cinder's layer made, without ours, has revision 1."""
+        """The record of a row of ``select``. A row that Cinder's layer created, without ours, has revision 1."""
         values = dict(zip(("id", "revision", *self.columns), row, strict=False))
         values["revision"] = 1 if row[1] is None else row[1]
         for name, decode in self.decoders:
@@ -186,7 +186,7 @@ VOLUME_DICTIONARIES = (
     _dictionary("admin_metadata", models.VolumeAdminMetadata, "volume_id"),
     _dictionary("glance_metadata", models.VolumeGlanceMetadata, "volume_id"),
 )
-SPECIFICATIONS = (
+TYPE_SPECS = (
     _dictionary("extra_specs", models.VolumeTypeExtraSpecs, "volume_type_id"),
     _dictionary("qos_specs", models.QualityOfServiceSpecs, "specs_id"),
 )
@@ -194,7 +194,7 @@ SPECIFICATIONS = (
 LAYOUTS: dict[type[Record], Layout] = {
     layout.kind: layout
     for layout in (
-        _layout(records.VolumeRecord, _table(models.Volume), tables.volume, VOLUME_DICTIONARIES + SPECIFICATIONS),
+        _layout(records.VolumeRecord, _table(models.Volume), tables.volume, VOLUME_DICTIONARIES + TYPE_SPECS),
         _layout(
             records.SnapshotRecord,
             _table(models.Snapshot),
