@@ -1,8 +1,10 @@
 """What holds for all tests."""
 
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests.support.kubernetes_api import KubernetesAPI
 from tests.support.mariadb import MariaDB
@@ -17,6 +19,29 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, which counts as a failure: {report.longrepr}"
     return report
+
+
+class ByFile(LoadFileScheduling):
+    """Files go to the workers one by one, in the order of collection."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """What one worker runs together: the folders whose tests share one server, as they share one file's."""
+        folder, _, _ = nodeid.partition("::")[0].rpartition("/")
+        return folder if folder in _TOGETHER else str(super()._split_scope(nodeid))
+
+
+_TOGETHER = ("tests/cluster", "tests/node")
+_FIRST = ("tests/cluster", "tests/crash")
+"""They take longest, so that the workers end together."""
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(_FIRST))
 
 
 @pytest.fixture(scope="session")

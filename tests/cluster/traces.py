@@ -37,8 +37,8 @@ def _seen() -> set[str]:
         ["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     return {
-        *(f"mount {mount}" for mount in mounts),
-        # Those of other tests, which may run beside this, have their files in /tmp.
+        # Those of other tests, which run beside this, are in /tmp.
+        *(f"mount {mount}" for mount in mounts if not mount.startswith("/tmp/")),
         *(f"loop device {device}" for device in devices if " /tmp/" not in device),
         *(f"interface {path.name}" for path in Path("/sys/class/net").iterdir()),
         *(f"control group {path}" for path in _empty_control_groups()),
