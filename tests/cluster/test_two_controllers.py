@@ -1,7 +1,6 @@
 """Two controllers on two nodes, in a real cluster: whatever happens to the active one, the other goes on."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,9 +8,9 @@ import pytest
 from tests.cluster.cluster import Cluster, claim, install
 from tests.support.polling import wait_until
 
-WITHIN_SECONDS = 45
-"""From the fault to the next claim that is bound: the aim is 30; two cores under four times their load took 22 to 24,
-and 34 where kubelet had to find out."""
+REFUSALS = 10 + 3
+"""How often the other controller is refused the lease of one that has gone: it asks once a second until it runs out,
+which is after 10 seconds."""
 _CLAIMS = 8
 _LABELS = {"app.kubernetes.io/name": "cinderbox", "app.kubernetes.io/component": "controller"}
 _APART = {
@@ -52,10 +51,28 @@ def active(driver: Cluster) -> str:
     )
 
 
-def under_load(cluster: Cluster, fault: Callable[[], None]) -> list[str]:
-    """Cause a fault while claims are made and deleted; the ids of the volumes that are there in the end.
+def standby(driver: Cluster) -> str:
+    """The pod of the controller that waits for the lease."""
+    found = [one["metadata"] for one in driver.get("pod", *_CONTROLLERS)["items"]]
+    (name,) = {str(one["name"]) for one in found if "deletionTimestamp" not in one} - {active(driver)}
+    return name
 
-    Claims that are made after the fault are bound within the time that is promised, each to one volume.
+
+def refusals(driver: Cluster, pod: str) -> int:
+    """How often a controller has asked for the lease and was refused."""
+    return driver.kubectl("logs", pod, "-c", "cinderbox").count("another controller holds the lease")
+
+
+def transitions(driver: Cluster) -> int:
+    """How often the lease has changed hands."""
+    return int(driver.get("lease", "cinderbox-controller")["spec"]["leaseTransitions"])
+
+
+def under_load(cluster: Cluster, pair: Cluster, fault: Callable[[], None]) -> list[str]:
+    """Cause a fault while claims are created and deleted; the ids of the volumes that are there in the end.
+
+    The other controller takes over once, as soon as the lease has run out, and claims that are created after the fault
+    are bound, each to one volume.
     """
     before, after = ([f"{when}-{number}" for number in range(_CLAIMS)] for when in ("before", "after"))
     deleted = [f"deleted-{number}" for number in range(_CLAIMS)]
@@ -63,13 +80,15 @@ def under_load(cluster: Cluster, fault: Callable[[], None]) -> list[str]:
     cluster.kubectl("wait", "pvc", "--all", "--for=jsonpath={.status.phase}=Bound", "--timeout=60s")
     cluster.apply(*(claim(name) for name in before))
     cluster.kubectl("delete", "pvc", *deleted, "--wait=false")
+    other = standby(pair)
+    refused, changed = refusals(pair, other), transitions(pair)
     fault()
-    began = time.monotonic()
     cluster.apply(*(claim(name) for name in after))
     cluster.kubectl("wait", f"pvc/{after[0]}", "--for=jsonpath={.status.phase}=Bound", "--timeout=120s")
-    took = time.monotonic() - began
-    print(f"bound {took:.1f} s after the fault")
-    assert took < WITHIN_SECONDS
+    # A pod that replaces the active one on its node may go on with its lease.
+    assert transitions(pair) - changed <= 1
+    if active(pair) == other:
+        assert refusals(pair, other) - refused <= REFUSALS
     cluster.kubectl("wait", "pvc", "--all", "--for=jsonpath={.status.phase}=Bound", "--timeout=60s")
     return [cluster.volume_of(name) for name in (*before, *after)]
 
@@ -88,7 +107,7 @@ def test_killed(cluster: Cluster, pair: Cluster) -> None:
         pair.signal(name, "KILL")
         pair.kubectl("delete", "pod", name, "--force", "--grace-period=0")
 
-    volumes = under_load(cluster, kill)
+    volumes = under_load(cluster, pair, kill)
     assert active(pair) != name
     end(cluster, volumes)
 
@@ -99,7 +118,7 @@ def test_frozen_and_resumed(cluster: Cluster, pair: Cluster) -> None:
     name = active(pair)
     restarts = _restarts(pair, name)
     try:
-        volumes = under_load(cluster, lambda: pair.signal(name, "STOP"))
+        volumes = under_load(cluster, pair, lambda: pair.signal(name, "STOP"))
         assert active(pair) != name
     finally:
         pair.signal(name, "CONT")
@@ -112,7 +131,7 @@ def test_frozen_and_resumed(cluster: Cluster, pair: Cluster) -> None:
 def test_hung(cluster: Cluster, pair: Cluster) -> None:
     """The driver alone stands still, while its sidecars live and lead: kubelet has to find out."""
     name = active(pair)
-    volumes = under_load(cluster, lambda: pair.signal(name, "STOP", "cinderbox"))
+    volumes = under_load(cluster, pair, lambda: pair.signal(name, "STOP", "cinderbox"))
     assert active(pair) != name
     end(cluster, volumes)
 
@@ -123,7 +142,7 @@ def test_cut_from_the_api_server(cluster: Cluster, pair: Cluster) -> None:
     node = pair.node_of(name)
     rule = "OUTPUT -p tcp --dport 6443 -j DROP"
     try:
-        volumes = under_load(cluster, lambda: pair.on_node(node, f"iptables -I {rule}") and None)
+        volumes = under_load(cluster, pair, lambda: pair.on_node(node, f"iptables -I {rule}") and None)
         assert active(pair) != name
     finally:
         pair.on_node(node, f"iptables -D {rule}")
