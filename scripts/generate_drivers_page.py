@@ -17,7 +17,7 @@ from cinder.interface import util  # noqa: E402
 from os_brick.initiator.connector import get_connector_mapping  # noqa: E402
 
 from csi_plugin.server.driver_names import short_name  # noqa: E402
-from csi_plugin.storage.cinder import driver_requirements, options  # noqa: E402
+from csi_plugin.storage.cinder import driver_classes, driver_requirements, option_definitions  # noqa: E402
 from csi_plugin.storage.cinder.driver_requirements import File, PythonPackage, Requirement  # noqa: E402
 
 DRIVERS = "cinder.volume.drivers."
@@ -129,7 +129,7 @@ def main() -> None:
     os.chdir(Path(cinder.__file__).parent.parent)  # where Cinder's own search starts
     found = sorted(util.get_volume_drivers(), key=lambda driver: str(driver.class_fqn))
     output, sys.stdout = sys.stdout, sys.stderr  # some modules print when they are imported
-    drivers = [(driver, options.driver_class(driver.class_fqn)) for driver in found]
+    drivers = [(driver, driver_classes.driver_class(driver.class_fqn)) for driver in found]
     names = [short_name(driver.class_name) for driver in found]
     page = PAGE.format(
         version=importlib.metadata.version("cinder"),
@@ -246,7 +246,7 @@ def values(cls: type[Any], key: str) -> list[ast.expr]:
 
 
 def values_of_modules(cls: type[Any], key: str) -> list[ast.expr]:
-    names = [found.__name__ for found in options.modules_of(cls) if found.__name__.startswith(DRIVERS)]
+    names = [found.__name__ for found in option_definitions.modules_of(cls) if found.__name__.startswith(DRIVERS)]
     return [value for name in names for value in assigned(tree(name)).get(key, ())]
 
 

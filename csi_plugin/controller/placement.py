@@ -41,7 +41,7 @@ class Placement:
     def release(self) -> None:
         """After a failure: the room that the scheduler reserved is free again with the stats that are read next."""
         if self.snapshot is None and self.volume is None:
-            self.backend.reservations.made(self.pool, self.size)
+            self.backend.reservations.settle(self.pool, self.size)
 
 
 def place_volume(context: ControllerContext, request: VolumeRequest) -> Placement:

@@ -288,7 +288,7 @@ def _room(pool: Mapping[str, Any], which: str) -> float | str:
 
 
 def _is_same_driver(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    from csi_plugin.storage.cinder.options import current_path
+    from csi_plugin.storage.cinder.driver_classes import current_path
 
     return current_path(one["volume_driver"]) == current_path(other["volume_driver"])
 

@@ -13,7 +13,7 @@ from csi_plugin.persistence.builtin_plugin import BuiltinPlugin
 from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.storage import database
-from csi_plugin.storage.cinder import driver_catalogue, driver_lifecycle, options, runtime
+from csi_plugin.storage.cinder import driver_catalogue, driver_classes, driver_start, driver_stats, options, runtime
 from csi_plugin.storage.cinder.driver_stats import DriverStats
 from csi_plugin.storage.cinder.reservations import Reservations
 from csi_plugin.storage.cinder.slots import Slots
@@ -145,11 +145,11 @@ class Backend:
 
     def _start(self, *, strict: bool, secret_options: Collection[str]) -> None:
         self.host = f"{runtime.host()}@{self.id}"
-        self.driver = options.new_driver(
+        self.driver = driver_start.new_driver(
             self.id, self._driver_cfg, host=self.host, strict=strict, secret=secret_options
         )
-        self.extra_capabilities = driver_lifecycle.extra_capabilities(self.driver)
-        driver_lifecycle.start(self.driver)
+        self.extra_capabilities = driver_stats.extra_capabilities(self.driver)
+        driver_start.start(self.driver)
         self.driver_stats = DriverStats(self.driver, self.id)
         self._pool_names = tuple(pool["pool_name"] for pool in self.stats()["pools"])
         self._restore_volumes()
@@ -159,7 +159,7 @@ class Backend:
         for connection in self.store.find(ConnectionRecord):
             if connection.attach_status == "attached":
                 attached.setdefault(connection.volume_id, []).append(connection.connector or {})
-        driver_lifecycle.restore(self.driver, self.host, attached)
+        driver_start.restore(self.driver, self.host, attached)
 
     @classmethod
     def replace(cls, volume_backend_name: str, **driver_cfg: Any) -> "Backend":
@@ -244,12 +244,12 @@ class Backend:
             return self.configuration.safe_get("nfs_snapshot_support") is not False or not _is_nfs(self.driver)
         if capability in ("copy_in_use", "snapshots_in_use"):
             # Those whose volumes are files: they ask Nova to copy one that runs, and a snapshot makes it qcow2.
-            return driver_lifecycle.attribute(self.driver, "_create_snapshot_online") is None
+            return driver_classes.attribute(self.driver, "_create_snapshot_online") is None
         if capability == "online_extend" and self.driver.extend_volume.__module__ == "cinder.volume.drivers.nfs":
             # It refuses, and its stats do not say so (Launchpad bug 1870367).
             return False
         method = _CAPABILITY_METHODS.get(capability)
-        if method is not None and not driver_lifecycle.implements(self.driver, method):
+        if method is not None and not driver_classes.implements(self.driver, method):
             return False
         if capability in _CAPABILITY_STATS:
             return self._reports(*_CAPABILITY_STATS[capability])
@@ -358,7 +358,7 @@ class Backend:
 
     def _volume_created(self, volume: "Volume") -> None:
         """The driver has made a volume; called by what makes them."""
-        self.reservations.made(volume._ovo.host.partition("#")[2], volume._ovo.size)
+        self.reservations.settle(volume._ovo.host.partition("#")[2], volume._ovo.size)
         self.driver_stats.volumes_changed()
         with self._volumes_lock:
             if self._volumes is not None and all(known.id != volume.id for known in self._volumes):

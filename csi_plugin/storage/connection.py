@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.records import ConnectionRecord, Record
 from csi_plugin.storage import codec, serialization
-from csi_plugin.storage.cinder import cinder_utils, driver_lifecycle, exception, objects
+from csi_plugin.storage.cinder import cinder_utils, driver_calls, exception, objects
 from csi_plugin.storage.exception import NotLocal
 from csi_plugin.storage.resource import backend_class
 from csi_plugin.storage.volume import Volume
@@ -192,7 +192,7 @@ class Connection(VolumeRelative):
                 raise
         try:
             answer = connection._call_driver(
-                lambda driver: driver_lifecycle.connect(
+                lambda driver: driver_calls.connect(
                     driver,
                     volume._ovo,
                     connector,
@@ -201,7 +201,7 @@ class Connection(VolumeRelative):
                 )
             )
         except Exception:
-            # Drivers raise anything, and driver_lifecycle has taken the export back.
+            # Drivers raise anything, and driver_calls has removed the export.
             connection._store.delete(connection.record)
             # In use without a connection: an earlier try came as far as that.
             is_free = not connection._store.find(ConnectionRecord, volume_id=volume.id, limit=1)
@@ -244,7 +244,7 @@ class Connection(VolumeRelative):
             if found.id != self._ovo.id
         ]
         self._call_driver(
-            lambda driver: driver_lifecycle.disconnect(
+            lambda driver: driver_calls.disconnect(
                 driver, volume._ovo, self.connector_info, last=not others, force=force
             )
         )

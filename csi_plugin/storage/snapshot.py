@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.records import Phase, Record, SnapshotRecord
 from csi_plugin.storage import codec, serialization
-from csi_plugin.storage.cinder import driver_lifecycle, exception, objects
+from csi_plugin.storage.cinder import driver_calls, exception, objects
 from csi_plugin.storage.resource import NamedResource, backend_class, in_slot
 from csi_plugin.storage.volume import Volume
 from csi_plugin.storage.volume_deletion import finish_deferred_volume
@@ -148,7 +148,7 @@ class Snapshot(VolumeRelative, NamedResource):
         self._save_deletion(exception.SnapshotNotFound(snapshot_id=self._ovo.id))
         failpoint("snapshot_delete.recorded")
         try:
-            self._call_driver(lambda driver: driver_lifecycle.delete_snapshot(driver, self._ovo))
+            self._call_driver(lambda driver: driver_calls.delete_snapshot(driver, self._ovo))
         except exception.SnapshotIsBusy:
             self._ovo.status = previous
             self._set_phase(Phase.READY)
@@ -189,5 +189,5 @@ class Snapshot(VolumeRelative, NamedResource):
             raise exception.InvalidInput(
                 reason=f"size must be at least {self._ovo.volume_size} GiB, the size of the snapshot"
             )
-        volume._make(lambda driver: driver_lifecycle.restore_snapshot(driver, volume._ovo, self._ovo))
+        volume._make(lambda driver: driver_calls.restore_snapshot(driver, volume._ovo, self._ovo))
         return volume

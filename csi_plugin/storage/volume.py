@@ -18,7 +18,7 @@ from csi_plugin.persistence.records import (
     VolumeRecord,
 )
 from csi_plugin.storage import codec, database, serialization
-from csi_plugin.storage.cinder import cinder_utils, driver_lifecycle, exception, objects
+from csi_plugin.storage.cinder import cinder_utils, driver_calls, exception, objects
 from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.exception import NotLocal
 from csi_plugin.storage.resource import backend_class, find_backend, in_slot
@@ -243,7 +243,7 @@ class Volume(DeletableVolume):
         clone = Volume(self, source_volid=self._ovo.id, **new_vol_attrs)
         if clone.size < self._ovo.size:
             raise exception.InvalidInput(reason=f"size must be at least {self._ovo.size} GiB, the size of the source")
-        clone._make(lambda driver: driver_lifecycle.clone_volume(driver, clone._ovo, self._ovo))
+        clone._make(lambda driver: driver_calls.clone_volume(driver, clone._ovo, self._ovo))
         return clone
 
     @in_slot
@@ -320,7 +320,7 @@ class Volume(DeletableVolume):
         for kind in (ConnectionRecord, SnapshotRecord):
             if self._store.find(kind, volume_id=self._ovo.id, limit=1):
                 raise exception.InvalidVolume(reason=f"volume {self._ovo.id} has {kind.KIND}s; remove them first")
-        self._call_driver(lambda driver: driver_lifecycle.unmanage_volume(driver, self._ovo))
+        self._call_driver(lambda driver: driver_calls.unmanage_volume(driver, self._ovo))
         self._forget()
 
     # Changing

@@ -8,7 +8,7 @@ from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.base import RecordNotFound, RevisionConflict
 from csi_plugin.persistence.records import ConnectionRecord, Intent, Phase, SnapshotRecord, VolumeRecord
 from csi_plugin.storage import codec
-from csi_plugin.storage.cinder import driver_lifecycle, exception
+from csi_plugin.storage.cinder import driver_calls, exception
 from csi_plugin.storage.resource import NamedResource, backend_class, in_slot
 
 LOG = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class DeletableVolume(NamedResource):
             self.finish_deferred()
             return
         try:
-            self._call_driver(lambda driver: driver_lifecycle.delete_volume(driver, self._ovo))
+            self._call_driver(lambda driver: driver_calls.delete_volume(driver, self._ovo))
         except exception.VolumeIsBusy as error:
             if deferred:
                 self._defer(str(error))
@@ -136,7 +136,7 @@ class DeletableVolume(NamedResource):
 
     def _finish(self) -> bool:
         try:
-            self._call_driver(lambda driver: driver_lifecycle.delete_volume(driver, self._ovo))
+            self._call_driver(lambda driver: driver_calls.delete_volume(driver, self._ovo))
         except Exception as error:  # noqa: BLE001
             # Whatever a driver raises, the volume stays deferred and is tried again when the next dependant goes.
             LOG.warning("volume %s, deleted by its owner, still stays on the backend: %s", self._ovo.id, error)

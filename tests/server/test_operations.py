@@ -158,7 +158,7 @@ def test_all_places_of_a_backend_hang(served: Served, gate: Gate) -> None:
             pool.submit(status_of, lambda n=n: served.controller.CreateVolume(request(f"more-{n}"), timeout=2))
             for n in range(20)
         ]
-        wait_until(lambda: any(found.step == "backend.wait_for_place" for found in running(served)), served.log_text)
+        wait_until(lambda: any(found.step == "backend.wait_for_slot" for found in running(served)), served.log_text)
         assert served.is_ready()
         assert {code for code, _ in (answer.result() for answer in storm)} <= {
             Code.UNAVAILABLE,
@@ -189,7 +189,7 @@ def test_all_places_of_a_backend_hang(served: Served, gate: Gate) -> None:
 def test_a_stop_does_not_wait_for_a_command(served: Served) -> None:
     hang(served, "hung-1", "hung-2")
     waiting = served.controller.CreateVolume.future(request("third"), timeout=60)
-    wait_until(lambda: any(found.step == "backend.wait_for_place" for found in running(served)), served.log_text)
+    wait_until(lambda: any(found.step == "backend.wait_for_slot" for found in running(served)), served.log_text)
     began = time.monotonic()
     assert served.stop() == 4
     assert time.monotonic() - began < 20

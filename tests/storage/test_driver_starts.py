@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from csi_plugin.storage.cinder import driver_catalogue, driver_requirements, options
+from csi_plugin.storage.cinder import driver_catalogue, driver_classes, driver_requirements, option_definitions
 from csi_plugin.storage.cinder.driver_requirements import REQUIREMENTS, File, MissingRequirement, Program, PythonPackage
 
 ROOT = Path(cinder.__file__).parent
@@ -157,7 +157,7 @@ def test_the_message_says_where_to_read_on(errors: dict[str, str]) -> None:
 
 def test_an_option_that_names_a_module_brings_its_requirements() -> None:
     ibm = "cinder.volume.drivers.ibm.ibm_storage"
-    cls = options.driver_class(f"{ibm}.ibm_storage.IBMStorageDriver")
+    cls = driver_classes.driver_class(f"{ibm}.ibm_storage.IBMStorageDriver")
     assert driver_requirements.requirements_of(cls, {"proxy": f"{ibm}.ds8k_proxy.DS8KProxy"}) == []
     with pytest.raises(MissingRequirement, match="pyxcli"):
         driver_requirements.check("driver", cls, {"proxy": f"{ibm}.xiv_proxy.XIVProxy"})
@@ -254,7 +254,7 @@ def _modules_of_dependencies(*distributions: str) -> set[str]:
     ],
 )
 def test_options_of_modules_that_a_driver_loads_by_name_are_known(driver: str, option: str) -> None:
-    assert option in options.definitions_of(f"cinder.volume.drivers.{driver}")
+    assert option in option_definitions.definitions_of(f"cinder.volume.drivers.{driver}")
 
 
 def test_all_modules_that_drivers_load_by_name_are_considered() -> None:

@@ -8,7 +8,8 @@ import pytest
 from oslo_config import cfg
 
 from csi_plugin.storage.backend import Backend
-from csi_plugin.storage.cinder import driver_catalogue, options
+from csi_plugin.storage.cinder import driver_catalogue, driver_classes, option_definitions, options
+from csi_plugin.storage.cinder.adaptations import option_modules
 
 RECORDING = "recording_driver.RecordingDriver"
 RBD = "cinder.volume.drivers.rbd.RBDDriver"
@@ -74,7 +75,7 @@ def test_an_unknown_option_is_an_error_when_strict(new_backend: NewBackend) -> N
 
 
 def test_options_of_other_drivers_are_unknown(new_backend: NewBackend) -> None:
-    options.driver_class(RBD)  # so that its definitions are registered
+    driver_classes.driver_class(RBD)  # so that its definitions are registered
     with pytest.raises(options.UnknownOption, match="rbd_pool"):
         new_backend(rbd_pool="x", strict=True)
 
@@ -134,7 +135,7 @@ def test_a_driver_that_is_not_there(new_backend: NewBackend) -> None:
 
 def test_drivers_that_moved_are_found_under_their_old_paths(library: None) -> None:
     moved = "cinder.volume.drivers.zadara.ZadaraVPSAISCSIDriver"
-    assert options.driver_class(moved).__module__ == "cinder.volume.drivers.zadara.zadara"
+    assert driver_classes.driver_class(moved).__module__ == "cinder.volume.drivers.zadara.zadara"
 
 
 def test_every_option_of_every_driver_is_known(library: None) -> None:
@@ -142,11 +143,11 @@ def test_every_option_of_every_driver_is_known(library: None) -> None:
     missing = {}
     for driver in driver_catalogue.all_drivers():
         try:
-            definitions = options.definitions_of(driver["class_fqn"])
+            definitions = option_definitions.definitions_of(driver["class_fqn"])
         except ValueError:
             continue  # its vendor's library is not installed; the catalogue knows it without that
         unknown = {option["dest"] for option in driver["driver_options"]} - set(definitions)
-        unknown -= options.ACCEPTED_UNREGISTERED
+        unknown -= option_modules.ACCEPTED_UNREGISTERED
         if unknown:
             missing[driver["class_fqn"]] = unknown
     assert not missing

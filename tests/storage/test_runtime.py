@@ -23,7 +23,8 @@ from oslo_config import cfg
 from oslo_service import backend as service_backend
 
 from csi_plugin.storage.backend import Backend
-from csi_plugin.storage.cinder import eventlet_adaptation, runtime
+from csi_plugin.storage.cinder import runtime
+from csi_plugin.storage.cinder.adaptations import eventlet_threads
 
 CINDER = Path(cinder.__file__).parent
 SET_UP = "from csi_plugin.storage.backend import Backend; Backend.global_setup(file_locks_path={locks!r})"
@@ -372,9 +373,9 @@ def test_all_uses_of_eventlet_are_adapted() -> None:
         uses = eventlet_uses(path)
         if uses:
             found[".".join(("cinder", *path.relative_to(CINDER).with_suffix("").parts))] = uses
-    assert {name: uses for name, uses in found.items() if name not in SERVICES} == eventlet_adaptation.ADAPTED
-    replaced = set(eventlet_adaptation.REPLACEMENTS)
-    assert {use for uses in eventlet_adaptation.ADAPTED.values() for use in uses} <= replaced
+    assert {name: uses for name, uses in found.items() if name not in SERVICES} == eventlet_threads.ADAPTED
+    replaced = set(eventlet_threads.REPLACEMENTS)
+    assert {use for uses in eventlet_threads.ADAPTED.values() for use in uses} <= replaced
 
 
 def test_netapps_semaphore_is_one_of_threads(library: None) -> None:
@@ -399,10 +400,10 @@ def test_dateras_thread_local_data_is_of_threads(library: None) -> None:
 
 
 def test_cinders_pool_of_ssh_connections_works_with_threads() -> None:
-    assert issubclass(ssh_utils.SSHPool, eventlet_adaptation.ThreadedPool)
+    assert issubclass(ssh_utils.SSHPool, eventlet_threads.ThreadedPool)
     made: list[int] = []
 
-    class Pool(eventlet_adaptation.ThreadedPool):
+    class Pool(eventlet_threads.ThreadedPool):
         def create(self) -> int:
             made.append(len(made))
             return made[-1]

@@ -10,7 +10,7 @@ from oslo_config import cfg
 from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.storage.backend import Backend
-from csi_plugin.storage.cinder import scheduler
+from csi_plugin.storage.cinder import pools, scheduler
 from tests.support.csi import GIB
 
 NewBackend = Callable[..., Backend]
@@ -155,7 +155,7 @@ def test_drivers_that_do_not_count_get_their_volumes_counted(
 
 def test_filters_that_cinders_options_name(new_backend: NewBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     picky, easy = new_backend(filter_function="1 > 2"), new_backend(filter_function="1 < 2")
-    monkeypatch.setattr(scheduler, "_filter_classes", scheduler._filter_classes.__wrapped__)  # read at every choice
+    monkeypatch.setattr(pools, "_filter_classes", pools._filter_classes.__wrapped__)  # read at every choice
     assert scheduler.choose([picky], size=5)
     cfg.CONF.set_override("scheduler_default_filters", ["CapacityFilter", "DriverFilter"])
     try:

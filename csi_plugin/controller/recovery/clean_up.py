@@ -17,7 +17,7 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
-from csi_plugin.storage.cinder import driver_lifecycle
+from csi_plugin.storage.cinder import driver_classes
 
 LOG = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def _find_listed(context: ControllerContext, record: Attempt) -> list[Listed]:
 def _list(context: ControllerContext, backend_name: str, method: str) -> list[dict[str, Any]]:
     """Everything in the storage. The driver is told of no known objects, so that it looks at each one's state."""
     backend = storage_objects.backend(context, backend_name)
-    if not driver_lifecycle.implements(backend.driver, method):
+    if not driver_classes.implements(backend.driver, method):
         raise NotImplementedError(method)
     with backend.slot():
         return list(getattr(backend.driver, method)([], None, _EVERYTHING, 0, ["size"], ["asc"]))

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_CHILD = "from csi_plugin.storage import drivers_catalogue; drivers_catalogue.print_drivers()"
+_CHILD = "from csi_plugin.storage.cinder import driver_catalogue; driver_catalogue.print_drivers()"
 
 
 def supported_drivers(output_version: int = 1) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What a driver last said of its storage: pools, room, capabilities. Some drivers take long to say it."""
 
+import json
 import logging
 import threading
 import time
@@ -83,7 +84,7 @@ class DriverStats:
             self._ask().wait(max(0, end - time.monotonic()))
 
     def volumes_changed(self) -> None:
-        """A volume was made or deleted, so that the last stats are old."""
+        """A volume was created or deleted, so that the last stats are old."""
         self._changed_at = time.monotonic()
 
     def _ask(self) -> threading.Event:
@@ -137,3 +138,15 @@ def is_up(stats: dict[str, object]) -> bool:
     pools = stats.get("pools")
     reports = pools if isinstance(pools, list) and pools else [stats]
     return any(report.get("backend_state", "up") == "up" for report in reports)
+
+
+def extra_capabilities(driver: Any) -> dict[str, Any]:
+    """What the backend's option extra_capabilities (JSON) adds to the stats of its pools. Raises ValueError."""
+    text = driver.configuration.safe_get("extra_capabilities") or "{}"
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"option extra_capabilities is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"option extra_capabilities must be a JSON object, not {text}")
+    return found

@@ -5,22 +5,22 @@ import time
 from dataclasses import dataclass, field
 
 _FORGOTTEN_AFTER = 120.0
-"""Seconds after which a reservation ends whose volume was never made."""
+"""Seconds after which a reservation ends whose volume was never created."""
 
 
 @dataclass
 class Reservation:
-    """``size`` GiB in a pool for a volume that is being made."""
+    """``size`` GiB in a pool for a volume that is being created."""
 
     pool: str
     size: int
     reserved_at: float = field(default_factory=time.monotonic)
-    made_at: float | None = None
+    settled_at: float | None = None
 
     def is_over(self, stats_asked_at: float) -> bool:
         """Whether stats that the driver was asked for at that time (time.monotonic) count the volume already."""
-        if self.made_at is not None:
-            return self.made_at <= stats_asked_at
+        if self.settled_at is not None:
+            return self.settled_at <= stats_asked_at
         return time.monotonic() - self.reserved_at > _FORGOTTEN_AFTER
 
 
@@ -35,15 +35,15 @@ class Reservations:
         with self._lock:
             self._found.append(Reservation(pool, size))
 
-    def made(self, pool: str, size: int) -> None:
+    def settle(self, pool: str, size: int) -> None:
         """A volume of that size is in the storage: the reservation for one ends with the stats that are read next."""
         with self._lock:
             for reservation in self._found:
-                if (reservation.pool, reservation.size, reservation.made_at) == (pool, size, None):
-                    reservation.made_at = time.monotonic()
+                if (reservation.pool, reservation.size, reservation.settled_at) == (pool, size, None):
+                    reservation.settled_at = time.monotonic()
                     return
 
-    def waiting(self, stats_asked_at: float) -> list[Reservation]:
+    def pending(self, stats_asked_at: float) -> list[Reservation]:
         """The reservations that stats do not show which the driver was asked for at that time."""
         with self._lock:
             self._found = [found for found in self._found if not found.is_over(stats_asked_at)]

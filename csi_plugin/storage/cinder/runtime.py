@@ -1,4 +1,4 @@
-"""Cinder's runtime: everything process-wide that Cinder's drivers expect around them, in one module.
+"""Cinder's runtime: everything process-wide that Cinder's drivers expect around them.
 
 Importing this module gives threads to the drivers that name eventlet; ``configure`` sets options, locks and privileges
 once per process. Nothing here touches the program's root logger, signal handlers or command line.
@@ -6,7 +6,6 @@ once per process. Nothing here touches the program's root logger, signal handler
 
 import logging
 import os
-import shlex
 import sys
 import tempfile
 import threading
@@ -14,25 +13,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cinder.privsep
 import os_brick
-import os_brick.privileged
 import urllib3
 from cinder import context as cinder_context
 from cinder import coordination, objects
-from cinder import utils as cinder_utils
 from cinder.objects import base as objects_base
 from oslo_config import cfg
-from oslo_privsep import priv_context
 from oslo_versionedobjects import fields
 
-from csi_plugin.storage.cinder import driver_requirements, eventlet_adaptation
+from csi_plugin.storage.cinder import options as driver_options
+from csi_plugin.storage.cinder import privileges
+from csi_plugin.storage.cinder.adaptations import eventlet_threads
 
 if "grpc" not in sys.modules:
     # Commands that drivers start die with signal 6 now and then when gRPC's fork handlers run in the child.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
-eventlet_adaptation.install()
+eventlet_threads.install()
 
 DEFAULT_PROJECT_ID = "cinderlib"
 DEFAULT_USER_ID = "cinderlib"
@@ -100,7 +97,7 @@ def configure(
             _silence_logs()
         if suppress_ssl_warnings:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        _configure_privileges(root_helper)
+        privileges.configure(root_helper)
         os_brick.setup(cfg.CONF)
         Path(_locks_path()).mkdir(parents=True, exist_ok=True)
         coordination.COORDINATOR.start()
@@ -108,8 +105,6 @@ def configure(
 
 
 def _configure_options(host: str | None, locks_path: str | None, options: Mapping[str, Any]) -> None:
-    from csi_plugin.storage.cinder import options as driver_options  # it imports Cinder's volume modules
-
     if cfg.CONF._args is None:  # else the program uses oslo.config itself and has parsed its own command line
         # An empty list of arguments and files: the program's command line is none of Cinder's business.
         cfg.CONF([], project="cinder", default_config_files=[], default_config_dirs=[])
@@ -178,46 +173,3 @@ def _silence_logs() -> None:
         logger = logging.getLogger(name)
         logger.addHandler(logging.NullHandler())
         logger.propagate = False
-
-
-def _configure_privileges(root_helper: str) -> None:
-    """Root runs privileged code in process; others through ``root_helper`` with rootwrap and privsep's daemon."""
-    is_root = os.geteuid() == 0
-    for context in (
-        cinder.privsep.sys_admin_pctxt,
-        os_brick.privileged.default,
-        os_brick.privileged.brick_privsep_hide_output,
-    ):
-        context.set_client_mode(not is_root)
-    if is_root:
-        return
-    if not Path(cfg.CONF.rootwrap_config).exists():
-        cfg.CONF.set_override("rootwrap_config", str(_write_rootwrap_configuration()))
-    programs = Path(sys.prefix) / "bin"
-    helper = f"{root_helper} {programs / 'cinder-rootwrap'} {cfg.CONF.rootwrap_config}"
-    cinder_utils.get_root_helper = lambda: helper
-    priv_context.init(root_helper=shlex.split(root_helper))
-    for option in priv_context.OPTS:
-        if option.name == "helper_command":
-            # By its whole path: sudo looks in its own directories, which an environment's are not among.
-            option.default = f"{root_helper} {programs / 'privsep-helper'}"
-
-
-def _write_rootwrap_configuration() -> Path:
-    """Rootwrap's configuration for the commands that the installed Cinder and os-brick list, and no others.
-
-    Where /etc/cinder/rootwrap.conf exists it is used instead: there, sudo can be limited to it.
-    """
-    installed = Path(sys.prefix) / "etc"
-    filters = [installed / package / "rootwrap.d" for package in ("cinder", "os-brick")]
-    programs = [Path(sys.prefix) / "bin", *map(Path, driver_requirements.SYSTEM_PROGRAMS)]
-    directory = Path(cfg.CONF.state_path)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    target = directory / "rootwrap.conf"
-    target.write_text(
-        "[DEFAULT]\n"
-        f"filters_path={','.join(str(path) for path in filters if path.is_dir())}\n"
-        f"exec_dirs={','.join(map(str, programs))}\n"
-        "use_syslog=False\n"
-    )
-    return target

@@ -1,4 +1,4 @@
-"""Places for calls of one driver: how many may run at once."""
+"""Slots for calls of one driver: how many may run at once."""
 
 import threading
 import time
@@ -9,26 +9,26 @@ from csi_plugin.instrumentation import tracing
 
 
 class BackendBusy(Exception):
-    """No place for a driver call became free in time; the driver was asked for nothing. gRPC: UNAVAILABLE."""
+    """No slot for a driver call became free in time; the driver was asked for nothing. gRPC: UNAVAILABLE."""
 
 
 class Slots:
-    """The places of a backend. Thread-safe."""
+    """The slots of a backend. Thread-safe."""
 
     def __init__(self, backend_id: str, number: int) -> None:
         self._backend_id = backend_id
         self._free = threading.BoundedSemaphore(number)
         self._held = threading.local()
         self._taken: dict[int, float] = {}
-        """Which threads hold a place since when (time.monotonic)."""
+        """Which threads hold a slot since when (time.monotonic)."""
 
     @contextmanager
     def held(
         self, *, before: Callable[[], None] | None, time_to_wait: Callable[[], float | None] | None
     ) -> Iterator[None]:
-        """Hold a place; a thread that holds one may enter again without taking another.
+        """Hold a slot; a thread that holds one may enter again without taking another.
 
-        ``before``: called when the place is taken, and may raise; ``time_to_wait``: the seconds that this thread may
+        ``before``: called when the slot is taken, and may raise; ``time_to_wait``: the seconds that this thread may
         wait, None for ever. Raises BackendBusy.
         """
         depth = getattr(self._held, "depth", 0)
@@ -38,7 +38,7 @@ class Slots:
                 try:
                     before()
                 except BaseException:
-                    self._give_back()
+                    self._release()
                     raise
         self._held.depth = depth + 1
         try:
@@ -46,12 +46,12 @@ class Slots:
         finally:
             self._held.depth = depth
             if depth == 0:
-                self._give_back()
+                self._release()
 
     def _take(self, time_to_wait: Callable[[], float | None] | None) -> None:
         began = time.monotonic()
         if not self._free.acquire(blocking=False):
-            with tracing.span("backend.wait_for_place", backend=self._backend_id):
+            with tracing.span("backend.wait_for_slot", backend=self._backend_id):
                 if not self._free.acquire(timeout=time_to_wait() if time_to_wait is not None else None):
                     raise self._busy(began)
         self._taken[threading.get_ident()] = time.monotonic()
@@ -63,6 +63,6 @@ class Slots:
             f"the longest for {now - min(taken, default=now):.0f} s, and none ended within {now - began:.0f} s"
         )
 
-    def _give_back(self) -> None:
+    def _release(self) -> None:
         del self._taken[threading.get_ident()]
         self._free.release()

@@ -15,7 +15,7 @@ from csi_plugin.instrumentation import tracing
 from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.storage.backend import Backend
-from csi_plugin.storage.cinder import driver_lifecycle, runtime, scheduler
+from csi_plugin.storage.cinder import driver_calls, driver_classes, runtime, scheduler
 
 NewBackend = Callable[..., Backend]
 VOLUME = "00000000-0000-4000-8000-000000000000"
@@ -42,7 +42,7 @@ def test_connecting_exports_first(new_backend: NewBackend, volume: Callable[...,
     def save() -> None:
         saved.append((found.provider_location, called(backend)))
 
-    answer = driver_lifecycle.connect(backend.driver, found, CONNECTOR, save=save)
+    answer = driver_calls.connect(backend.driver, found, CONNECTOR, save=save)
     assert saved == [("exported", ["create_export"])], "the export's model update, before access is granted"
     assert called(backend) == ["create_export", "initialize_connection"]
     assert answer["data"]["target_lun"] == 1
@@ -53,7 +53,7 @@ def test_a_connector_that_does_not_fit_is_refused_before_anything_happens(
 ) -> None:
     backend = new_backend()
     with pytest.raises(exception.InvalidInput, match="initiator"):
-        driver_lifecycle.connect(backend.driver, volume(), {"host": "node"}, save=lambda: None)
+        driver_calls.connect(backend.driver, volume(), {"host": "node"}, save=lambda: None)
     assert called(backend) == []
 
 
@@ -61,7 +61,7 @@ def test_a_connection_that_fails_leaves_no_export(new_backend: NewBackend, volum
     backend = new_backend()
     backend.driver.fail.add("initialize_connection")
     with pytest.raises(exception.VolumeBackendAPIException, match="initialize_connection fails"):
-        driver_lifecycle.connect(backend.driver, volume(), CONNECTOR, save=lambda: None)
+        driver_calls.connect(backend.driver, volume(), CONNECTOR, save=lambda: None)
     assert called(backend) == ["create_export", "initialize_connection", "remove_export"]
 
 
@@ -71,7 +71,7 @@ def test_the_last_disconnect_removes_the_export(
     new_backend: NewBackend, volume: Callable[..., Any], last: bool, expected: list[str]
 ) -> None:
     backend = new_backend()
-    driver_lifecycle.disconnect(backend.driver, volume(), CONNECTOR, last=last, force=False)
+    driver_calls.disconnect(backend.driver, volume(), CONNECTOR, last=last, force=False)
     assert called(backend) == expected
 
 
@@ -119,7 +119,7 @@ def test_connection_information_is_completed_as_the_volume_manager_does(
     backend, found = new_backend(**options), volume(**copy.deepcopy(fields))
     answer = {"driver_volume_type": "iscsi", "data": data}
     monkeypatch.setattr(backend.driver, "initialize_connection", lambda *_: copy.deepcopy(answer))
-    ours = driver_lifecycle.connect(backend.driver, found, CONNECTOR, save=found.save)
+    ours = driver_calls.connect(backend.driver, found, CONNECTOR, save=found.save)
     service = SimpleNamespace(driver=backend.driver)
     service._set_connection_block_size = lambda info: manager.VolumeManager._set_connection_block_size(service, info)
     cinders = manager.VolumeManager._parse_connection_options(service, runtime.CONTEXT, found, copy.deepcopy(answer))
@@ -131,7 +131,7 @@ def test_connection_information_is_completed_as_the_volume_manager_does(
 def test_read_only_and_enforced_multipath(new_backend: NewBackend, volume: Callable[..., Any]) -> None:
     backend = new_backend()
     connector = {**CONNECTOR, "enforce_multipath": True}
-    data = driver_lifecycle.connect(backend.driver, volume(), connector, save=lambda: None, attach_mode="ro")["data"]
+    data = driver_calls.connect(backend.driver, volume(), connector, save=lambda: None, attach_mode="ro")["data"]
     assert (data["access_mode"], data["enforce_multipath"]) == ("ro", True)
 
 
@@ -148,8 +148,8 @@ def test_a_driver_whose_calls_are_noted_is_taken_for_what_it_is(new_backend: New
     noted = tracing.traced_methods(driver, "driver.")
     assert isinstance(noted, type(driver))
     assert noted.__class__ is type(driver)  # as rbd_clones asks
-    assert driver_lifecycle.implements(noted, "create_volume")
-    assert not driver_lifecycle.implements(noted, "retype")
+    assert driver_classes.implements(noted, "create_volume")
+    assert not driver_classes.implements(noted, "retype")
 
 
 def test_deleting_removes_lock_files(new_backend: NewBackend) -> None:

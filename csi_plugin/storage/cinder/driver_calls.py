@@ -1,0 +1,89 @@
+"""Calls of a driver with what Cinder's volume manager does before and after them, which drivers rely on.
+
+The manager itself cannot run here: it is a service, with a message queue and a database of its own. The Cinder runtime
+page of the documentation has the table of its duties and where each is done.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cinder import exception, utils
+
+from csi_plugin.storage.cinder import connection_info as completion
+from csi_plugin.storage.cinder.adaptations import rbd_clones, remotefs_copies
+from csi_plugin.storage.cinder.runtime import CONTEXT
+
+
+def connect(
+    driver: Any,
+    volume: Any,
+    connector: Mapping[str, Any],
+    *,
+    save: Callable[[], object],
+    attach_mode: str = "rw",
+) -> dict[str, Any]:
+    """Export a volume to a host and return Cinder's connection information.
+
+    ``volume`` is a versioned object (its fields take the export's model update, which ``save`` stores), ``connector``
+    os-brick's connector properties. Raises cinder.exception.InvalidInput for a connector that the driver cannot serve.
+    """
+    connector = dict(connector)
+    try:
+        driver.validate_connector(connector)
+    except exception.InvalidConnectorException as error:
+        raise exception.InvalidInput(reason=str(error)) from error
+    model_update = driver.create_export(CONTEXT, volume, connector)
+    try:
+        if model_update:
+            # Before access is granted: a repeat after a crash has to find the CHAP secret that the target got with it.
+            volume.update(model_update)
+            save()
+        connection_info: dict[str, Any] = driver.initialize_connection(volume, connector)
+    except Exception:
+        # Whatever was raised, the export must not stay.
+        driver.remove_export(CONTEXT, volume)
+        raise
+    completion.complete(driver, volume, connector, connection_info, attach_mode)
+    return connection_info
+
+
+def disconnect(driver: Any, volume: Any, connector: Mapping[str, Any] | None, *, last: bool, force: bool) -> None:
+    """Undo connect(); ``last`` when no other connection of the volume is left. ``connector`` None means every host."""
+    driver.terminate_connection(volume, dict(connector) if connector else None, force=force)
+    if last:
+        driver.remove_export(CONTEXT, volume)
+
+
+def clone_volume(driver: Any, volume: Any, source: Any) -> Any:
+    """Make a volume of another one's data, and return the driver's model update. Raises what the driver raises."""
+    update = driver.create_cloned_volume(volume, source)
+    remotefs_copies.complete(driver, volume, update)
+    return update
+
+
+def restore_snapshot(driver: Any, volume: Any, snapshot: Any) -> Any:
+    """Make a volume of a snapshot's data, and return the driver's model update. Raises what the driver raises."""
+    update = driver.create_volume_from_snapshot(volume, snapshot)
+    remotefs_copies.complete(driver, volume, update)
+    return update
+
+
+def delete_volume(driver: Any, volume: Any) -> None:
+    """Delete a volume with whatever is left of its export, and its lock files. Raises what the driver raises."""
+    driver.remove_export(CONTEXT, volume)
+    with rbd_clones.source_released(driver, volume):
+        driver.delete_volume(volume)
+    utils.clean_volume_file_locks(volume.id, driver)
+
+
+def unmanage_volume(driver: Any, volume: Any) -> None:
+    """Let go of a volume, which stays in the storage without its export."""
+    driver.remove_export(CONTEXT, volume)
+    driver.unmanage(volume)
+    utils.clean_volume_file_locks(volume.id, driver)
+
+
+def delete_snapshot(driver: Any, snapshot: Any) -> None:
+    """Delete a snapshot and its lock files. Raises what the driver raises."""
+    driver.delete_snapshot(snapshot)
+    utils.clean_snapshot_file_locks(snapshot.id, driver)

@@ -1,0 +1,21 @@
+"""CSI topologies: from where a volume can be reached."""
+
+from collections.abc import Mapping, Sequence
+
+Segments = Mapping[str, str]
+"""A topology's values by key, such as ``{"topology.kubernetes.io/zone": "east"}``."""
+
+
+def is_accessible(topology: Sequence[Segments], wanted: Sequence[Segments]) -> bool:
+    """Whether what is accessible from ``topology`` is accessible from any of the wanted topologies.
+
+    An empty ``topology`` is everywhere, and an empty ``wanted`` is anywhere. Two topologies match where one has all
+    segments of the other: a zone is reached from each of its hosts.
+    """
+    if not topology or not wanted:
+        return True
+    return any(_is_within(own, other) or _is_within(other, own) for own in topology for other in wanted)
+
+
+def _is_within(inner: Segments, outer: Segments) -> bool:
+    return all(outer.get(name) == value for name, value in inner.items())
