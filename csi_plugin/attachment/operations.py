@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from csi_plugin.units import GIB
+
 
 def identify(*, key_file: str, multipath: bool, my_ip: str | None, root_helper: str) -> dict[str, Any]:
     """This node's public key (made with its private key when there is none) and connector properties."""
@@ -67,7 +69,7 @@ def attach(
         "device": device,
         "path": path,
         "size": devices.size_of(str(device["path"])),
-        "planned_bytes": int(plan["size"]) * 1024**3,
+        "planned_bytes": int(plan["size"]) * GIB,
         "encrypted": bool(plan.get("encryption")),
         "paths": max(devices.paths_of(str(device["path"])), len(devices.portals_of(plan)) if multipath else 1),
     }

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import grpc
 
+from csi_plugin.error_text import error_text
 from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict
 from csi_plugin.protocol.errors import RpcError
 
@@ -87,23 +88,15 @@ def driver_errors(action: str) -> Iterator[None]:
         raise persistence_error(error) from error
     except Exception as error:  # vendors' drivers raise anything, and the CO's user must learn the cause
         code = code_of(error)
-        LOG.warning("%s failed: %s", action, cause(error), exc_info=code is Code.INTERNAL)
-        raise RpcError(code, f"{action}: {cause(error)}") from error
+        LOG.warning("%s failed: %s", action, error_text(error), exc_info=code is Code.INTERNAL)
+        raise RpcError(code, f"{action}: {error_text(error)}") from error
 
 
 def persistence_error(error: PersistenceError) -> RpcError:
     """The status of a store's error: a lost race is ABORTED, everything else UNAVAILABLE."""
     if isinstance(error, RecordExists | RecordNotFound | RevisionConflict):
         return RpcError(Code.ABORTED, f"another operation was faster: {error}")
-    return RpcError(Code.UNAVAILABLE, f"metadata cannot be read or written now: {cause(error)}")
-
-
-def cause(error: BaseException) -> str:
-    """An error's text for people: its class when it has no text, never a password."""
-    from oslo_utils import strutils
-
-    text = str(error).strip() or type(error).__name__
-    return str(strutils.mask_password(text))
+    return RpcError(Code.UNAVAILABLE, f"metadata cannot be read or written now: {error_text(error)}")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

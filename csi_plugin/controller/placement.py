@@ -23,6 +23,7 @@ from csi_plugin.protocol.errors import (
 )
 from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.cinder import scheduler
+from csi_plugin.units import GIB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,7 @@ def _place_with_source(
     """A copy goes where its source is: Cinder's drivers copy inside one backend."""
     parameters = request.parameters
     _check_parameters_fit(request, backend_name=backend_name, origin=origin)
-    if 0 < request.capacity.required_bytes <= (source_size - 1) * sizes.GIB:
+    if 0 < request.capacity.required_bytes <= (source_size - 1) * GIB:
         raise out_of_range(f"capacity_range.required_bytes is less than the size of the source, {source_size} GiB")
     size = sizes.size_in_range(request.capacity, smallest=source_size)
     _check_encryption(request, origin)

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from csi_plugin.controller.context import ControllerContext
-from csi_plugin.controller.requests.sizes import GIB
 from csi_plugin.persistence.records import SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2
+from csi_plugin.units import GIB
 
 
 def volume(record: VolumeRecord) -> csi_pb2.Volume:

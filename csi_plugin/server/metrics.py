@@ -13,12 +13,12 @@ from csi_plugin.persistence.records import Phase, VolumeRecord
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.server.identity import own_version
 from csi_plugin.server.operations import by_thread
+from csi_plugin.units import GIB
 
 if TYPE_CHECKING:
     from csi_plugin.server.controller_runtime import ControllerRuntime
     from csi_plugin.server.node_runtime import NodeRuntime
 
-GIB = 1024**3
 COUNT_SECONDS = 60.0
 """Volumes are counted again after this long, however often metrics are read."""
 

@@ -1,6 +1,5 @@
 """Settings of ``cinderbox serve``: flags, environment, YAML file and ember-csi's variables, checked as a whole."""
 
-import difflib
 import os
 import re
 import socket
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from csi_plugin.server.ember_environment import backend_settings, ember_settings
 from csi_plugin.server.topology_rules import check_topologies
+from csi_plugin.suggestions import did_you_mean
 
 PREFIX = "CINDERBOX_"
 SETTINGS_FILE_VARIABLE = "CINDERBOX_SETTINGS"
@@ -258,9 +258,7 @@ def grpc_address(endpoint: str) -> str:
 
 def _check_known(name: str, source: str) -> None:
     if name not in Settings.model_fields:
-        nearest = difflib.get_close_matches(name, Settings.model_fields, n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise SettingsError(f"unknown setting {name} (from {source}){hint}")
+        raise SettingsError(f"unknown setting {name} (from {source}){did_you_mean(name, Settings.model_fields)}")
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

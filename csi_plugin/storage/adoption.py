@@ -4,15 +4,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from csi_plugin.persistence.records import VolumeRecord
-from csi_plugin.storage.cinder import objects
+from csi_plugin.storage.cinder import driver_calls, objects
 from csi_plugin.storage.cinder.runtime import CONTEXT
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend
     from csi_plugin.storage.volume import Volume
-
-_EVERYTHING = 1_000_000
-"""Drivers page by themselves; Cinder's API asks for a limit, and here the caller gets the whole list."""
 
 
 def manage_existing(backend: "Backend", reference: Mapping[str, str], *, name: str, **kwargs: Any) -> "Volume":
@@ -43,5 +40,4 @@ def manageable_volumes(backend: "Backend") -> list[dict[str, Any]]:
     """What the storage holds; see ``Backend.manageable_volumes``."""
     with backend.slot():
         known = objects.VolumeList.get_all_by_host(CONTEXT, backend.host)
-        found = backend.driver.get_manageable_volumes(known, None, _EVERYTHING, 0, ["size"], ["asc"])
-    return [dict(item) for item in found]
+        return driver_calls.list_manageable(backend.driver, "volumes", known)

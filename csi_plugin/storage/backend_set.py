@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from csi_plugin.error_text import error_text
 from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.cinder import exception
 
@@ -231,14 +232,14 @@ class _KeptBackend:
     def _failed(self, error: Exception, attempts: int, pause: float) -> None:
         serves = self.backend is not None
         text = "backend %s cannot be started%s, next try in %.0f s: %s"
-        LOG.warning(text, self.name, " with its new configuration" if serves else "", pause, _text(error))
+        LOG.warning(text, self.name, " with its new configuration" if serves else "", pause, error_text(error))
         LOG.debug("backend %s cannot be started", self.name, exc_info=error)
         self._set(
             BackendStatus(
                 name=self.name,
                 is_ready=serves,
                 is_current=False,
-                error=_text(error),
+                error=error_text(error),
                 is_invalid=isinstance(error, ValueError | exception.Invalid),
                 attempts=attempts,
             )
@@ -265,9 +266,3 @@ def _name(configuration: Mapping[str, Any]) -> str:
     if not isinstance(name, str) or not name:
         raise ValueError("every backend needs a volume_backend_name")
     return name
-
-
-def _text(error: Exception) -> str:
-    from oslo_utils import strutils
-
-    return str(strutils.mask_password(str(error).strip() or type(error).__name__))

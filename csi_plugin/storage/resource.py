@@ -1,6 +1,5 @@
 """What the library's objects have in common: a versioned object inside, an identity in the store, and JSON forms."""
 
-import difflib
 import functools
 import json
 import re
@@ -17,6 +16,7 @@ from csi_plugin.persistence.records import Intent, Phase, Record
 from csi_plugin.storage import codec, serialization
 from csi_plugin.storage.cinder import objects_base
 from csi_plugin.storage.cinder.runtime import CONTEXT
+from csi_plugin.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from csi_plugin.persistence.base import RecordStore
@@ -186,9 +186,7 @@ class Resource:
         known = self.OVO_CLASS.fields
         for name in values:
             if name not in known:
-                nearest = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {nearest[0]}?" if nearest else ""
-                raise TypeError(f"{type(self).__name__} has no field {name!r}{hint}")
+                raise TypeError(f"{type(self).__name__} has no field {name!r}{did_you_mean(name, known)}")
         values["id"] = self._checked_id(values.get("id"))
         for name, kind in known.items():
             if kind.default != objects_base.fields.UnspecifiedDefault:

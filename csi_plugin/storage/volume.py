@@ -23,6 +23,7 @@ from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.exception import NotLocal
 from csi_plugin.storage.resource import backend_class, find_backend, in_slot
 from csi_plugin.storage.volume_deletion import AWAITING_DEPENDANTS, DeletableVolume
+from csi_plugin.units import GIB
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-GIB = 1024**3
 
 _EXTENDABLE = ("available", "in-use", "error_extending")
 _UNMADE = ("creating", "error")

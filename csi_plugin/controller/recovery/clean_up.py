@@ -3,13 +3,13 @@
 import logging
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Literal
 
 from csi_plugin.controller import cinder_groups, lookups, storage_objects
 from csi_plugin.controller.attempts import Attempt, intent_of, next_generation
 from csi_plugin.controller.context import ControllerContext
-from csi_plugin.controller.error_table import cause
 from csi_plugin.controller.recovery.orphans import NOTHING_LEFT
+from csi_plugin.error_text import error_text
 from csi_plugin.persistence.records import (
     ConnectionRecord,
     GroupSnapshotRecord,
@@ -17,12 +17,9 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
-from csi_plugin.storage.cinder import driver_classes
+from csi_plugin.storage.cinder import driver_calls
 
 LOG = logging.getLogger(__name__)
-
-_EVERYTHING = 1_000_000
-"""Drivers page their lists themselves and want a limit."""
 
 
 class Outcome(Enum):
@@ -107,21 +104,19 @@ def _find_listed(context: ControllerContext, record: Attempt) -> list[Listed]:
     """What the storage lists under the record's names. Raises NotImplementedError for a driver that cannot list."""
     if isinstance(record, VolumeRecord):
         names = {storage_objects.volume(context, record).name_in_storage: record.id}
-        entries = _list(context, record.backend, "get_manageable_volumes")
+        entries = _list(context, record.backend, "volumes")
     else:
         members = [record] if isinstance(record, SnapshotRecord) else lookups.members_of(context.store, record)
         names = {storage_objects.snapshot(context, member).name_in_storage: member.id for member in members}
-        entries = _list(context, record.backend, "get_manageable_snapshots")
+        entries = _list(context, record.backend, "snapshots")
     return [_entry(entry) for entry in entries if (entry.get("reference") or {}).get("source-name") in names]
 
 
-def _list(context: ControllerContext, backend_name: str, method: str) -> list[dict[str, Any]]:
+def _list(context: ControllerContext, backend_name: str, kind: Literal["volumes", "snapshots"]) -> list[dict[str, Any]]:
     """Everything in the storage. The driver is told of no known objects, so that it looks at each one's state."""
     backend = storage_objects.backend(context, backend_name)
-    if not driver_classes.implements(backend.driver, method):
-        raise NotImplementedError(method)
     with backend.slot():
-        return list(getattr(backend.driver, method)([], None, _EVERYTHING, 0, ["size"], ["asc"]))
+        return driver_calls.list_manageable(backend.driver, kind, known=[])
 
 
 def _entry(entry: dict[str, Any]) -> Listed:
@@ -176,7 +171,7 @@ def _delete(context: ControllerContext, record: Attempt) -> None:
     except Exception as error:  # a driver can raise anything; the object stays an orphan
         if current := context.store.get(type(record), record.id):
             intent = intent_of(current)
-            intent.phase, intent.condition = Phase.LEFTOVER, f"held: {cause(error)}"
+            intent.phase, intent.condition = Phase.LEFTOVER, f"held: {error_text(error)}"
             current.status = record.status
             context.store.update(current)
         raise

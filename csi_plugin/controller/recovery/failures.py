@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from csi_plugin.controller.error_table import cause
+from csi_plugin.error_text import error_text
 from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.protocol.errors import RpcError
 
@@ -21,4 +21,4 @@ def logged(what: str) -> Iterator[None]:
     except PersistenceError as error:
         LOG.warning("%s: %s", what, error)
     except Exception as error:  # a driver can raise anything
-        LOG.warning("%s: %s", what, cause(error), exc_info=True)
+        LOG.warning("%s: %s", what, error_text(error), exc_info=True)

@@ -1,11 +1,11 @@
 """StorageClass and VolumeAttributesClass parameters, as what they mean to Cinder."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from csi_plugin.controller.requests.labels import PREFIX as CO_PREFIX
 from csi_plugin.protocol.errors import invalid_argument
+from csi_plugin.suggestions import did_you_mean
 
 KUBERNETES_PREFIX = "storage.kubernetes.io/"
 
@@ -145,8 +145,7 @@ def _encryption(plain: Mapping[str, str]) -> dict[str, str]:
 def _unknown(parameter: str, key: str, names: tuple[str, ...]) -> Exception:
     forms = [*names, *(f"{prefix}<name>" for prefix in (*EXTRA_SPEC_PREFIXES, *QOS_PREFIXES)), "<scope>:<name>"]
     candidates = [*names, *EXTRA_SPEC_PREFIXES, *QOS_PREFIXES]
-    nearest = difflib.get_close_matches(key, candidates, n=1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    hint = did_you_mean(key, candidates)
     return invalid_argument(f"{parameter}: {key!r} is unknown; allowed are {_list(forms)}{hint}")
 
 

@@ -2,8 +2,8 @@
 
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.errors import invalid_argument, out_of_range
+from csi_plugin.units import GIB
 
-GIB = 1024**3
 DEFAULT_GIB = 1
 """Size of a new volume when the CO names none."""
 LARGEST_GIB = 2**31 - 1

@@ -1,12 +1,12 @@
 """Where a request wants an object to be accessible, and whether it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from csi_plugin import topology as topology_rules
 from csi_plugin.controller.requests.fingerprint import normalize_topologies
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.errors import invalid_argument
-
-Segments = Mapping[str, str]
+from csi_plugin.topology import Segments
 
 
 def check_requirements(requirements: csi_pb2.TopologyRequirement) -> None:
@@ -29,11 +29,4 @@ def wanted_topologies(requirements: csi_pb2.TopologyRequirement) -> list[dict[st
 
 def is_accessible(topology: Sequence[Segments], requirements: csi_pb2.TopologyRequirement) -> bool:
     """Whether a volume that is accessible from ``topology`` (everywhere when empty) meets the requisite topologies."""
-    requisite = normalize_topologies(requirements.requisite)
-    if not topology or not requisite:
-        return True
-    return any(_within(segments, wanted) or _within(wanted, segments) for segments in topology for wanted in requisite)
-
-
-def _within(inner: Segments, outer: Segments) -> bool:
-    return all(outer.get(name) == value for name, value in inner.items())
+    return topology_rules.is_accessible(topology, normalize_topologies(requirements.requisite))

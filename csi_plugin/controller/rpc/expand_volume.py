@@ -11,6 +11,7 @@ from csi_plugin.controller.requests import access, sizes
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import failed_precondition, invalid_argument, out_of_range, unimplemented
+from csi_plugin.units import GIB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ def controller_expand_volume(
         lambda: _expand(context, expand),
         call,
     )
-    return csi_pb2.ControllerExpandVolumeResponse(capacity_bytes=size * sizes.GIB, node_expansion_required=True)
+    return csi_pb2.ControllerExpandVolumeResponse(capacity_bytes=size * GIB, node_expansion_required=True)
 
 
 def _read_request(context: ControllerContext, request: csi_pb2.ControllerExpandVolumeRequest) -> ExpandRequest:
@@ -73,7 +74,7 @@ def _expand(context: ControllerContext, request: ExpandRequest) -> int:
 
 
 def _new_size(volume: VolumeRecord, capacity: csi_pb2.CapacityRange) -> int:
-    if capacity.required_bytes <= volume.size * sizes.GIB:
+    if capacity.required_bytes <= volume.size * GIB:
         raise out_of_range(
             f"capacity_range.limit_bytes ({capacity.limit_bytes}) is less than the volume's present size "
             f"({volume.size} GiB), and volumes do not shrink"

@@ -4,14 +4,18 @@ The manager itself cannot run here: it is a service, with a message queue and a 
 page of the documentation has the table of its duties and where each is done.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal
 
 from cinder import exception, utils
 
 from csi_plugin.storage.cinder import connection_info as completion
 from csi_plugin.storage.cinder.adaptations import rbd_clones, remotefs_copies
+from csi_plugin.storage.cinder.driver_classes import implements
 from csi_plugin.storage.cinder.runtime import CONTEXT
+
+_PAGE_LIMIT = 1_000_000
+"""Drivers page by themselves; Cinder's API asks for a limit, and here the caller gets the whole list."""
 
 
 def connect(
@@ -87,3 +91,15 @@ def delete_snapshot(driver: Any, snapshot: Any) -> None:
     """Delete a snapshot and its lock files. Raises what the driver raises."""
     driver.delete_snapshot(snapshot)
     utils.clean_snapshot_file_locks(snapshot.id, driver)
+
+
+def list_manageable(driver: Any, kind: Literal["volumes", "snapshots"], known: Collection[Any]) -> list[dict[str, Any]]:
+    """All volumes or snapshots in the storage, as the driver lists them for Cinder's manage_existing.
+
+    ``known``: the versioned objects that the driver tells apart as managed already. Raises NotImplementedError for a
+    driver that cannot list.
+    """
+    method = f"get_manageable_{kind}"
+    if not implements(driver, method):
+        raise NotImplementedError(method)
+    return [dict(found) for found in getattr(driver, method)(known, None, _PAGE_LIMIT, 0, ["size"], ["asc"])]
