@@ -11,6 +11,7 @@ import pytest
 
 from csi_plugin.controller.configuration import ControllerConfiguration
 from csi_plugin.controller.service import ControllerService
+from csi_plugin.persistence.base import RecordStore
 from csi_plugin.protocol import csi_pb2_grpc, node_registry_pb2_grpc
 from csi_plugin.protocol.errors import RpcError
 from csi_plugin.protocol.inflight import InFlight
@@ -46,7 +47,8 @@ def serve(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Serve]:
     """Serve a controller; keyword arguments go to its configuration.
 
     Every test runs on records in memory and on Cinder's database. A second call with the first one's ``directory``
-    serves the same store and storage, as after a restart.
+    serves the same store and storage, as after a restart; ``beside`` is a controller that serves them meanwhile. The
+    new one reads and writes its records through ``store``.
     """
     ends: list[Callable[[], Any]] = []
 
@@ -59,29 +61,38 @@ def serve(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Serve]:
         options: dict[str, Any] | None = None,
         others: Sequence[dict[str, Any]] | None = None,
         wait: bool = True,
+        beside: Plugin | None = None,
+        store: RecordStore | None = None,
         **configuration: Any,
     ) -> Plugin:
         if not Backend.global_initialization:
             Backend.global_setup(file_locks_path=str(tmp_path / "locks"), root_helper="")
-        if directory is None:
+        if directory is None and beside is None:
             Backend.set_persistence({"storage": request.param})
-        directory = directory or tmp_path / f"volumes-{next(_numbers)}"
-        backends = BackendSet(
-            [
-                {
-                    "volume_backend_name": name,
-                    "volume_driver": driver,
-                    "loop_volumes_dir": str(directory),
-                    "topology": topology or [],
-                    **(options or {}),
-                },
-                *(others or ()),
-            ]
+        directory = beside.directory if beside else directory or tmp_path / f"volumes-{next(_numbers)}"
+        backends = (
+            beside.backends
+            if beside
+            else BackendSet(
+                [
+                    {
+                        "volume_backend_name": name,
+                        "volume_driver": driver,
+                        "loop_volumes_dir": str(directory),
+                        "topology": topology or [],
+                        **(options or {}),
+                    },
+                    *(others or ()),
+                ]
+            )
         )
-        ends.append(backends.close)
-        backends.start()
-        assert not wait or backends.wait_until_ready(30), backends.status()
-        service = ControllerService(ControllerConfiguration(**configuration), backends, Backend.store, InFlight())
+        if beside is None:
+            ends.append(backends.close)
+            backends.start()
+            assert not wait or backends.wait_until_ready(30), backends.status()
+        service = ControllerService(
+            ControllerConfiguration(**configuration), backends, store or Backend.store, InFlight()
+        )
         server = grpc.server(
             futures.ThreadPoolExecutor(max_workers=80), interceptors=[ErrorsToStatus()], maximum_concurrent_rpcs=None
         )

@@ -125,3 +125,31 @@ class StuckDriver(FaultyDriver):
         self.started.set()
         self.gate.wait(60)
         super().delete_volume(volume)
+
+
+class GatedDriver(LoopDriver):
+    """Creates what has a name that begins with ``gated``, of each kind, when ``gate`` is open."""
+
+    gate: ClassVar[threading.Event] = threading.Event()
+    started: ClassVar[threading.Event] = threading.Event()
+
+    def _wait(self, item: Any) -> None:
+        if item.metadata["cinderbox.io/name"].startswith("gated"):
+            self.started.set()
+            assert self.gate.wait(60)
+
+    def create_volume(self, volume: Any) -> Any:
+        self._wait(volume)
+        return super().create_volume(volume)
+
+    def create_volume_from_snapshot(self, volume: Any, snapshot: Any) -> Any:
+        self._wait(volume)
+        return super().create_volume_from_snapshot(volume, snapshot)
+
+    def create_snapshot(self, snapshot: Any) -> Any:
+        self._wait(snapshot)
+        return super().create_snapshot(snapshot)
+
+    def create_group_snapshot(self, context: Any, group_snapshot: Any, snapshots: Any) -> Any:
+        self._wait(snapshots[0])
+        return super().create_group_snapshot(context, group_snapshot, snapshots)
