@@ -87,7 +87,7 @@ def abandon_interrupted(context: ControllerContext, record: Attempt, *, why: str
 
 def _abandon(context: ControllerContext, record: Attempt, *, ended_at: datetime | None, why: str = "") -> None:
     intent = intent_of(record)
-    intent.phase = Phase.LEFTOVER
+    intent.phase = Phase.ORPHAN
     intent.ended_at = ended_at
     intent.condition = why or "the attempt ended without success; what it may have left is being looked for"
     try:

@@ -95,7 +95,7 @@ def driver_errors(action: str) -> Iterator[None]:
 def persistence_error(error: PersistenceError) -> RpcError:
     """The status of a store's error: a lost race is ABORTED, everything else UNAVAILABLE."""
     if isinstance(error, RecordExists | RecordNotFound | RevisionConflict):
-        return RpcError(Code.ABORTED, f"another operation was faster: {error}")
+        return RpcError(Code.ABORTED, f"conflicting concurrent update: {error}")
     return RpcError(Code.UNAVAILABLE, f"metadata cannot be read or written now: {error_text(error)}")
 
 

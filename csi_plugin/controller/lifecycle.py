@@ -146,7 +146,7 @@ def _delete(context: ControllerContext, deletion: Deletion[A]) -> None:
     if record is None:
         return
     match phase_of(record):
-        case Phase.DEFERRED | Phase.LEFTOVER:
+        case Phase.DEFERRED | Phase.ORPHAN:
             return  # deleted for the CO already; recovery does the rest
         case Phase.CREATING:
             _abandon_unfinished(context, deletion, name=intent_of(record).name)

@@ -182,7 +182,7 @@ def _acting(context: ControllerContext) -> Iterator[None]:
     """For an RPC that acts on what the metadata say, and must not act on the past."""
     with _store_errors():
         if not context.store.is_current():
-            raise unavailable("the metadata store was away, and what it has now is not read yet; try again")
+            raise unavailable("the metadata store was unreachable, and what it has now is not read yet; try again")
         yield
 
 

@@ -46,7 +46,7 @@ class Intent:
     generation: int = 1
     """Counts the attempts of one name; the object's id is UUIDv5(instance namespace, kind, name, generation)."""
     fingerprint: str = ""
-    """SHA-256 over the normalised request without its secrets; equal fingerprints mean the same request."""
+    """Of the request, in records of earlier versions; neither written nor read any more."""
     phase: Phase = Phase.CREATING
     """Where it stands in its life as CSI sees it."""
     request: JSON = field(default_factory=dict)

@@ -127,7 +127,7 @@ def test_an_interrupted_creation_that_a_repeat_replaces_meanwhile_is_gone(
 
     attempts = plugin.store.find(RECORDS[kind], csi_name="name")
     phases = {record.intent.generation: record.intent.phase for record in attempts}
-    assert phases == {1: Phase.LEFTOVER, 2: Phase.READY}
+    assert phases == {1: Phase.ORPHAN, 2: Phase.READY}
 
 
 def test_a_group_snapshot_stays_while_a_volume_is_created_from_it(serve: Serve, gate: threading.Event) -> None:

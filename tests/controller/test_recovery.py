@@ -308,7 +308,7 @@ def test_deleting_an_interrupted_try_is_ok_and_leaves_it_to_recovery(plugin: Plu
     interrupt(plugin.store, first)
 
     plugin.delete(first)
-    assert plugin.store.get(VolumeRecord, first).intent.phase is Phase.LEFTOVER
+    assert plugin.store.get(VolumeRecord, first).intent.phase is Phase.ORPHAN
     plugin.service.recovery.run_once()
     assert plugin.files() == []
 

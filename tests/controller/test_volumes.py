@@ -31,6 +31,17 @@ def test_repeat_gives_the_first_answer(plugin: Plugin) -> None:
     assert len(plugin.files()) == 1
 
 
+def test_repeat_gives_the_volume_of_a_record_from_an_earlier_version(plugin: Plugin) -> None:
+    first = plugin.create("pvc-1")
+    record = plugin.store.get(VolumeRecord, first.volume_id)
+    assert record and record.intent
+    assert record.intent.fingerprint == ""
+    record.intent.fingerprint = "5f" * 32
+    plugin.store.update(record)
+
+    assert plugin.create("pvc-1") == first
+
+
 def test_sizes_are_rounded_up_to_gib(plugin: Plugin) -> None:
     capacity = csi_pb2.CapacityRange(required_bytes=GIB + 1)
 

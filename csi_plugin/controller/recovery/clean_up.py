@@ -171,7 +171,7 @@ def _delete(context: ControllerContext, record: Attempt) -> None:
     except Exception as error:  # a driver can raise anything; the object stays an orphan
         if current := context.store.get(type(record), record.id):
             intent = intent_of(current)
-            intent.phase, intent.condition = Phase.LEFTOVER, f"held: {error_text(error)}"
+            intent.phase, intent.condition = Phase.ORPHAN, f"held: {error_text(error)}"
             current.status = record.status
             context.store.update(current)
         raise

@@ -46,7 +46,7 @@ def list_orphans(store: RecordStore) -> list[Orphan]:
         for kind in KINDS
         for record in lookups.iterate(store, kind)
         if record.intent is not None
-        and record.intent.phase in (Phase.CREATING, Phase.LEFTOVER, Phase.DEFERRED)
+        and record.intent.phase in (Phase.CREATING, Phase.ORPHAN, Phase.DEFERRED)
         and record.intent.condition != NOTHING_LEFT
     ]
 

@@ -46,7 +46,7 @@ def replay(context: ControllerContext, backend_name: str, *, began: datetime) ->
 
 def _replay_attempt(context: ControllerContext, record: Attempt) -> None:
     match record.intent.phase if record.intent else None:
-        case Phase.CREATING | Phase.LEFTOVER | Phase.DEFERRED:
+        case Phase.CREATING | Phase.ORPHAN | Phase.DEFERRED:
             context.recovery_queue.add(type(record), record.id)
         case Phase.DELETING:
             _finish_deletion(context, record)

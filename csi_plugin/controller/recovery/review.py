@@ -26,7 +26,7 @@ def review(context: ControllerContext, kind: type[Record], record_id: str) -> No
     match record.intent.phase:
         case Phase.CREATING:
             _report_interrupted(context, record)
-        case Phase.LEFTOVER:
+        case Phase.ORPHAN:
             _clean_up(context, record)
         case Phase.DEFERRED:
             _finish_deferred(context, record)
@@ -50,7 +50,7 @@ def _clean_up(context: ControllerContext, record: Attempt) -> None:
     resource = resource_of(type(record), record.id)
     with context.hold(resource), context.source_locks.changing(resource):
         current = context.store.get(type(record), record.id)
-        if current is None or intent_of(current).phase is not Phase.LEFTOVER:
+        if current is None or intent_of(current).phase is not Phase.ORPHAN:
             return
         settle_seconds = context.configuration.settle_seconds
         outcome = clean_up(
