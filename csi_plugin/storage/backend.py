@@ -512,7 +512,7 @@ class Backend:
 
     @staticmethod
     def list_supported_drivers(output_version: int = 1) -> dict[str, dict[str, Any]]:
-        """Cinder's volume drivers by class name; see ``drivers_catalogue.supported_drivers``."""
+        """Cinder's volume drivers by class name; see ``driver_catalogue.supported_drivers``."""
         return driver_catalogue.supported_drivers(output_version)
 
 

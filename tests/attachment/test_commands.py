@@ -1,7 +1,5 @@
 """Running programs: never through a shell, always with an end, and errors in the program's own words."""
 
-import time
-
 import pytest
 
 from csi_plugin.attachment.commands import CommandFailed, run
@@ -19,10 +17,8 @@ def test_a_failure_has_the_programs_words() -> None:
 
 
 def test_a_hanging_program_is_ended() -> None:
-    began = time.monotonic()
     with pytest.raises(CommandFailed, match="did not end in time"):
-        run("sleep", "60", timeout=0.2)
-    assert time.monotonic() - began < 30
+        run("sleep", "infinity", timeout=0.2)
 
 
 def test_a_missing_program_is_named() -> None:

@@ -101,17 +101,21 @@ class FaultyDriver(LoopDriver):
 
 
 class SlowDriver(LoopDriver):
-    """Making a volume takes two seconds, or as long as ``gate`` is closed for names that begin with ``gated``."""
+    """Making a volume takes a second, or as long as ``gate`` is closed for names that begin with ``gated``."""
 
     gate: ClassVar[threading.Event] = threading.Event()
     started: ClassVar[threading.Event] = threading.Event()
+    entered: ClassVar[list[str]] = []
+    """Names of the volumes for which ``gate`` was waited for."""
 
     def create_volume(self, volume: Any) -> Any:
-        if volume.metadata["cinderbox.io/name"].startswith("gated"):
+        name = volume.metadata["cinderbox.io/name"]
+        if name.startswith("gated"):
+            self.entered.append(name)
             self.started.set()
             self.gate.wait(30)
         else:
-            time.sleep(2)
+            time.sleep(1)
         return super().create_volume(volume)
 
 

@@ -1,8 +1,7 @@
 """Failed and interrupted tries, restored backups, and what a restart finishes."""
 
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from csi_plugin.protocol import csi_pb2
 from tests.controller.drivers import FaultyDriver, StuckDriver
 from tests.controller.plugin import Plugin, Serve
 from tests.support.csi import fails
+from tests.support.polling import wait_until
 
 Code = grpc.StatusCode
 FAULTY = "tests.controller.drivers.FaultyDriver"
@@ -59,13 +59,6 @@ def restart(plugin: Plugin, serve: Serve) -> Plugin:
     again = serve(directory=plugin.directory)
     again.service.recovery.run_once()
     return again
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @contextmanager
@@ -210,7 +203,7 @@ def test_interrupted_snapshot_that_left_nothing_does_not_keep_its_deleted_volume
     plugin.delete(volume_id)
 
     plugin.service.recovery.start()
-    eventually(lambda: plugin.files() == [] and plugin.store.find(VolumeRecord) == [])
+    wait_until(lambda: plugin.files() == [] and plugin.store.find(VolumeRecord) == [], plugin.files)
     assert plugin.store.find(SnapshotRecord) == []
     plugin.service.recovery.stop()
 
@@ -404,7 +397,7 @@ def test_recovery_runs_by_itself(plugin: Plugin, serve: Serve) -> None:
     plugin.service.recovery.start()
     second = plugin.create("pvc-1").volume_id
 
-    eventually(lambda: plugin.files() == [f"volume-{second}"])
+    wait_until(lambda: plugin.files() == [f"volume-{second}"], plugin.files)
     plugin.service.recovery.stop()
 
 
@@ -419,11 +412,11 @@ def test_a_driver_that_hangs_keeps_no_other_backend_from_being_recovered(serve: 
             with fails(Code.INTERNAL, "it was made, but"):
                 plugin.create(f"after-{backend}", parameters={"backend": backend})
             assert backend == "other" or StuckDriver.started.wait(10)
-        eventually(lambda: list((tmp_path / "other").iterdir()) == [])
+        wait_until(lambda: list((tmp_path / "other").iterdir()) == [], plugin.files)
         assert len(plugin.files()) == 1
     finally:
         StuckDriver.gate.set()
-    eventually(lambda: plugin.files() == [] and list_orphans(plugin.store) == [])
+    wait_until(lambda: plugin.files() == [] and list_orphans(plugin.store) == [], plugin.files)
     plugin.service.recovery.stop()
 
 

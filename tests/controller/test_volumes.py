@@ -352,6 +352,7 @@ def test_delete_removes_everything_and_can_be_repeated(plugin: Plugin) -> None:
 @pytest.mark.parametrize("volume_id", ["nothing", "no\x00thing", "../../etc/passwd", "'; drop table volumes"])
 def test_delete_of_an_unknown_id_is_ok(plugin: Plugin, volume_id: str) -> None:
     plugin.delete(volume_id)
+    assert plugin.list() == []
 
 
 def test_delete_needs_an_id(plugin: Plugin) -> None:

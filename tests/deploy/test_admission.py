@@ -169,10 +169,13 @@ def test_labels_and_annotations_are_for_everybody(records: Records) -> None:
     resource = records.make("Volume", "labelled")
     records.server.kubectl("label", resource, "-n", NAMESPACE, "team=shop")
     records.server.kubectl("annotate", resource, "-n", NAMESPACE, "note=keep")
+    metadata = records.server.get(resource, "-n", NAMESPACE)["metadata"]
+    assert (metadata["labels"]["team"], metadata["annotations"]["note"]) == ("shop", "keep")
 
 
 def test_a_backup_creates_records(records: Records) -> None:
     records.server.create(record("Volume", "restored"))
+    assert records.exists("cindervolumes/restored")
 
 
 def backend(records: Records, name: str) -> str:
@@ -259,6 +262,7 @@ def test_a_node_writes_its_own_record(records: Records, node_token: str) -> None
     token = f"--token={node_token}"
     records.server.create(record("Node", "node-1"), token)
     records.patch("Node", "node-1", {"spec": {"publicKey": "new"}}, token)
+    assert records.server.get("cindernodes/node-1", "-n", NAMESPACE)["spec"]["publicKey"] == "new"
 
 
 def test_a_node_writes_no_other_nodes_record(records: Records, node_token: str) -> None:

@@ -158,7 +158,7 @@ EXAMPLES = sorted(file for file in (PROJECT / "deploy/examples").glob("*.yaml") 
 
 
 def test_the_chart_takes_the_example_values() -> None:
-    render(yaml.safe_load((PROJECT / "deploy/examples/values.yaml").read_text()))
+    assert render(yaml.safe_load((PROJECT / "deploy/examples/values.yaml").read_text()))
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)

@@ -12,6 +12,7 @@ import pytest
 from csi_plugin.protocol import csi_pb2
 from tests.support.claims import MakeClaim
 from tests.support.csi import GIB, Mode, capability, fails
+from tests.support.devices import mounts_below
 
 Code = grpc.StatusCode
 ONE_PATH = (Mode.SINGLE_NODE_WRITER, Mode.SINGLE_NODE_SINGLE_WRITER)
@@ -124,6 +125,7 @@ def test_what_is_not_here_is_unpublished_and_unstaged(claim: MakeClaim, tmp_path
     node = volume.served.node
     node.NodeUnpublishVolume(csi_pb2.NodeUnpublishVolumeRequest(volume_id="x", target_path=str(tmp_path / "never")))
     node.NodeUnstageVolume(csi_pb2.NodeUnstageVolumeRequest(volume_id="x", staging_target_path=str(tmp_path / "never")))
+    assert mounts_below(tmp_path) == []
 
 
 def test_another_mount_in_the_way(claim: MakeClaim) -> None:
