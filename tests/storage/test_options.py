@@ -9,7 +9,7 @@ from oslo_config import cfg
 
 from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.cinder import driver_catalogue, driver_classes, option_definitions, options
-from csi_plugin.storage.cinder.adaptations import option_modules
+from csi_plugin.storage.cinder.adaptations import hidden_options
 
 RECORDING = "recording_driver.RecordingDriver"
 RBD = "cinder.volume.drivers.rbd.RBDDriver"
@@ -147,7 +147,7 @@ def test_every_option_of_every_driver_is_known(library: None) -> None:
         except ValueError:
             continue  # its vendor's library is not installed; the catalogue knows it without that
         unknown = {option["dest"] for option in driver["driver_options"]} - set(definitions)
-        unknown -= option_modules.ACCEPTED_UNREGISTERED
+        unknown -= hidden_options.ACCEPTED_UNREGISTERED
         if unknown:
             missing[driver["class_fqn"]] = unknown
     assert not missing

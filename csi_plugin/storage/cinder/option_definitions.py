@@ -13,7 +13,7 @@ from cinder.volume import configuration, driver, manager
 from cinder.volume.targets import spdknvmf
 from oslo_config import cfg
 
-from csi_plugin.storage.cinder.adaptations.option_modules import LOADED_BY_NAME
+from csi_plugin.storage.cinder.adaptations.hidden_options import MODULES_LOADED_BY_NAME
 from csi_plugin.storage.cinder.driver_classes import driver_class
 
 _COMMON: tuple[list[cfg.Opt], ...] = (
@@ -54,7 +54,7 @@ def without_value(volume_driver: str, options: Mapping[str, Any]) -> list[str]:
 def modules_of(cls: type[Any]) -> list[ModuleType]:
     """The modules of a driver: those of its class and bases, and what they import from their own package."""
     pending = [sys.modules[base.__module__] for base in cls.__mro__]
-    pending += [importlib.import_module(name) for name in LOADED_BY_NAME.get(cls.__module__, ())]
+    pending += [importlib.import_module(name) for name in MODULES_LOADED_BY_NAME.get(cls.__module__, ())]
     found: dict[str, ModuleType] = {}
     while pending:
         module = pending.pop()

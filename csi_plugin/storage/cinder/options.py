@@ -9,7 +9,7 @@ from typing import Any
 from cinder.volume import configuration
 from oslo_config import cfg
 
-from csi_plugin.storage.cinder.adaptations.option_modules import ACCEPTED_UNREGISTERED
+from csi_plugin.storage.cinder.adaptations.hidden_options import ACCEPTED_UNREGISTERED
 from csi_plugin.storage.cinder.driver_classes import driver_path
 from csi_plugin.storage.cinder.option_definitions import definitions_of, read_by_source
 from csi_plugin.suggestions import did_you_mean
