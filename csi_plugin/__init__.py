@@ -9,83 +9,54 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from csi_plugin.storage import exception as exception
-    from csi_plugin.storage import objects as objects
-    from csi_plugin.storage import serialization as serialization
-    from csi_plugin.storage.backend import Backend, setup
-    from csi_plugin.storage.cinder.driver_catalogue import supported_drivers as list_supported_drivers
-    from csi_plugin.storage.cinder.runtime import DEFAULT_PROJECT_ID, DEFAULT_USER_ID
-    from csi_plugin.storage.compatibility.cinderlib_alias import install_as_cinderlib
-    from csi_plugin.storage.connection import Connection
-    from csi_plugin.storage.group import Group, GroupSnapshot
-    from csi_plugin.storage.key_value import KeyValue
-    from csi_plugin.storage.serialization import dump, dumps, json, jsons, load
-    from csi_plugin.storage.snapshot import Snapshot
-    from csi_plugin.storage.volume import Volume
+    from csi_plugin.storage.backend import setup as setup
+    from csi_plugin.storage.cinder.driver_catalogue import supported_drivers as list_supported_drivers  # noqa: F401
+    from csi_plugin.storage.compatibility.cinderlib_alias import install_as_cinderlib as install_as_cinderlib
+    from csi_plugin.storage.objects import *  # noqa: F403
+    from csi_plugin.storage.serialization import *  # noqa: F403
 
     get_connector_properties: Any
 
     __version__: str
 
-_HOMES = {
-    "Backend": "csi_plugin.storage.backend",
-    "Connection": "csi_plugin.storage.connection",
-    "DEFAULT_PROJECT_ID": "csi_plugin.storage.cinder.runtime",
-    "DEFAULT_USER_ID": "csi_plugin.storage.cinder.runtime",
-    "Group": "csi_plugin.storage.group",
-    "GroupSnapshot": "csi_plugin.storage.group",
-    "KeyValue": "csi_plugin.storage.key_value",
-    "Snapshot": "csi_plugin.storage.snapshot",
-    "Volume": "csi_plugin.storage.volume",
-    "dump": "csi_plugin.storage.serialization",
-    "dumps": "csi_plugin.storage.serialization",
-    "get_connector_properties": "os_brick.initiator.connector",
-    "install_as_cinderlib": "csi_plugin.storage.compatibility.cinderlib_alias",
-    "json": "csi_plugin.storage.serialization",
-    "jsons": "csi_plugin.storage.serialization",
-    "load": "csi_plugin.storage.serialization",
-    "setup": "csi_plugin.storage.backend",
-}
-_MODULES = {
+_OBJECTS = "csi_plugin.storage.objects"
+_SERIALIZATION = "csi_plugin.storage.serialization"
+_EXPORTS = {
+    "DEFAULT_PROJECT_ID": f"{_OBJECTS}:DEFAULT_PROJECT_ID",
+    "DEFAULT_USER_ID": f"{_OBJECTS}:DEFAULT_USER_ID",
+    "Backend": f"{_OBJECTS}:Backend",
+    "Connection": f"{_OBJECTS}:Connection",
+    "Group": f"{_OBJECTS}:Group",
+    "GroupSnapshot": f"{_OBJECTS}:GroupSnapshot",
+    "KeyValue": f"{_OBJECTS}:KeyValue",
+    "Snapshot": f"{_OBJECTS}:Snapshot",
+    "Volume": f"{_OBJECTS}:Volume",
+    "dump": f"{_SERIALIZATION}:dump",
+    "dumps": f"{_SERIALIZATION}:dumps",
     "exception": "csi_plugin.storage.exception",
-    "objects": "csi_plugin.storage.objects",
-    "serialization": "csi_plugin.storage.serialization",
+    "get_connector_properties": "os_brick.initiator.connector:get_connector_properties",
+    "install_as_cinderlib": "csi_plugin.storage.compatibility.cinderlib_alias:install_as_cinderlib",
+    "json": f"{_SERIALIZATION}:json",
+    "jsons": f"{_SERIALIZATION}:jsons",
+    "list_supported_drivers": "csi_plugin.storage.cinder.driver_catalogue:supported_drivers",
+    "load": f"{_SERIALIZATION}:load",
+    "objects": _OBJECTS,
+    "serialization": _SERIALIZATION,
+    "setup": "csi_plugin.storage.backend:setup",
 }
+"""Every name of the library: the module that it is, or that has it."""
 
-__all__ = [
-    "DEFAULT_PROJECT_ID",
-    "DEFAULT_USER_ID",
-    "Backend",
-    "Connection",
-    "Group",
-    "GroupSnapshot",
-    "KeyValue",
-    "Snapshot",
-    "Volume",
-    "dump",
-    "dumps",
-    "exception",
-    "get_connector_properties",
-    "install_as_cinderlib",
-    "json",
-    "jsons",
-    "list_supported_drivers",
-    "load",
-    "objects",
-    "serialization",
-    "setup",
-]
+__all__ = [*_EXPORTS]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(_MODULES[name])
-    if name == "list_supported_drivers":
-        return importlib.import_module("csi_plugin.storage.cinder.driver_catalogue").supported_drivers
     if name == "__version__":
         return _version()
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module_name, _, attribute = _EXPORTS[name].partition(":")
+    module = importlib.import_module(module_name)
+    return getattr(module, attribute) if attribute else module
 
 
 def _version() -> str:

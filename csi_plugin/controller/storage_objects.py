@@ -15,7 +15,8 @@ from csi_plugin.persistence.records import (
 from csi_plugin.storage import codec
 from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.connection import Connection
-from csi_plugin.storage.group import Group, GroupSnapshot
+from csi_plugin.storage.group import Group
+from csi_plugin.storage.group_snapshot import GroupSnapshot
 from csi_plugin.storage.snapshot import Snapshot
 from csi_plugin.storage.volume import Volume
 

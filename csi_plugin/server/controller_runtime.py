@@ -108,13 +108,13 @@ class ControllerRuntime:
     def start(self) -> None:
         """Start the backends and the services over them. Returns at once; backends become ready by themselves."""
         from csi_plugin.controller.service import ControllerService
-        from csi_plugin.storage.backend import Backend
         from csi_plugin.storage.backend_set import BackendSet
+        from csi_plugin.storage.library_state import STATE
 
         self.open()
         assert self.store is not None
-        Backend.before_driver_call = self._check_leadership
-        Backend.time_to_wait = calls.time_to_wait
+        STATE.before_driver_call = self._check_leadership
+        STATE.time_to_wait = calls.time_to_wait
         settings = self._settings
         self._backends = BackendSet(backend_configurations(settings), on_change=self._backend_changed)
         configuration = ControllerConfiguration(

@@ -6,20 +6,19 @@ from typing import TYPE_CHECKING, Any
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.storage.cinder import driver_calls, objects
 from csi_plugin.storage.cinder.runtime import CONTEXT
+from csi_plugin.storage.library_state import STATE
+from csi_plugin.storage.volume import Volume
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend
-    from csi_plugin.storage.volume import Volume
 
 
-def manage_existing(backend: "Backend", reference: Mapping[str, str], *, name: str, **kwargs: Any) -> "Volume":
+def manage_existing(backend: "Backend", reference: Mapping[str, str], *, name: str, **kwargs: Any) -> Volume:
     """Adopt a volume; see ``Backend.manage_existing``. The driver may rename it in the storage.
 
     The record is stored after the driver's checks and before its call, like that of a new volume: a crash leaves a
     record in status ``managing``, and adopting again under the same id goes on.
     """
-    from csi_plugin.storage.volume import Volume
-
     volume = Volume(backend, size=1, name=name, status="managing", **kwargs)
     with backend.slot():
         volume._ovo.size = backend.driver.manage_existing_get_size(volume._ovo, dict(reference))
@@ -28,7 +27,7 @@ def manage_existing(backend: "Backend", reference: Mapping[str, str], *, name: s
             update = backend.driver.manage_existing(volume._ovo, dict(reference))
         except Exception:
             # Whatever the driver raised, the volume is not ours.
-            backend.store.delete(VolumeRecord(id=volume.id))
+            STATE.store.delete(VolumeRecord(id=volume.id))
             raise
     volume._ovo.update({**(update or {}), "status": "available"})
     volume.save()

@@ -11,13 +11,13 @@ from csi_plugin.persistence.records import (
     ConnectionRecord,
     GroupRecord,
     GroupSnapshotRecord,
-    KeyValueRecord,
     Record,
     SnapshotRecord,
     VolumeRecord,
 )
 from csi_plugin.storage.cinder import objects, objects_base
 from csi_plugin.storage.cinder.runtime import CONTEXT
+from csi_plugin.storage.library_state import class_of
 
 # Fields of records that versioned objects do not have under that name.
 _OWN = {"revision", "intent", "extra_specs", "qos_specs", "node_id", "backend", "group_specs"}
@@ -26,28 +26,7 @@ _RENAMED = {"name_id": "_name_id"}
 
 def to_object(record: Record) -> Any:
     """The library's object for a record: Volume, Snapshot, Connection, KeyValue, Group or GroupSnapshot."""
-    from csi_plugin.storage.connection import Connection
-    from csi_plugin.storage.group import Group, GroupSnapshot
-    from csi_plugin.storage.key_value import KeyValue
-    from csi_plugin.storage.snapshot import Snapshot
-    from csi_plugin.storage.volume import Volume
-
-    match record:
-        case KeyValueRecord():
-            key_value = KeyValue(record.id, record.value)
-            key_value.revision = record.revision
-            return key_value
-        case VolumeRecord():
-            return Volume.from_record(record)
-        case SnapshotRecord():
-            return Snapshot.from_record(record)
-        case ConnectionRecord():
-            return Connection.from_record(record)
-        case GroupRecord():
-            return Group.from_record(record)
-        case GroupSnapshotRecord():
-            return GroupSnapshot.from_record(record)
-    raise TypeError(f"{record.KIND} records have no object")
+    return class_of(type(record)).from_record(record)
 
 
 def to_record(obj: Any) -> Any:

@@ -1,16 +1,15 @@
 """Connection: a volume exported to a host, and attached there if that host is this one."""
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from csi_plugin.instrumentation.failpoints import failpoint
+from csi_plugin import attachment
 from csi_plugin.persistence.records import ConnectionRecord, Record
-from csi_plugin.storage import codec, serialization
-from csi_plugin.storage.cinder import cinder_utils, driver_calls, exception, objects
+from csi_plugin.storage import codec, json_form, volume_export
+from csi_plugin.storage.cinder import cinder_utils, exception, objects
 from csi_plugin.storage.exception import NotLocal
-from csi_plugin.storage.resource import backend_class
+from csi_plugin.storage.library_state import STATE
 from csi_plugin.storage.volume import Volume
-from csi_plugin.storage.volume_relative import VolumeRelative
+from csi_plugin.storage.volume_children import VolumeChild
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend
@@ -19,7 +18,38 @@ DEVICE_SCAN_ATTEMPTS = 3
 """os-brick's default."""
 
 
-class Connection(VolumeRelative):
+class _InfoPart:
+    """A part of ``connection_info`` as an attribute; absent is None."""
+
+    def __init__(self, key: str, doc: str) -> None:
+        self._key = key
+        self.__doc__ = doc
+
+    def __get__(self, connection: "Connection | None", owner: type) -> Any:
+        return self if connection is None else _read_part(connection, self._key)
+
+    def __set__(self, connection: "Connection", value: dict[str, Any] | None) -> None:
+        _set_part(connection, self._key, value)
+
+
+def _read_part(connection: "Connection", key: str) -> dict[str, Any] | None:
+    ovo = connection._ovo
+    info: Any = ovo.connection_info if ovo.obj_attr_is_set("connection_info") else None
+    return info.get(key) if info else None
+
+
+def _set_part(connection: "Connection", key: str, value: Any) -> None:
+    # A new dictionary, so that the versioned object sees the change.
+    ovo = connection._ovo
+    info = dict(ovo.connection_info or {}) if ovo.obj_attr_is_set("connection_info") else {}
+    if value:
+        info[key] = value
+    else:
+        info.pop(key, None)
+    ovo.connection_info = info
+
+
+class Connection(VolumeChild):
     """Cinder's volume attachment. Its ``connection_info`` has the driver's answer under ``conn``, the host's connector
     properties under ``connector``, and the local device under ``device``.
     """
@@ -66,6 +96,10 @@ class Connection(VolumeRelative):
             connection.volume = volume
         return connection
 
+    @classmethod
+    def from_volume_object(cls, volume: Volume, ovo: Any) -> Self:
+        return cls(volume.backend, volume=volume, __ovo=ovo)
+
     @property
     def record(self) -> ConnectionRecord:
         record = codec.connection_to_record(self._ovo, node_id=self.node_id)
@@ -73,9 +107,9 @@ class Connection(VolumeRelative):
         return record
 
     @classmethod
-    def from_loaded(cls, backend: Any, ovo: Any, extras: serialization.Extras, *, save: bool) -> Self:
+    def from_loaded(cls, backend: Any, ovo: Any, extras: json_form.Extras, *, save: bool) -> Self:
         connection = cls(backend, __ovo=ovo)
-        serialization.apply_extras(connection, extras)
+        json_form.apply_extras(connection, extras)
         if save:
             connection.save()
         return connection
@@ -89,7 +123,7 @@ class Connection(VolumeRelative):
     @classmethod
     def get_by_id(cls, connection_id: str) -> Self:
         """The connection of that id. Raises ConnectionNotFound."""
-        record = backend_class().store.get(ConnectionRecord, connection_id)
+        record = STATE.store.get(ConnectionRecord, connection_id)
         if record is None:
             raise exception.VolumeAttachmentNotFound(filter=f"id={connection_id}")
         return cls.from_record(record)
@@ -99,7 +133,7 @@ class Connection(VolumeRelative):
     @property
     def conn_info(self) -> dict[str, Any]:
         """What the driver answered: ``driver_volume_type`` and ``data``, secrets in clear; empty when disconnected."""
-        return self._part("conn") or {}
+        return _read_part(self, "conn") or {}
 
     @conn_info.setter
     def conn_info(self, value: dict[str, Any] | None) -> None:
@@ -108,25 +142,10 @@ class Connection(VolumeRelative):
             return
         if "data" in value:
             self._ovo.attach_mode = value["data"].setdefault("access_mode", self._ovo.attach_mode)
-        self._set_part("conn", value)
+        _set_part(self, "conn", value)
 
-    @property
-    def connector_info(self) -> dict[str, Any] | None:
-        """Connector properties of the host that the volume is exported to."""
-        return self._part("connector")
-
-    @connector_info.setter
-    def connector_info(self, value: dict[str, Any] | None) -> None:
-        self._set_part("connector", value)
-
-    @property
-    def device(self) -> dict[str, Any] | None:
-        """What attaching gave: ``path`` and more; None when not attached to this host."""
-        return self._part("device")
-
-    @device.setter
-    def device(self, value: dict[str, Any] | None) -> None:
-        self._set_part("device", value)
+    connector_info = _InfoPart("connector", "Connector properties of the host that the volume is exported to.")
+    device = _InfoPart("device", "What attaching gave: ``path`` and more; None when not attached to this host.")
 
     @property
     def path(self) -> str | None:
@@ -153,19 +172,6 @@ class Connection(VolumeRelative):
         """Whether the volume is exported for it."""
         return bool(self.conn_info)
 
-    def _part(self, name: str) -> dict[str, Any] | None:
-        info: Any = self._ovo.connection_info if self._ovo.obj_attr_is_set("connection_info") else None
-        return info.get(name) if info else None
-
-    def _set_part(self, name: str, value: Any) -> None:
-        # A new dictionary, so that the versioned object sees the change.
-        info = dict(self._ovo.connection_info or {}) if self._ovo.obj_attr_is_set("connection_info") else {}
-        if value:
-            info[name] = value
-        else:
-            info.pop(name, None)
-        self._ovo.connection_info = info
-
     def _is_multipath(self) -> bool:
         """As the connector says, else as the connection information looks."""
         connector = self.connector_info or {}
@@ -178,89 +184,20 @@ class Connection(VolumeRelative):
     # Connecting
 
     @classmethod
-    def connect(cls, volume: Volume, connector: dict[str, Any], **kwargs: Any) -> "Connection":
-        """Export a volume to the host of ``connector``. The intent is stored first, so a crash can be made good."""
-        with volume.deciding():
-            connection = cls._intended(volume, connector, kwargs)
-            failpoint("publish.recorded")
-            try:
-                # Looked up after this connection was stored, so that either this or the other side gives way.
-                volume.check_stored_data("connected")
-                volume.check_may_connect(connection.id)
-            except exception.InvalidVolume:
-                connection._store.delete(connection.record)
-                raise
-        try:
-            answer = connection._call_driver(
-                lambda driver: driver_calls.connect(
-                    driver,
-                    volume._ovo,
-                    connector,
-                    save=lambda: volume._save_use("in-use", "attached"),
-                    attach_mode=connection._ovo.attach_mode,
-                )
-            )
-        except Exception:
-            # Drivers raise anything, and driver_calls has removed the export.
-            connection._store.delete(connection.record)
-            # In use without a connection: an earlier try came as far as that.
-            is_free = not connection._store.find(ConnectionRecord, volume_id=volume.id, limit=1)
-            volume._export_removed(last=is_free and volume._ovo.status == "in-use")
-            raise
-        failpoint("publish.driver_done")
-        connection.conn_info = answer
-        connection.use_multipath = connection._is_multipath()
-        connection._ovo.attach_status = "attached"
-        connection._ovo.attach_time = datetime.now(UTC)
-        # What initialize_connection changed, and the use if the export had nothing to save. The connection is complete
-        # last: until then, a repeat or a restart calls the driver again.
-        volume._save_use("in-use", "attached")
-        failpoint("publish.volume_saved")
-        connection.save()
-        failpoint("publish.saved")
-        return connection
-
-    @classmethod
-    def _intended(cls, volume: Volume, connector: dict[str, Any], kwargs: dict[str, Any]) -> "Connection":
-        """The stored intent: a new record, or the one that an interrupted try left."""
-        existing = backend_class().store.get(ConnectionRecord, kwargs["id"]) if kwargs.get("id") else None
+    def connect(cls, volume: Volume, connector: dict[str, Any], **kwargs: Any) -> Self:
+        """Export a volume to the host of ``connector``; the caller holds a slot. ``kwargs``: its fields."""
         connection = cls(volume.backend, volume=volume, attach_status="attaching", connector=dict(connector), **kwargs)
-        connection.revision = existing.revision if existing else 0
-        connection.connector_info = dict(connector)
-        connection.save()
+        volume_export.export(connection, volume, connector)
         return connection
 
     def disconnect(self, force: bool = False) -> None:
         """Take the export back and forget the connection."""
         self.volume.disconnect(self, force)
 
-    def _terminate(self, volume: Volume, *, force: bool) -> None:
-        self._ovo.attach_status = "error_detaching"  # a disconnect was begun; no better word is allowed
-        self.save()
-        failpoint("unpublish.recorded")
-        others = [
-            found
-            for found in self._store.find(ConnectionRecord, volume_id=volume.id, limit=2)
-            if found.id != self._ovo.id
-        ]
-        self._call_driver(
-            lambda driver: driver_calls.disconnect(
-                driver, volume._ovo, self.connector_info, last=not others, force=force
-            )
-        )
-        failpoint("unpublish.driver_done")
-        volume._export_removed(last=not others)
-        self._store.delete(self.record)
-        self.conn_info = None
-        self._ovo.attach_status = "detached"
-        failpoint("unpublish.saved")
-
     # Attaching to this host
 
     def attach(self) -> None:
         """Make the volume a block device of this host; ``path`` names it."""
-        from csi_plugin import attachment
-
         device = attachment.attach(
             self.conn_info,
             multipath=self.use_multipath,
@@ -279,8 +216,6 @@ class Connection(VolumeRelative):
 
     def detach(self, force: bool = False, ignore_errors: bool = False, exc: Any = None) -> None:
         """Flush and remove the block device. Errors are raised, unless ``ignore_errors``."""
-        from csi_plugin import attachment
-
         try:
             if self.device:
                 attachment.detach(
@@ -302,8 +237,6 @@ class Connection(VolumeRelative):
 
     def extend(self) -> Any:
         """Let this host see the volume's new size; returns it in bytes."""
-        from csi_plugin import attachment
-
         if not self.device:
             raise NotLocal(self._ovo.volume_id)
         return attachment.extend(

@@ -1,8 +1,9 @@
 """KeyValue: a text under a key, for programs and drivers that keep something beside their volumes."""
 
-from typing import Any
+from typing import Any, Self
 
 from csi_plugin.persistence.records import KeyValueRecord
+from csi_plugin.storage.library_state import register_class
 
 
 class KeyValue:
@@ -12,6 +13,12 @@ class KeyValue:
         self.key = key
         self.value = value
         self.revision = 0
+
+    @classmethod
+    def from_record(cls, record: KeyValueRecord) -> Self:
+        key_value = cls(record.id, record.value)
+        key_value.revision = record.revision
+        return key_value
 
     @property
     def record(self) -> KeyValueRecord:
@@ -25,3 +32,6 @@ class KeyValue:
 
     def __repr__(self) -> str:
         return f"<cinderbox.KeyValue {self.key}>"
+
+
+register_class(KeyValue, record_type=KeyValueRecord)

@@ -2,21 +2,18 @@
 
 import functools
 import json
-import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 
-from oslo_utils import timeutils, uuidutils
-
 from csi_plugin.instrumentation import tracing
 from csi_plugin.persistence.base import RecordNotFound, RevisionConflict, changed_fields
 from csi_plugin.persistence.records import Intent, Phase, Record
-from csi_plugin.storage import codec, serialization
-from csi_plugin.storage.cinder import objects_base
+from csi_plugin.storage import codec, json_form
 from csi_plugin.storage.cinder.runtime import CONTEXT
-from csi_plugin.suggestions import did_you_mean
+from csi_plugin.storage.library_state import STATE, find_backend, register_class
+from csi_plugin.storage.versioned_object import new_versioned_object
 
 if TYPE_CHECKING:
     from csi_plugin.persistence.base import RecordStore
@@ -26,11 +23,9 @@ P = ParamSpec("P")
 R = TypeVar("R", bound="Resource")
 T = TypeVar("T")
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}")  # as long as the id columns of Cinder's schema
-
 
 def in_slot(method: Callable[Concatenate[R, P], T]) -> Callable[Concatenate[R, P], T]:
-    """Decorator: the method holds one of its backend's places from before the first record that it writes."""
+    """Decorator: the method holds one of its backend's slots from before the first record that it writes."""
 
     @functools.wraps(method)
     def call(self: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -54,6 +49,11 @@ class Resource:
     DEFAULT_FIELDS_VALUES: ClassVar[Mapping[str, Any]] = {}
     CONTEXT = CONTEXT
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "RECORD_CLASS" in vars(cls):
+            register_class(cls, json_name=cls.__name__, record_type=cls.RECORD_CLASS)
+
     def __init__(self, backend: "Backend | str | None", **fields_data: Any) -> None:
         self.intent: Intent | None = fields_data.pop("intent", None)
         self.revision: int = 0
@@ -61,7 +61,10 @@ class Resource:
         self.backend = find_backend(backend)
         ovo = fields_data.pop("__ovo", None)
         self._is_new = ovo is None
-        self._ovo = ovo if ovo is not None else self._new_ovo(fields_data)
+        if ovo is None:
+            values = {**self.DEFAULT_FIELDS_VALUES, **fields_data}
+            ovo = new_versioned_object(self.OVO_CLASS, values, described_as=type(self).__name__)
+        self._ovo = ovo
 
     # Identity and state
 
@@ -90,21 +93,21 @@ class Resource:
         raise NotImplementedError
 
     @classmethod
-    def from_loaded(cls, backend: Any, ovo: Any, extras: serialization.Extras, *, save: bool) -> Self:
+    def from_loaded(cls, backend: Any, ovo: Any, extras: json_form.Extras, *, save: bool) -> Self:
         """The object of a versioned object that came out of a JSON form; ``save`` stores it and its relatives."""
         raise NotImplementedError
 
     def extra_data(self) -> dict[str, Any]:
         """What a JSON form needs to hold beside the versioned object."""
-        return {"intent": serialization.intent_to_json(self.intent)} if self.intent else {}
+        return {"intent": json_form.intent_to_json(self.intent)} if self.intent else {}
 
     def take_extra_data(self, data: dict[str, Any]) -> None:
         """Take what ``extra_data`` gave."""
-        self.intent = serialization.intent_from_json(data["intent"]) if data.get("intent") else None
+        self.intent = json_form.intent_from_json(data["intent"]) if data.get("intent") else None
 
     @property
     def _store(self) -> "RecordStore":
-        return backend_class().store
+        return STATE.store
 
     def save(self) -> None:
         """Store the object.
@@ -181,42 +184,6 @@ class Resource:
             error.resource = self  # type: ignore[attr-defined]
             raise
 
-    def _new_ovo(self, given: dict[str, Any]) -> Any:
-        values = {**self.DEFAULT_FIELDS_VALUES, **given}
-        known = self.OVO_CLASS.fields
-        for name in values:
-            if name not in known:
-                raise TypeError(f"{type(self).__name__} has no field {name!r}{did_you_mean(name, known)}")
-        values["id"] = self._checked_id(values.get("id"))
-        for name, kind in known.items():
-            if kind.default != objects_base.fields.UnspecifiedDefault:
-                values.setdefault(name, kind.default)
-            elif kind.nullable:
-                values.setdefault(name, None)
-        if not values.get("created_at"):
-            values["created_at"] = timeutils.utcnow(with_timezone=True)
-        for owner in ("user_id", "project_id"):
-            if owner in known and not values.get(owner):
-                values[owner] = getattr(CONTEXT, owner)
-        return self.OVO_CLASS(context=CONTEXT, **values)
-
-    @classmethod
-    def _checked_id(cls, given: Any) -> str:
-        """A new id, or the given one. Drivers build names of files and commands of it, so it has to be a UUID, or what
-        can do no harm in a name if setup allowed others."""
-        if not given:
-            return cls.new_uuid()
-        if isinstance(given, str) and uuidutils.is_uuid_like(given):
-            return given
-        if not backend_class().non_uuid_ids:
-            raise ValueError(f"id must be a UUID (setup's non_uuid_ids allows other texts), not {given!r}")
-        if not isinstance(given, str) or not _ID.fullmatch(given):
-            raise ValueError(
-                "id must have 1 to 36 letters, digits, dots, dashes and underscores, and begin with a letter or digit, "
-                f"not {given!r}"
-            )
-        return given
-
     # JSON forms
 
     @property
@@ -240,20 +207,20 @@ class Resource:
 
     def to_json(self, simplified: bool = True) -> dict[str, Any]:
         """The object as plain data; ``simplified`` leaves out related objects."""
-        return serialization.resource_to_json(self, simplified=simplified)
+        return json_form.resource_to_json(self, simplified=simplified)
 
     def to_jsons(self, simplified: bool = True) -> str:
         return json.dumps(self.to_json(simplified), separators=(",", ":"))
 
     def to_dict(self) -> Any:
         """The fields as plain nested dictionaries, without the versioning around them."""
-        return serialization.only_data(self.json["ovo"])
+        return json_form.only_data(self.json["ovo"])
 
     @classmethod
     def load(cls, json_src: dict[str, Any] | str, save: bool = False) -> Self:
         """The object of one of its JSON forms, data or text. Raises ValueError for that of another class."""
         data = json.loads(json_src) if isinstance(json_src, str) else json_src
-        found: Self = serialization.load_resource(cls, data, save=save)
+        found: Self = json_form.load_resource(cls, data, save=save)
         return found
 
 
@@ -284,22 +251,3 @@ def _state(record: Any) -> tuple[Any, Intent | None]:
     """What only one writer may change at a time."""
     intent = getattr(record, "intent", None)
     return getattr(record, "status", None), replace(intent) if intent else None
-
-
-def backend_class() -> "type[Backend]":
-    from csi_plugin.storage.backend import Backend  # it imports the resources
-
-    return Backend
-
-
-def find_backend(backend: "Backend | str | None") -> Any:
-    """The backend of a name. One that is not set up raises KeyError, or stays a name if setup allowed that."""
-    if not isinstance(backend, str):
-        return backend
-    cls = backend_class()
-    try:
-        return cls.backends[backend]
-    except KeyError:
-        if cls.fail_on_missing_backend:
-            raise
-    return backend

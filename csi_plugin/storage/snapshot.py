@@ -5,18 +5,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.records import Phase, Record, SnapshotRecord
-from csi_plugin.storage import codec, serialization
+from csi_plugin.storage import codec, json_form
 from csi_plugin.storage.cinder import driver_calls, exception, objects
-from csi_plugin.storage.resource import NamedResource, backend_class, in_slot
+from csi_plugin.storage.library_state import STATE
+from csi_plugin.storage.resource import NamedResource, in_slot
 from csi_plugin.storage.volume import Volume
-from csi_plugin.storage.volume_deletion import finish_deferred_volume
-from csi_plugin.storage.volume_relative import VolumeRelative
+from csi_plugin.storage.volume_checks import check_can_be_copied, check_has_data, check_stored_data
+from csi_plugin.storage.volume_children import SNAPSHOTS, VolumeChild
+from csi_plugin.storage.volume_deletion import dependant_lock, finish_deferred
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend
 
 
-class Snapshot(VolumeRelative, NamedResource):
+class Snapshot(VolumeChild, NamedResource):
     """A snapshot of ``volume`` (None for a loaded one, whose volume is read on access)."""
 
     OVO_CLASS: ClassVar[Any] = objects.Snapshot
@@ -55,6 +57,10 @@ class Snapshot(VolumeRelative, NamedResource):
         snapshot._note_stored(record)
         return snapshot
 
+    @classmethod
+    def from_volume_object(cls, volume: Volume, ovo: Any) -> Self:
+        return cls(volume, __ovo=ovo)
+
     @property
     def record(self) -> SnapshotRecord:
         record = codec.snapshot_to_record(self._ovo)
@@ -62,9 +68,9 @@ class Snapshot(VolumeRelative, NamedResource):
         return record
 
     @classmethod
-    def from_loaded(cls, backend: Any, ovo: Any, extras: serialization.Extras, *, save: bool) -> Self:
+    def from_loaded(cls, backend: Any, ovo: Any, extras: json_form.Extras, *, save: bool) -> Self:
         snapshot = cls(None, backend=backend, __ovo=ovo)
-        serialization.apply_extras(snapshot, extras)
+        json_form.apply_extras(snapshot, extras)
         if save:
             snapshot.save()
         return snapshot
@@ -72,7 +78,7 @@ class Snapshot(VolumeRelative, NamedResource):
     @classmethod
     def get_by_id(cls, snapshot_id: str) -> Self:
         """The snapshot of that id. Raises SnapshotNotFound."""
-        record = backend_class().store.get(SnapshotRecord, snapshot_id)
+        record = STATE.store.get(SnapshotRecord, snapshot_id)
         if record is None:
             raise exception.SnapshotNotFound(snapshot_id=snapshot_id)
         return cls.from_record(record)
@@ -80,7 +86,7 @@ class Snapshot(VolumeRelative, NamedResource):
     @classmethod
     def get_by_name(cls, snapshot_name: str) -> list[Self]:
         """The snapshots of that name; names need not be unique."""
-        found = backend_class().store.find(SnapshotRecord, display_name=snapshot_name)
+        found = STATE.store.find(SnapshotRecord, display_name=snapshot_name)
         return [cls.from_record(record) for record in found]
 
     @in_slot
@@ -91,14 +97,14 @@ class Snapshot(VolumeRelative, NamedResource):
         """
         if self._ovo.status not in ("creating", "error"):
             raise exception.InvalidSnapshot(reason=f"snapshot {self._ovo.id} is {self._ovo.status}: it exists already")
-        self.volume.check_has_data("snapshotted")
-        self.volume.check_copy("snapshotted")
-        with self.volume.deciding():
+        check_has_data(self.volume, "snapshotted")
+        check_can_be_copied(self.volume, "snapshotted")
+        with dependant_lock(self._ovo.volume_id):
             self.save()
             failpoint("snapshot.recorded")
             try:
                 # Looked up after this snapshot was stored, so that either this or a delete of the volume gives way.
-                self.volume.check_stored_data("snapshotted")
+                check_stored_data(self.volume, "snapshotted")
             except exception.InvalidVolume:
                 self._store.delete(self.record)
                 raise
@@ -141,7 +147,7 @@ class Snapshot(VolumeRelative, NamedResource):
 
         Raises InvalidVolume when the volume is connected and its driver works only on those that are not.
         """
-        self.volume.check_copy("merged with its snapshot")
+        check_can_be_copied(self.volume, "merged with its snapshot")
         previous = self._ovo.status
         self._ovo.status = "deleting"
         self._set_phase(Phase.DELETING)
@@ -161,7 +167,7 @@ class Snapshot(VolumeRelative, NamedResource):
             raise
         failpoint("snapshot_delete.driver_done")
         self._forget()
-        finish_deferred_volume(self._ovo.volume_id)
+        finish_deferred(self._ovo.volume_id)
 
     @in_slot
     def unmanage(self) -> None:
@@ -175,10 +181,10 @@ class Snapshot(VolumeRelative, NamedResource):
         self._ovo.status = "deleted"
         self._ovo.deleted, self._ovo.deleted_at = True, datetime.now(UTC)
         if self._volume is not None:
-            self._volume._remove_snapshot(self._ovo.id)
+            SNAPSHOTS.remove(self._volume, self._ovo.id)
 
     def create_volume(self, **new_vol_params: Any) -> Volume:
-        """Make a volume of the snapshot's content. ``size`` may be larger; other attributes as for Volume."""
+        """Create a volume of the snapshot's content. ``size`` may be larger; other attributes as for Volume."""
         if self._ovo.status != "available":
             raise exception.InvalidSnapshot(
                 reason=f"snapshot {self._ovo.id} is {self._ovo.status}; it must be available"
@@ -189,5 +195,5 @@ class Snapshot(VolumeRelative, NamedResource):
             raise exception.InvalidInput(
                 reason=f"size must be at least {self._ovo.volume_size} GiB, the size of the snapshot"
             )
-        volume._make(lambda driver: driver_calls.restore_snapshot(driver, volume._ovo, self._ovo))
+        volume._create(lambda driver: driver_calls.restore_snapshot(driver, volume._ovo, self._ovo))
         return volume

@@ -1,15 +1,13 @@
 """Volume: creation, extension, cloning, attachment and what else can be done to one."""
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
-from uuid import uuid4
 
 from oslo_config import cfg
 
+from csi_plugin import attachment
 from csi_plugin.instrumentation.failpoints import failpoint
-from csi_plugin.persistence.base import changed_fields
 from csi_plugin.persistence.records import (
     ConnectionRecord,
     Phase,
@@ -17,12 +15,14 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
-from csi_plugin.storage import codec, database, serialization
+from csi_plugin.storage import codec, json_form, volume_deletion, volume_export, volume_retype
 from csi_plugin.storage.cinder import cinder_utils, driver_calls, exception, objects
 from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.exception import NotLocal
-from csi_plugin.storage.resource import backend_class, find_backend, in_slot
-from csi_plugin.storage.volume_deletion import AWAITING_DEPENDANTS, DeletableVolume
+from csi_plugin.storage.library_state import STATE, class_of, find_backend
+from csi_plugin.storage.resource import NamedResource, in_slot
+from csi_plugin.storage.volume_checks import check_can_be_connected, check_can_be_copied, check_has_data, check_size
+from csi_plugin.storage.volume_children import CONNECTIONS, SNAPSHOTS
 from csi_plugin.units import GIB
 
 if TYPE_CHECKING:
@@ -30,20 +30,8 @@ if TYPE_CHECKING:
     from csi_plugin.storage.connection import Connection
     from csi_plugin.storage.snapshot import Snapshot
 
-LOG = logging.getLogger(__name__)
-
-
 _EXTENDABLE = ("available", "in-use", "error_extending")
-_UNMADE = ("creating", "error")
-_WITHOUT_DATA = (
-    "creating",
-    "deleting",
-    AWAITING_DEPENDANTS,
-    "error",
-    "error_deleting",
-    "managing",
-    "reverting",
-)
+_NOT_CREATED = ("creating", "error")
 # A clone takes over what describes the data and its owner, not what identifies the source on the backend.
 _INHERITED = (
     "size",
@@ -61,7 +49,7 @@ _INHERITED = (
 )
 
 
-class Volume(DeletableVolume):
+class Volume(NamedResource):
     """A volume of a backend. Sizes are GiB.
 
     ``backend_or_vol``: a Backend, the name of one, or a volume to take size, pool and description from.
@@ -84,7 +72,8 @@ class Volume(DeletableVolume):
         self._connections: list[Connection] | None = None
         if "__ovo" in kwargs:
             super().__init__(backend, **kwargs)
-            self._adopt_relatives()
+            for children in (SNAPSHOTS, CONNECTIONS):
+                children.take_from_object(self)
             return
         if isinstance(backend_or_vol, Volume):
             backend = backend_or_vol.backend
@@ -94,7 +83,7 @@ class Volume(DeletableVolume):
         qos_specs = kwargs.pop("qos_specs", None) or {}
         for name in ("metadata", "admin_metadata", "glance_metadata"):
             kwargs[name] = dict(kwargs.get(name) or {})
-        _check_size(kwargs.get("size", 1))
+        check_size(kwargs.get("size", 1))
         if "host" not in kwargs:
             kwargs["host"] = _host(backend, pool_name)
         kwargs.setdefault("volume_attachment", objects.VolumeAttachmentList(context=CONTEXT, objects=[]))
@@ -121,11 +110,11 @@ class Volume(DeletableVolume):
         return record
 
     @classmethod
-    def from_loaded(cls, backend: Any, ovo: Any, extras: serialization.Extras, *, save: bool) -> Self:
+    def from_loaded(cls, backend: Any, ovo: Any, extras: json_form.Extras, *, save: bool) -> Self:
         volume = cls(backend, __ovo=ovo)
         relatives = [volume, *volume.loaded_relatives()]
         for relative in relatives:
-            serialization.apply_extras(relative, extras)
+            json_form.apply_extras(relative, extras)
         if save:
             for relative in relatives:
                 relative.save()
@@ -137,7 +126,7 @@ class Volume(DeletableVolume):
     @classmethod
     def get_by_id(cls, volume_id: str) -> Self:
         """The volume of that id. Raises VolumeNotFound."""
-        record = backend_class().store.get(VolumeRecord, volume_id)
+        record = STATE.store.get(VolumeRecord, volume_id)
         if record is None:
             raise exception.VolumeNotFound(volume_id=volume_id)
         return cls.from_record(record)
@@ -145,9 +134,7 @@ class Volume(DeletableVolume):
     @classmethod
     def get_by_name(cls, volume_name: str) -> list[Self]:
         """The volumes of that name; names need not be unique."""
-        return [
-            cls.from_record(record) for record in backend_class().store.find(VolumeRecord, display_name=volume_name)
-        ]
+        return [cls.from_record(record) for record in STATE.store.find(VolumeRecord, display_name=volume_name)]
 
     def refresh(self) -> None:
         """Read the volume again. Raises VolumeNotFound."""
@@ -165,89 +152,37 @@ class Volume(DeletableVolume):
     @property
     def snapshots(self) -> "list[Snapshot]":
         """The volume's snapshots; read once, ``refresh`` reads them again."""
-        if self._snapshots is None:
-            from csi_plugin.storage.snapshot import Snapshot
-
-            records = self._store.find(SnapshotRecord, volume_id=self._ovo.id)
-            self._snapshots = [Snapshot.from_record(record) for record in records]
-            for snapshot in self._snapshots:
-                snapshot.volume = self
-            self._ovo.snapshots = objects.SnapshotList(
-                context=CONTEXT, objects=[snapshot._ovo for snapshot in self._snapshots]
-            )
-            self._ovo.obj_reset_changes(("snapshots",))
-        return self._snapshots
+        return SNAPSHOTS.read(self)
 
     @property
     def connections(self) -> "list[Connection]":
         """The volume's connections; read once, ``refresh`` reads them again."""
-        if self._connections is None:
-            from csi_plugin.storage.connection import Connection
+        return CONNECTIONS.read(self)
 
-            records = self._store.find(ConnectionRecord, volume_id=self._ovo.id)
-            self._connections = [Connection.from_record(record, volume=self) for record in records]
-            self._ovo.volume_attachment = objects.VolumeAttachmentList(
-                context=CONTEXT, objects=[connection._ovo for connection in self._connections]
-            )
-            self._ovo.obj_reset_changes(("volume_attachment",))
-        return self._connections
-
-    def _adopt_relatives(self) -> None:
-        """Make objects of the relatives that a loaded versioned object brings along."""
-        from csi_plugin.storage.connection import Connection
-        from csi_plugin.storage.snapshot import Snapshot
-
-        if self._ovo.obj_attr_is_set("snapshots"):
-            self._snapshots = []
-            for ovo in self._ovo.snapshots.objects:
-                ovo.volume = self._ovo
-                self._snapshots.append(Snapshot(self, __ovo=ovo))
-        if self._ovo.obj_attr_is_set("volume_attachment"):
-            self._connections = []
-            for ovo in self._ovo.volume_attachment.objects:
-                ovo.volume = self._ovo
-                self._connections.append(Connection(self.backend, volume=self, __ovo=ovo))
-
-    def _add_snapshot(self, snapshot: "Snapshot") -> None:
-        if self._snapshots is not None:
-            self._snapshots.append(snapshot)
-            self._ovo.snapshots.objects.append(snapshot._ovo)
-
-    def _remove_snapshot(self, snapshot_id: str) -> None:
-        if self._snapshots is not None:
-            self._snapshots[:] = [found for found in self._snapshots if found.id != snapshot_id]
-            self._ovo.snapshots.objects[:] = [ovo for ovo in self._ovo.snapshots.objects if ovo.id != snapshot_id]
-
-    def _remove_connection(self, connection_id: str) -> None:
-        if self._connections is not None:
-            self._connections[:] = [found for found in self._connections if found.id != connection_id]
-            attachments = self._ovo.volume_attachment.objects
-            attachments[:] = [ovo for ovo in attachments if ovo.id != connection_id]
-
-    # Making volumes
+    # Creating and deleting
 
     def create(self) -> None:
-        """Make the volume on its backend. The intent is stored first; a failure leaves status ``error``.
+        """Create the volume on its backend. The intent is stored first; a failure leaves status ``error``.
 
-        Raises RecordExists when a volume of this id is stored, InvalidVolume when this one is made already, and what
+        Raises RecordExists when a volume of this id is stored, InvalidVolume when this one is created already, and what
         the driver raises (with ``resource``).
         """
-        if self._ovo.status not in _UNMADE:
+        if self._ovo.status not in _NOT_CREATED:
             raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is {self._ovo.status}: it exists already")
-        self._make(lambda driver: driver.create_volume(self._ovo))
+        self._create(lambda driver: driver.create_volume(self._ovo))
 
     def clone(self, **new_vol_attrs: Any) -> "Volume":
-        """Make a volume with this one's data. ``size`` may be larger; other attributes as for Volume."""
-        self.check_has_data("cloned")
-        self.check_copy("cloned")
+        """Create a volume with this one's data. ``size`` may be larger; other attributes as for Volume."""
+        check_has_data(self, "cloned")
+        check_can_be_copied(self, "cloned")
         clone = Volume(self, source_volid=self._ovo.id, **new_vol_attrs)
         if clone.size < self._ovo.size:
             raise exception.InvalidInput(reason=f"size must be at least {self._ovo.size} GiB, the size of the source")
-        clone._make(lambda driver: driver_calls.clone_volume(driver, clone._ovo, self._ovo))
+        clone._create(lambda driver: driver_calls.clone_volume(driver, clone._ovo, self._ovo))
         return clone
 
     @in_slot
-    def _make(self, call: Any) -> None:
+    def _create(self, call: Callable[[Any], Any]) -> None:
         self.save()
         failpoint("create.recorded")
         try:
@@ -269,14 +204,12 @@ class Volume(DeletableVolume):
 
     def create_snapshot(self, name: str = "", description: str = "", **kwargs: Any) -> "Snapshot":
         """Take a snapshot; ``kwargs`` as for Snapshot (id, metadata, intent...)."""
-        from csi_plugin.storage.snapshot import Snapshot
-
-        self.check_has_data("snapshotted")
-        snapshot = Snapshot(self, name=name, description=description, **kwargs)
+        check_has_data(self, "snapshotted")
+        snapshot: Snapshot = class_of(SnapshotRecord)(self, name=name, description=description, **kwargs)
         try:
             snapshot.create()
         finally:
-            self._add_snapshot(snapshot)
+            SNAPSHOTS.add(self, snapshot)
         return snapshot
 
     def manage_existing_snapshot(
@@ -286,33 +219,29 @@ class Volume(DeletableVolume):
 
         Raises what the driver raises (ManageExistingInvalidReference...); nothing is recorded then.
         """
-        from csi_plugin.storage.snapshot import Snapshot
-
         wanted = {"source-name": reference} if isinstance(reference, str) else dict(reference)
-        snapshot = Snapshot(self, name=name, **kwargs)
+        snapshot: Snapshot = class_of(SnapshotRecord)(self, name=name, **kwargs)
         snapshot.manage(wanted)
-        self._add_snapshot(snapshot)
+        SNAPSHOTS.add(self, snapshot)
         return snapshot
 
-    def check_has_data(self, action: str) -> None:
-        """Raise InvalidVolume when the volume is in a state without dependable data; ``action`` is for the message."""
-        if self._ovo.status in _WITHOUT_DATA:
-            raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is {self._ovo.status} and cannot be {action}")
+    @in_slot
+    def delete(self, deferred: bool = False) -> None:
+        """Delete the volume.
 
-    def check_copy(self, action: str) -> None:
-        """Raise InvalidVolume when the volume is connected and its driver copies only volumes that are not."""
-        if self._ovo.status == "in-use" and not self.backend.supports("copy_in_use"):
-            raise exception.InvalidVolume(
-                reason=f"volume {self._ovo.id} is in use and cannot be {action}: backend {self.backend.id} copies only "
-                "volumes that are not"
-            )
+        One that has snapshots, or that the driver says is busy (clones need it), is refused with InvalidVolume or
+        VolumeIsBusy. With ``deferred`` it counts as deleted at once instead, and the backend's volume goes with the
+        last dependant. An attached one is always refused.
+        """
+        volume_deletion.delete(self, deferred=deferred)
 
-    def check_stored_data(self, action: str) -> None:
-        """check_has_data() of what the store says now, which another object of the volume may have written."""
-        record = self._store.get(VolumeRecord, self._ovo.id)
-        if record is None or record.status in _WITHOUT_DATA:
-            status = record.status if record else "gone"
-            raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is {status} and cannot be {action}")
+    def finish_deferred(self) -> bool:
+        """Delete a deferred volume from the backend if nothing needs it any more; whether it is gone.
+
+        Never raises for a driver's error: the record keeps it as its condition, and a later attempt may succeed. Safe
+        to call from several threads of one process.
+        """
+        return volume_deletion.finish_deferred(self._ovo.id)
 
     @in_slot
     def unmanage(self) -> None:
@@ -321,7 +250,7 @@ class Volume(DeletableVolume):
             if self._store.find(kind, volume_id=self._ovo.id, limit=1):
                 raise exception.InvalidVolume(reason=f"volume {self._ovo.id} has {kind.KIND}s; remove them first")
         self._call_driver(lambda driver: driver_calls.unmanage_volume(driver, self._ovo))
-        self._forget()
+        volume_deletion.forget(self)
 
     # Changing
 
@@ -331,7 +260,7 @@ class Volume(DeletableVolume):
 
         Raises InvalidInput for a size that is not larger and InvalidVolume in a state that does not allow it.
         """
-        _check_size(size)
+        check_size(size)
         volume = self._ovo
         if size <= volume.size:
             raise exception.InvalidInput(reason=f"size must be more than {volume.size} GiB, the present size")
@@ -366,30 +295,7 @@ class Volume(DeletableVolume):
 
         Raises InvalidVolume when the driver says that it cannot do so without moving the data.
         """
-        record = self.record
-        wanted_extra = record.extra_specs if extra_specs is None else dict(extra_specs)
-        wanted_qos = record.qos_specs if qos_specs is None else dict(qos_specs)
-        diff = {
-            "encryption": {},
-            "extra_specs": _difference(record.extra_specs, wanted_extra),
-            "qos_specs": _difference(record.qos_specs, wanted_qos),
-        }
-        if not _differs(diff):
-            return
-        new_type = codec.volume_type(str(uuid4()), wanted_extra, wanted_qos)
-        host = {"host": self._ovo.host, "cluster_name": None, "capabilities": self.backend.stats()}
-        with database.planned_type(new_type.id, extra_specs=wanted_extra, qos_specs=wanted_qos):
-            answer = self._call_driver(lambda driver: driver.retype(CONTEXT, self._ovo, new_type, diff, host))
-        done, update = answer if isinstance(answer, tuple) else (answer, None)
-        if not done:
-            raise exception.InvalidVolume(
-                reason=f"the driver cannot change volume {self._ovo.id} to these specs without moving its data"
-            )
-        if update:
-            self._ovo.update(update)
-        self._ovo.volume_type_id = self._ovo.id
-        self._ovo.volume_type = codec.volume_type(self._ovo.id, wanted_extra, wanted_qos)
-        self.save()
+        volume_retype.retype(self, extra_specs=extra_specs, qos_specs=qos_specs)
 
     @in_slot
     def revert(self, snapshot: "Snapshot") -> None:
@@ -429,42 +335,23 @@ class Volume(DeletableVolume):
         """Export the volume to the host of a connector (os-brick's connector properties).
 
         ``ovo_fields``: fields of the connection, such as ``id``, ``node_id`` and ``attach_mode``. A second connection
-        needs a volume made with ``multiattach`` on a backend that allows it; otherwise InvalidVolume is raised.
+        needs a volume created with ``multiattach`` on a backend that allows it; otherwise InvalidVolume is raised.
         """
-        from csi_plugin.storage.connection import Connection
-
-        self.check_may_connect(ovo_fields.get("id"))
-        self.check_has_data("connected")
+        check_can_be_connected(self, ovo_fields.get("id"))
+        check_has_data(self, "connected")
         with self.backend.slot():
-            connection = Connection.connect(self, connector_dict, **ovo_fields)
-        if self._connections is not None:
-            self._remove_connection(connection.id)
-            self._connections.append(connection)
-            self._ovo.volume_attachment.objects.append(connection._ovo)
+            connection: Connection = class_of(ConnectionRecord).connect(self, connector_dict, **ovo_fields)
+        CONNECTIONS.add(self, connection)
         return connection
-
-    def check_may_connect(self, connection_id: str | None) -> None:
-        """Raise InvalidVolume when connections other than that one forbid it."""
-        others = self._store.find(ConnectionRecord, volume_id=self._ovo.id, limit=2)
-        if all(other.id == connection_id for other in others):
-            return
-        if not self._ovo.multiattach:
-            raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is connected and not multiattach")
-        if not self.backend.supports("multiattach"):
-            raise exception.InvalidVolume(
-                reason=f"volume {self._ovo.id} is connected, and backend {self.backend.id} has no multiattach"
-            )
 
     @in_slot
     def disconnect(self, connection: "Connection", force: bool = False) -> None:
-        """Undo connect()."""
-        connection._terminate(self, force=force)
-        self._remove_connection(connection.id)
+        """End the export to the host of a connection, and forget the connection."""
+        volume_export.end_export(connection, self, force=force)
+        CONNECTIONS.remove(self, connection.id)
 
     def attach(self) -> "Connection":
         """Connect the volume to this host and return the connection, whose ``path`` is a block device."""
-        from csi_plugin import attachment
-
         configuration = self.backend.configuration
         properties = attachment.connector_properties(
             multipath=bool(configuration.use_multipath_for_image_xfer),
@@ -482,7 +369,7 @@ class Volume(DeletableVolume):
         return connection
 
     def detach(self, force: bool = False, ignore_errors: bool = False) -> None:
-        """Undo attach(). Raises NotLocal when the volume is not attached here.
+        """End attach(). Raises NotLocal when the volume is not attached here.
 
         ``force`` disconnects even if the device cannot be removed cleanly (data may be lost), and raises the error
         afterwards; ``ignore_errors`` does not raise it.
@@ -510,23 +397,6 @@ class Volume(DeletableVolume):
                 connection.detach(force=True, ignore_errors=True)
             self.disconnect(connection, force=True)
 
-    def _export_removed(self, *, last: bool) -> None:
-        """The record's part of a disconnect."""
-        if last:
-            self._save_use("available", "detached")
-        elif changed_fields(self._ovo):
-            self.save()
-
-    def _save_use(self, status: str, attach_status: str) -> None:
-        """Store whether the volume is in use, with what the driver changed in it while it connected or disconnected."""
-        self._ovo.status, self._ovo.attach_status = status, attach_status
-        changed = changed_fields(self._ovo)
-        if changed <= {"status", "attach_status"} and self._store.DERIVES_USE:
-            self._note_stored(self.record)
-            codec.reset_changes(self._ovo)
-        elif changed:
-            self.save()
-
 
 def _inherit(source: Volume, kwargs: dict[str, Any], pool_name: str | None) -> None:
     for name in _INHERITED:
@@ -549,17 +419,3 @@ def _host(backend: Any, pool_name: str | None) -> str:
     if pool_name is not None and pool_name not in backend.pool_names:
         raise ValueError(f"pool_name must be one of {', '.join(backend.pool_names)}, not {pool_name!r}")
     return f"{backend.host}#{pool_name or backend.pool_names[0]}"
-
-
-def _check_size(size: Any) -> None:
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise exception.InvalidInput(reason=f"size must be a whole number of GiB, 1 at least, not {size!r}")
-
-
-def _difference(old: dict[str, str], new: dict[str, str]) -> dict[str, tuple[str | None, str | None]]:
-    """Cinder's form of a change: every key with its old and new value."""
-    return {key: (old.get(key), new.get(key)) for key in {*old, *new}}
-
-
-def _differs(diff: dict[str, Any]) -> bool:
-    return any(old != new for part in diff.values() for old, new in part.values())

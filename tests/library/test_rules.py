@@ -6,6 +6,7 @@ import pytest
 from cinder import exception
 
 import csi_plugin as cl
+from csi_plugin.storage.library_state import STATE
 
 CONNECTOR = {"host": "far", "initiator": "iqn.2026-11.org.example:far", "multipath": False}
 SECOND = {"host": "near", "initiator": "iqn.2026-11.org.example:near", "multipath": False}
@@ -39,7 +40,7 @@ def test_an_id_is_a_uuid(backend: cl.Backend, value: Any) -> None:
 
 @pytest.mark.parametrize("value", ["../../etc/passwd", "a/b", ".hidden", "-rf", "a b", "x" * 37, "\u00e9", 7])
 def test_other_ids_do_no_harm_in_names(backend: cl.Backend, monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
-    monkeypatch.setattr(cl.Backend, "non_uuid_ids", True)
+    monkeypatch.setattr(STATE, "non_uuid_ids", True)
     with pytest.raises(ValueError, match="id must have 1 to 36"):
         backend.create_volume(1, id=value)
     assert cl.Backend.persistence.get_volumes() == []

@@ -8,6 +8,7 @@ import pytest
 
 import csi_plugin as cl
 from csi_plugin.persistence.records import Intent, Phase
+from csi_plugin.storage.library_state import STATE
 
 DATA = Path(__file__).parent.parent / "data/cinderlib-5.2.0"
 CONNECTOR = {"host": "far", "initiator": "iqn.2026-11.org.example:far", "multipath": False}
@@ -152,7 +153,7 @@ def test_an_object_of_a_backend_that_is_not_set_up(memory_backend: cl.Backend) -
 
 def test_the_whole_configuration(memory_backend: cl.Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     volume = memory_backend.create_volume(1)
-    monkeypatch.setattr(cl.Backend, "output_all_backend_info", True)
+    monkeypatch.setattr(STATE, "output_all_backend_info", True)
     text = memory_backend.dumps
     memory_backend.close()
     empty_the_store()

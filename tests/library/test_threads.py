@@ -10,6 +10,7 @@ import pytest
 import csi_plugin as cl
 from csi_plugin.persistence.base import RecordExists
 from csi_plugin.persistence.records import SnapshotRecord
+from csi_plugin.storage import volume_deletion
 
 THREADS = 32
 CONNECTOR = {"host": "far", "initiator": "iqn.2026-11.org.example:far", "multipath": False}
@@ -120,14 +121,14 @@ def test_a_delete_deferred_as_its_last_snapshot_goes(
     """The snapshot goes after the deletion saw it, before the deletion is recorded as waiting for it."""
     volume = backend.create_volume(1)
     snapshot = volume.create_snapshot("last")
-    original = cl.Volume._defer
+    original = volume_deletion._defer
 
-    def defer(self: cl.Volume, condition: str) -> None:
+    def defer(volume: cl.Volume, condition: str) -> None:
         if snapshot.status != "deleted":
             snapshot.delete()
-        original(self, condition)
+        original(volume, condition)
 
-    monkeypatch.setattr(cl.Volume, "_defer", defer)
+    monkeypatch.setattr(volume_deletion, "_defer", defer)
     volume.delete(deferred=True)
     assert files() == set()
     with pytest.raises(cl.exception.VolumeNotFound):

@@ -87,11 +87,11 @@ def test_the_plugin_holds_the_objects_too(make_toy: Callable[[], Any], library: 
 def test_objects_from_before_are_adopted(
     make_toy: Callable[[], Any], library: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from csi_plugin.storage.backend import Backend
+    from csi_plugin.storage.library_state import STATE
 
     plugin = make_toy()
     plugin.set_key_value = lambda key_value: None  # nothing of Cinderbox is in it yet
-    monkeypatch.setattr(Backend, "store", open_store(plugin))
+    monkeypatch.setattr(STATE, "store", open_store(plugin))
     _, volume, _, snapshot, connection, *_ = samples()
     for record in (volume, snapshot, connection):
         getattr(plugin, f"set_{record.KIND}")(library.to_object(record))
@@ -122,11 +122,11 @@ def test_what_programs_do_with_key_values_counts(make_toy: Callable[[], Any], li
 def test_no_secret_in_what_the_plugin_stores(
     make_toy: Callable[[], Any], library: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from csi_plugin.storage.backend import Backend
+    from csi_plugin.storage.library_state import STATE
 
     plugin = make_toy()
     store = SealingStore(open_store(plugin), Sealer([b"k" * 32]))
-    monkeypatch.setattr(Backend, "store", store)
+    monkeypatch.setattr(STATE, "store", store)
     volume = store.create(VolumeRecord(id=new_id(), host="h@lvm#p", provider_auth=f"CHAP user {SECRET}"))
     snapshot = store.create(SnapshotRecord(id=new_id(), volume_id=volume.id, backend="lvm", provider_auth=SECRET))
     info = {"conn": {"data": {"auth_password": SECRET}}}

@@ -56,12 +56,8 @@ class ObjectPluginStore(RecordStore):
     says THREAD_SAFE.
     """
 
-    def __init__(self, plugin: PersistenceDriverBase, codec: ObjectCodec | None = None) -> None:
-        """``codec``: turns records into the library's objects and back; the library's own by default."""
-        if codec is None:
-            from csi_plugin.storage import codec as library_codec  # not sooner: it loads Cinder
-
-            codec = library_codec
+    def __init__(self, plugin: PersistenceDriverBase, codec: ObjectCodec) -> None:
+        """``codec``: turns records into the library's objects and back."""
         self.plugin = plugin
         self.ATOMIC_ACROSS_PROCESSES = plugin.ATOMIC_ACROSS_PROCESSES
         self._codec = codec

@@ -1,0 +1,53 @@
+"""A new versioned object of Cinder's: its fields checked, and filled with their defaults."""
+
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from oslo_utils import timeutils, uuidutils
+
+from csi_plugin.storage.cinder import objects_base
+from csi_plugin.storage.cinder.runtime import CONTEXT
+from csi_plugin.storage.library_state import STATE
+from csi_plugin.suggestions import did_you_mean
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}")  # as long as the id columns of Cinder's schema
+
+
+def new_versioned_object(ovo_class: Any, fields: Mapping[str, Any], *, described_as: str) -> Any:
+    """An object of Cinder's class with these fields. Raises TypeError for an unknown field, ValueError for an id."""
+    values = dict(fields)
+    known = ovo_class.fields
+    for name in values:
+        if name not in known:
+            raise TypeError(f"{described_as} has no field {name!r}{did_you_mean(name, known)}")
+    values["id"] = _valid_id(values.get("id"))
+    for name, kind in known.items():
+        if kind.default != objects_base.fields.UnspecifiedDefault:
+            values.setdefault(name, kind.default)
+        elif kind.nullable:
+            values.setdefault(name, None)
+    if not values.get("created_at"):
+        values["created_at"] = timeutils.utcnow(with_timezone=True)
+    for owner in ("user_id", "project_id"):
+        if owner in known and not values.get(owner):
+            values[owner] = getattr(CONTEXT, owner)
+    return ovo_class(context=CONTEXT, **values)
+
+
+def _valid_id(given: Any) -> str:
+    """A new id, or the given one. Drivers build names of files and commands of it, so it has to be a UUID, or what can
+    do no harm in a name if setup allowed others."""
+    if not given:
+        return str(uuid.uuid4())
+    if isinstance(given, str) and uuidutils.is_uuid_like(given):
+        return given
+    if not STATE.non_uuid_ids:
+        raise ValueError(f"id must be a UUID (setup's non_uuid_ids allows other texts), not {given!r}")
+    if not isinstance(given, str) or not _ID.fullmatch(given):
+        raise ValueError(
+            "id must have 1 to 36 letters, digits, dots, dashes and underscores, and begin with a letter or digit, "
+            f"not {given!r}"
+        )
+    return given

@@ -1,0 +1,63 @@
+"""What a volume must be before something is done with it. All raise InvalidVolume, or InvalidInput for an argument."""
+
+from typing import TYPE_CHECKING, Any
+
+from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
+from csi_plugin.storage.cinder import exception
+from csi_plugin.storage.library_state import STATE
+from csi_plugin.storage.volume_deletion import AWAITING_DEPENDANTS
+
+if TYPE_CHECKING:
+    from csi_plugin.storage.volume import Volume
+
+_WITHOUT_DATA = (
+    "creating",
+    "deleting",
+    AWAITING_DEPENDANTS,
+    "error",
+    "error_deleting",
+    "managing",
+    "reverting",
+)
+
+
+def check_has_data(volume: "Volume", action: str) -> None:
+    """The volume is in no state without dependable data; ``action`` is for the message."""
+    if volume._ovo.status in _WITHOUT_DATA:
+        raise exception.InvalidVolume(reason=f"volume {volume._ovo.id} is {volume._ovo.status} and cannot be {action}")
+
+
+def check_stored_data(volume: "Volume", action: str) -> None:
+    """check_has_data() of what the store says now, which another object of the volume may have written."""
+    record = STATE.store.get(VolumeRecord, volume._ovo.id)
+    if record is None or record.status in _WITHOUT_DATA:
+        status = record.status if record else "gone"
+        raise exception.InvalidVolume(reason=f"volume {volume._ovo.id} is {status} and cannot be {action}")
+
+
+def check_can_be_copied(volume: "Volume", action: str) -> None:
+    """The volume is not connected, or its driver copies also volumes that are."""
+    if volume._ovo.status == "in-use" and not volume.backend.supports("copy_in_use"):
+        raise exception.InvalidVolume(
+            reason=f"volume {volume._ovo.id} is in use and cannot be {action}: backend {volume.backend.id} copies only "
+            "volumes that are not"
+        )
+
+
+def check_can_be_connected(volume: "Volume", connection_id: str | None) -> None:
+    """No connections other than that one forbid it."""
+    others = STATE.store.find(ConnectionRecord, volume_id=volume._ovo.id, limit=2)
+    if all(other.id == connection_id for other in others):
+        return
+    if not volume._ovo.multiattach:
+        raise exception.InvalidVolume(reason=f"volume {volume._ovo.id} is connected and not multiattach")
+    if not volume.backend.supports("multiattach"):
+        raise exception.InvalidVolume(
+            reason=f"volume {volume._ovo.id} is connected, and backend {volume.backend.id} has no multiattach"
+        )
+
+
+def check_size(size: Any) -> None:
+    """A size in GiB."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise exception.InvalidInput(reason=f"size must be a whole number of GiB, 1 at least, not {size!r}")

@@ -1,0 +1,104 @@
+"""Exporting a volume to a host and ending that: the driver's calls, and what is recorded around them."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from csi_plugin.instrumentation.failpoints import failpoint
+from csi_plugin.persistence.base import changed_fields
+from csi_plugin.persistence.records import ConnectionRecord
+from csi_plugin.storage import codec
+from csi_plugin.storage.cinder import driver_calls, exception
+from csi_plugin.storage.library_state import STATE
+from csi_plugin.storage.volume_checks import check_can_be_connected, check_stored_data
+from csi_plugin.storage.volume_deletion import dependant_lock
+
+if TYPE_CHECKING:
+    from csi_plugin.storage.connection import Connection
+    from csi_plugin.storage.volume import Volume
+
+
+def export(connection: "Connection", volume: "Volume", connector: dict[str, Any]) -> None:
+    """Export a volume to the host of ``connector``. The new connection is stored first, so that the export is not
+    forgotten in a crash; an interrupted attempt's record of the same id is taken over."""
+    with dependant_lock(volume._ovo.id):
+        _record_intent(connection, connector)
+        failpoint("publish.recorded")
+        try:
+            # Looked up after this connection was stored, so that either this or the other side gives way.
+            check_stored_data(volume, "connected")
+            check_can_be_connected(volume, connection.id)
+        except exception.InvalidVolume:
+            STATE.store.delete(connection.record)
+            raise
+    try:
+        connection_info = connection._call_driver(
+            lambda driver: driver_calls.connect(
+                driver,
+                volume._ovo,
+                connector,
+                save=lambda: _save_use(volume, "in-use", "attached"),
+                attach_mode=connection._ovo.attach_mode,
+            )
+        )
+    except Exception:
+        # Drivers raise anything, and driver_calls has removed the export.
+        STATE.store.delete(connection.record)
+        # In use without a connection: an earlier attempt came as far as that.
+        is_free = not STATE.store.find(ConnectionRecord, volume_id=volume._ovo.id, limit=1)
+        _save_end(volume, last=is_free and volume._ovo.status == "in-use")
+        raise
+    failpoint("publish.driver_done")
+    connection.conn_info = connection_info
+    connection.use_multipath = connection._is_multipath()
+    connection._ovo.attach_status = "attached"
+    connection._ovo.attach_time = datetime.now(UTC)
+    # What initialize_connection changed, and the use if the export had nothing to save. The connection is complete
+    # last: until then, a repeat or a restart calls the driver again.
+    _save_use(volume, "in-use", "attached")
+    failpoint("publish.volume_saved")
+    connection.save()
+    failpoint("publish.saved")
+
+
+def end_export(connection: "Connection", volume: "Volume", *, force: bool) -> None:
+    """Take the export back and forget the connection."""
+    connection._ovo.attach_status = "error_detaching"  # a disconnect was begun; no better word is allowed
+    connection.save()
+    failpoint("unpublish.recorded")
+    found = STATE.store.find(ConnectionRecord, volume_id=volume._ovo.id, limit=2)
+    last = all(other.id == connection._ovo.id for other in found)
+    connection._call_driver(
+        lambda driver: driver_calls.disconnect(driver, volume._ovo, connection.connector_info, last=last, force=force)
+    )
+    failpoint("unpublish.driver_done")
+    _save_end(volume, last=last)
+    STATE.store.delete(connection.record)
+    connection.conn_info = None
+    connection._ovo.attach_status = "detached"
+    failpoint("unpublish.saved")
+
+
+def _record_intent(connection: "Connection", connector: dict[str, Any]) -> None:
+    existing = STATE.store.get(ConnectionRecord, connection._ovo.id)
+    connection.revision = existing.revision if existing else 0
+    connection.connector_info = dict(connector)
+    connection.save()
+
+
+def _save_end(volume: "Volume", *, last: bool) -> None:
+    """The volume's part of the end of an export."""
+    if last:
+        _save_use(volume, "available", "detached")
+    elif changed_fields(volume._ovo):
+        volume.save()
+
+
+def _save_use(volume: "Volume", status: str, attach_status: str) -> None:
+    """Store whether the volume is in use, with what the driver changed in it while it connected or disconnected."""
+    volume._ovo.status, volume._ovo.attach_status = status, attach_status
+    changed = changed_fields(volume._ovo)
+    if changed <= {"status", "attach_status"} and STATE.store.DERIVES_USE:
+        volume._note_stored(volume.record)
+        codec.reset_changes(volume._ovo)
+    elif changed:
+        volume.save()

@@ -1,0 +1,48 @@
+"""Other specs for a volume, in place: Cinder's retype."""
+
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from csi_plugin.storage import codec, database
+from csi_plugin.storage.cinder import exception
+from csi_plugin.storage.cinder.runtime import CONTEXT
+
+if TYPE_CHECKING:
+    from csi_plugin.storage.volume import Volume
+
+
+def retype(volume: "Volume", *, extra_specs: dict[str, str] | None, qos_specs: dict[str, str] | None) -> None:
+    """``Volume.retype``; the caller holds a slot of the backend."""
+    record = volume.record
+    wanted_extra = record.extra_specs if extra_specs is None else dict(extra_specs)
+    wanted_qos = record.qos_specs if qos_specs is None else dict(qos_specs)
+    diff = {
+        "encryption": {},
+        "extra_specs": _difference(record.extra_specs, wanted_extra),
+        "qos_specs": _difference(record.qos_specs, wanted_qos),
+    }
+    if not _differs(diff):
+        return
+    new_type = codec.volume_type(str(uuid4()), wanted_extra, wanted_qos)
+    host = {"host": volume._ovo.host, "cluster_name": None, "capabilities": volume.backend.stats()}
+    with database.planned_type(new_type.id, extra_specs=wanted_extra, qos_specs=wanted_qos):
+        answer = volume._call_driver(lambda driver: driver.retype(CONTEXT, volume._ovo, new_type, diff, host))
+    done, update = answer if isinstance(answer, tuple) else (answer, None)
+    if not done:
+        raise exception.InvalidVolume(
+            reason=f"the driver cannot change volume {volume._ovo.id} to these specs without moving its data"
+        )
+    if update:
+        volume._ovo.update(update)
+    volume._ovo.volume_type_id = volume._ovo.id
+    volume._ovo.volume_type = codec.volume_type(volume._ovo.id, wanted_extra, wanted_qos)
+    volume.save()
+
+
+def _difference(old: dict[str, str], new: dict[str, str]) -> dict[str, tuple[str | None, str | None]]:
+    """Cinder's form of a change: every key with its old and new value."""
+    return {key: (old.get(key), new.get(key)) for key in {*old, *new}}
+
+
+def _differs(diff: dict[str, Any]) -> bool:
+    return any(old != new for part in diff.values() for old, new in part.values())
