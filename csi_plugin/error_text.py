@@ -1,4 +1,4 @@
-"""Errors as text for people."""
+"""Errors as text for humans."""
 
 
 def error_text(error: BaseException) -> str:

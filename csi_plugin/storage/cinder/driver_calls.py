@@ -75,7 +75,7 @@ def restore_snapshot(driver: Any, volume: Any, snapshot: Any) -> Any:
 def delete_volume(driver: Any, volume: Any) -> None:
     """Delete a volume with whatever is left of its export, and its lock files. Raises what the driver raises."""
     driver.remove_export(CONTEXT, volume)
-    with rbd_clones.source_released(driver, volume):
+    with rbd_clones.release_source(driver, volume):
         driver.delete_volume(volume)
     utils.clean_volume_file_locks(volume.id, driver)
 

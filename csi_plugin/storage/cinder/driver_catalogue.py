@@ -23,7 +23,7 @@ def supported_drivers(output_version: int = 1) -> dict[str, dict[str, Any]]:
     driver_options.
 
     Two class names are used by two drivers each, so there are two fewer keys than drivers (see ``all_drivers``).
-    ``output_version`` 1: every value of an option is text, as for people; 2: values keep their types, and an option's
+    ``output_version`` 1: every value of an option is text, for humans; 2: values keep their types, and an option's
     type is a dictionary of its limits with oslo.config's own object as ``type_class``. Raises ValueError for another.
     """
     if output_version not in (1, 2):

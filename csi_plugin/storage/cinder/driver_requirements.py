@@ -1,6 +1,6 @@
 """What a Cinder driver needs beyond Cinder's own dependencies: vendors' packages, programs and files.
 
-Looked for before a driver is made. Without that, a driver says in its own words, or not at all, what it lacks: RBD
+Looked for before a driver is created. Without that, a driver says in its own words, or not at all, what it lacks: RBD
 without Ceph's bindings fails with "'NoneType' object has no attribute 'Rados'". docs/backends/vendor-files.md tells how
 such software gets into the image. A test reads the sources of all drivers and fails for an import that is not here.
 """
@@ -48,7 +48,7 @@ class Program:
 
     name: str
     source: str
-    """The package that has it, as text for people."""
+    """The package that has it, as text for humans."""
 
     def is_installed(self, options: Mapping[str, Any]) -> bool:
         path = os.pathsep.join((os.environ.get("PATH", ""), *SYSTEM_PROGRAMS))
@@ -65,7 +65,7 @@ class File:
     path: str
     """Where the driver looks for it, unless an option says otherwise."""
     source: str
-    """Where it comes from, as text for people."""
+    """Where it comes from, as text for humans."""
     option: str = ""
     """Option with its path; empty when the path is fixed."""
 

@@ -41,7 +41,8 @@ def new_driver(name: str, options: Mapping[str, Any], *, host: str, strict: bool
     except _MISCONFIGURED as error:
         unset = ", ".join(without_value(path, options)) or "none"
         raise ValueError(
-            f"driver {path} cannot be made ({type(error).__name__}: {error}); its own options without a value: {unset}"
+            f"driver {path} cannot be created ({type(error).__name__}: {error}); "
+            f"its own options without a value: {unset}"
         ) from error
 
 

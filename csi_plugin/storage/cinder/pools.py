@@ -62,7 +62,7 @@ class Pool:
         return str(self.state.pool_name)
 
     def reason_against(self, spec: VolumeSpec) -> str | None:
-        """Why the pool cannot take such a volume, as text for people; None when it can."""
+        """Why the pool cannot take such a volume, as text for humans; None when it can."""
         if spec.pool_name not in (None, self.name):
             return f"not the pool {spec.pool_name} that was asked for"
         if not is_accessible(self.backend.topology, spec.topology):
@@ -144,17 +144,17 @@ def best_of(pools: Sequence[Pool], spec: VolumeSpec) -> Pool:
 @cache
 def _filter_classes() -> list[Callable[[], Any]]:
     found = filters.BackendFilterHandler("cinder.scheduler.filters").get_all_classes()
-    return _named(found, cfg.CONF.scheduler_default_filters, "scheduler_default_filters")
+    return _select(found, cfg.CONF.scheduler_default_filters, "scheduler_default_filters")
 
 
 @cache
 def _weighers() -> tuple[Any, list[Callable[[], Any]]]:
     handler = importutils.import_object(cfg.CONF.scheduler_weight_handler, "cinder.scheduler.weights")
     found = handler.get_all_classes()
-    return handler, _named(found, cfg.CONF.scheduler_default_weighers, "scheduler_default_weighers")
+    return handler, _select(found, cfg.CONF.scheduler_default_weighers, "scheduler_default_weighers")
 
 
-def _named(classes: Iterable[Any], names: Sequence[str], option: str) -> list[Any]:
+def _select(classes: Iterable[Any], names: Sequence[str], option: str) -> list[Any]:
     by_name = {found.__name__: found for found in classes}
     unknown = [name for name in names if name not in by_name]
     if unknown:

@@ -1,4 +1,4 @@
-"""Room that the scheduler has given away and that a backend's stats do not show yet."""
+"""Room that the scheduler has promised and that a backend's stats do not show yet."""
 
 import threading
 import time

@@ -66,7 +66,7 @@ def _install() -> None:
             return
         for name, function in list(vars(api).items()):
             if _takes_context(function):
-                setattr(api, name, _answered_by_whoever_is_active(name, function))
+                setattr(api, name, _redirect(name, function))
         # One driver (vmstore) calls the package instead of its module, which has none of the functions.
         cinder.db.__getattr__ = lambda name: getattr(api, name)
         _installed = True
@@ -79,7 +79,7 @@ def _takes_context(function: Any) -> bool:
     return parameters[:1] == ["context"] and function.__name__ not in ("is_admin_context", "is_user_context")
 
 
-def _answered_by_whoever_is_active(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+def _redirect(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def function(*arguments: Any, **keywords: Any) -> Any:
         active = _with_planned_type(arguments) or _active

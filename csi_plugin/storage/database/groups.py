@@ -101,7 +101,7 @@ class GroupFunctions(DatabaseFunctions):
 
 
 class ConsistencyGroupFunctions(DatabaseFunctions):
-    """Consistency groups came before groups; nothing here makes any."""
+    """Consistency groups came before groups; nothing here creates any."""
 
     def consistencygroup_get(self, context: Any, consistencygroup_id: str) -> Row:
         raise exception.ConsistencyGroupNotFound(consistencygroup_id=consistencygroup_id)

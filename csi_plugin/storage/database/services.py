@@ -1,4 +1,4 @@
-"""Cinder's database functions about its services, about initiators and about volumes made from images."""
+"""Cinder's database functions about its services, about initiators and about volumes created from images."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ class InitiatorDataFunctions(DatabaseFunctions):
 
 
 class ImageCacheFunctions(DatabaseFunctions):
-    """Volumes made from images are kept by Cinder's image service code, which does not run here."""
+    """Volumes created from images are kept by Cinder's image service code, which does not run here."""
 
     def image_volume_cache_get_by_volume_id(self, context: Any, volume_id: str) -> None:
         return

@@ -7,10 +7,10 @@ of ``cinder.db.api`` appears there that is neither answered by ``StoreDatabase``
 _ADMINISTRATION = "Cinder's API service manages types, specs and access with it; here they belong to a volume or group"
 _BACKUP = "Cinder's backup service, which does not run here"
 _SERVICES = "registration and clusters of Cinder's own services, which do not run here"
-_CONSISTENCY_GROUPS = "consistency groups, which Cinder replaced with groups; nothing here makes any"
+_CONSISTENCY_GROUPS = "consistency groups, which Cinder replaced with groups; nothing here creates any"
 _CLEANUP = "the volume manager's table of unfinished work; intents in our records take its place"
 _AUDIT = "usage reports and quotas of Cinder's API service"
-_CREATION = "made by the library, which records the intent itself"
+_CREATION = "created by the library, which records the intent itself"
 _PURE = "works on the class alone and asks no database"
 
 NOT_REACHED_BY_DRIVERS: dict[str, str] = {

@@ -162,7 +162,7 @@ class LoopDriver(LoopConnections, LoopGroups, LoopManagement):
         return self._model(volume)
 
     def retype(self, context: Any, volume: Any, new_type: Any, diff: Any, host: Any) -> tuple[bool, Model | None]:
-        """Every type fits but one that changes encryption: data already written would have to be written anew."""
+        """Every type fits but one that changes encryption: data already written would have to be written again."""
         encryption = (diff or {}).get("encryption") or {}
         return all(old == new for old, new in encryption.values()), None
 

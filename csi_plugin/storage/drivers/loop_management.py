@@ -18,7 +18,7 @@ from csi_plugin.units import GIB
 
 
 class LoopManagement(LoopDriverBase):
-    """Volumes and snapshots that are managed, listed for that, and let go."""
+    """Volumes and snapshots that are managed, listed for that, and unmanaged."""
 
     def manage_existing(self, volume: Any, existing_ref: Any) -> Model:
         """Rename the file to the volume's name and round its size up to whole GiB."""

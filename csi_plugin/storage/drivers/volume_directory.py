@@ -43,7 +43,7 @@ class MissingFile(FileNotFoundError):
 
 @dataclass(frozen=True, kw_only=True)
 class FileCopy:
-    """A file to be made from another one's data, both by name."""
+    """A file to be created from another one's data, both by name."""
 
     source: str
     target: str
@@ -172,7 +172,7 @@ class VolumeDirectory:
     # From one file to others
 
     def copy(self, copies: Sequence[FileCopy]) -> None:
-        """Make each target from its source, all with the data of one moment: all of them or, on an error, none.
+        """Create each target from its source, all with the data of one moment: all of them or, on an error, none.
 
         What was written to a loop device of a source before the call is part of the copy. Raises MissingFile for a
         source, and OSError(EBUSY) where a source was written to all the time.
@@ -269,7 +269,7 @@ def _note_source_name(descriptor: int, name: str) -> None:
     try:
         os.setxattr(descriptor, _SOURCE_ATTRIBUTE, name.encode())
     except OSError as error:
-        if error.errno != errno.EOPNOTSUPP:  # the name is only shown to people
+        if error.errno != errno.EOPNOTSUPP:  # the name is only for humans
             raise
 
 
@@ -277,7 +277,7 @@ def _copy_consistently(sources: Sequence[int], targets: Sequence[int]) -> None:
     """Copy every file such that all copies show the sources at one moment.
 
     A reflink of one file does by itself. Otherwise modification times tell whether something was written meanwhile (a
-    loop device's writes move its file's), and the copy starts anew. Raises OSError(EBUSY) when that never ends.
+    loop device's writes move its file's), and the copy is repeated. Raises OSError(EBUSY) when that never ends.
     """
     deadline = time.monotonic() + _CONSISTENCY_TIMEOUT
     while True:

@@ -1,4 +1,4 @@
-"""What Cinder's RBD driver forgets: the snapshot of its source that a clone hangs on.
+"""What Cinder's RBD driver forgets: the snapshot of its source that a clone was made from.
 
 Cinder 29 removes it only where deleting the clone did not succeed at once. Each clone would leave a snapshot behind,
 and a source with one is never deleted, only renamed.
@@ -13,8 +13,8 @@ LOG = logging.getLogger(__name__)
 
 
 @contextmanager
-def source_released(driver: Any, volume: Any) -> Iterator[None]:
-    """Around the deletion of a volume: what it hung on goes too. Does nothing with other drivers."""
+def release_source(driver: Any, volume: Any) -> Iterator[None]:
+    """Around the deletion of a volume: what it was cloned from goes too. Does nothing with other drivers."""
     # Asked of the class: some drivers answer for any attribute of an instance, with an error of their own.
     source = _source(driver, volume.name) if hasattr(driver.__class__, "_delete_clone_parent_refs") else None
     yield
@@ -23,7 +23,7 @@ def source_released(driver: Any, volume: Any) -> Iterator[None]:
 
 
 def _source(driver: Any, name: str) -> tuple[str, str] | None:
-    """Image and snapshot that an image was cloned from, if the driver made that snapshot for it."""
+    """Image and snapshot that an image was cloned from, if the driver created that snapshot for it."""
     from cinder.volume.drivers import rbd
 
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def complete(driver: Any, volume: Any, update: Mapping[str, Any] | None) -> None:
-    """After a copy was made: give it its size and format. Does nothing with other drivers.
+    """After a copy was created: give it its size and format. Does nothing with other drivers.
 
     ``volume`` is a versioned object, ``update`` what the driver answered about it.
     """
