@@ -1,7 +1,7 @@
-"""The node's attachment process: runs each operation in a fork of its own, so that os-brick is imported once for many.
+"""The node's attachment process: runs each task in a fork of its own, so that os-brick is imported once for many.
 
-Standard input is a socket, over which each operation comes as the socket that it is to be talked to on. Secrets travel
-through these only, and never reach the process that forks. On an operation's socket come ``operation`` and its
+Standard input is a socket, over which each task comes as the socket that it is to be talked to on. Secrets travel
+through these only, and never reach the process that forks. On a task's socket come ``task``, its name, and its
 arguments as JSON, up to the end of what is sent; back go lines of JSON: ``{"pid": ...}`` of the fork, then
 ``{"logger": ..., "level": ..., "message": ...}`` of whatever os-brick and its libraries warn of, then ``{"result":
 ...}``, or ``{"error": message, "kind": class name}``.
@@ -10,58 +10,60 @@ The process ends when nobody holds the other end of its standard input any more;
 """
 
 import contextlib
+import fcntl
 import gc
+import hashlib
 import json
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from csi_plugin.attachment.operations import OPERATIONS
+from csi_plugin.attachment import connectors
+from csi_plugin.attachment.tasks import TASKS
 
 
 def main() -> None:
     _import_less()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the forks
-    operations = socket.socket(fileno=0)
-    warm = False
+    node = socket.socket(fileno=0)
+    preloaded = False
     while True:
-        _, descriptors, _, _ = socket.recv_fds(operations, 1, 1)
+        _, descriptors, _, _ = socket.recv_fds(node, 1, 1)
         if not descriptors:
             return
         if os.fork() == 0:
             try:
-                _run_operation(socket.socket(fileno=descriptors[0]))
+                _run_task(socket.socket(fileno=descriptors[0]))
             finally:
                 os._exit(0)  # os-brick's libraries leave threads behind
         os.close(descriptors[0])
-        if not warm:
+        if not preloaded:
             # After the first fork, which imports only what it needs, and does not wait for the rest.
-            _import_all()
-            warm = True
+            _preload()
+            preloaded = True
 
 
-def _run_operation(connection: socket.socket) -> None:
-    """In the fork: read, run and answer one operation, and end."""
+def _run_task(channel: socket.socket) -> None:
+    """In the fork: read, run and answer one task, and end."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    connection.set_inheritable(False)
+    channel.set_inheritable(False)
     # What os-brick and its libraries print is for nobody.
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
-    lines = _Lines(connection.makefile("w"))
+    lines = _Lines(channel.makefile("w"))
     logging.basicConfig(level=logging.WARNING, handlers=[lines])
     lines.write({"pid": os.getpid()})
     try:
-        request = json.load(connection.makefile("r"))
-        _wait_for_others(request.get("context", ""))
-        operation: Callable[..., Any] = OPERATIONS[request.pop("operation")]
-        answer: dict[str, Any] = {"result": operation(**request)}
+        request = json.load(channel.makefile("r"))
+        _wait_for_others(request.get("publication", ""))
+        task = TASKS[request.pop("task")]
+        answer: dict[str, Any] = {"result": task(**request)}
     except Exception as error:  # noqa: BLE001 - the boundary to the node, which gets every error as data
         answer = {"error": str(error) or type(error).__name__, "kind": type(error).__name__}
     lines.write(answer)
@@ -87,28 +89,25 @@ class _Lines(logging.Handler):
     def write(self, line: dict[str, Any]) -> None:
         self.acquire()  # os-brick logs from threads of its own
         try:
-            with contextlib.suppress(ConnectionError):  # the node has ended: what it began is brought to its end
+            with contextlib.suppress(ConnectionError):  # the node has ended: the task is completed all the same
                 self._output.write(json.dumps(line) + "\n")
                 self._output.flush()
         finally:
             self.release()
 
 
-def _wait_for_others(context: str) -> None:
-    """Be the only one that works on the node's volume of that name, until this process ends.
+def _wait_for_others(publication: str) -> None:
+    """Be the only one that works on the node's volume, until this process ends.
 
     The fork of a node that was killed goes on without it: a detach must not come before what that still connects.
     """
-    if not context:
+    if not publication:
         return
-    import fcntl
-    import hashlib
-
     folder = Path(os.environ["OSLO_LOCK_PATH"])
     folder.mkdir(parents=True, exist_ok=True)
     file = os.open(folder / "attachment.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     # One byte of the file stands for the volume, so that there is no file for each to be removed.
-    byte = int.from_bytes(hashlib.sha256(context.encode()).digest()[:7], "big")
+    byte = int.from_bytes(hashlib.sha256(publication.encode()).digest()[:7], "big")
     fcntl.lockf(file, fcntl.LOCK_EX, 1, byte)
 
 
@@ -119,17 +118,13 @@ def _import_less() -> None:
         sys.modules[name] = None  # type: ignore[assignment]
 
 
-def _import_all() -> None:
-    """What operations import, so that the forks from now on share it, and its memory."""
+def _preload() -> None:
+    """What tasks import, so that the forks from now on share it, and its memory."""
     import cryptography.hazmat.primitives.asymmetric.x25519
     import cryptography.hazmat.primitives.ciphers.aead
     import cryptography.hazmat.primitives.kdf.hkdf  # noqa: F401
 
-    from csi_plugin.attachment import devices, encryption  # noqa: F401
-
-    devices.prepare_os_brick()
-    import os_brick.initiator.connector  # noqa: F401
-
+    connectors.preload_os_brick()
     gc.freeze()  # or the forks' garbage collectors would copy all of it
 
 

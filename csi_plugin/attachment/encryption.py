@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from csi_plugin.attachment import signatures
-from csi_plugin.attachment.commands import CommandFailed, run
-from csi_plugin.attachment.scsi import sysfs
+from csi_plugin.attachment.errors import EncryptionError
+from csi_plugin.attachment.host_tables import device_folder, lower_devices
+from csi_plugin.attachment.programs import ProgramFailed, run
 
 _TYPES = {"luks": "luks1", "luks2": "luks2"}
 """cryptsetup's names of the encryption providers."""
@@ -17,10 +18,6 @@ _KEY_MEMORY_KIB = 64 * 1024
 """Taken to open a volume. cryptsetup's own 1 GiB is more than a container may have; it is for weaker secrets."""
 _NO_KEY_FITS = 2
 """cryptsetup's exit status for a wrong passphrase."""
-
-
-class EncryptionError(Exception):
-    """The device cannot be opened as an encrypted volume. gRPC: FAILED_PRECONDITION."""
 
 
 def must_format(device: str, *, used_before: bool) -> bool:
@@ -60,7 +57,7 @@ def open_device(
     name = Path(mapped).name
     try:
         run("cryptsetup", "luksOpen", "--key-file=-", *options, device, name, stdin=passphrase.encode())
-    except CommandFailed as error:
+    except ProgramFailed as error:
         if error.status == _NO_KEY_FITS:
             raise EncryptionError(f"the passphrase in secrets opens no key of {device}") from None
         raise
@@ -69,8 +66,7 @@ def open_device(
 
 def _is_over(mapped: str, device: str) -> bool:
     """Whether a decrypted device is that of an encrypted one."""
-    below = [entry.name for entry in (sysfs(mapped) / "slaves").iterdir()]
-    return below == [sysfs(device).name]
+    return lower_devices(device_folder(mapped)) == [device_folder(device)]
 
 
 def _format(device: str, encryption: dict[str, Any], passphrase: str) -> None:

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from csi_plugin.attachment.commands import run
+from csi_plugin.attachment.programs import ProgramFailed, run
 
 _NOTHING_FOUND = 2
 _AMBIVALENT = 8
@@ -23,31 +23,34 @@ class Signature:
         return not self.kind
 
 
-def probe(device: str) -> Signature:
+def probe(device_path: str) -> Signature:
     """Read the device itself, past any cache. Several signatures at once count as content of unknown kind.
 
-    Raises CommandFailed or OSError when the device cannot be read.
+    Raises ProgramFailed or OSError when the device cannot be read.
     """
-    from csi_plugin.attachment.commands import CommandFailed
-
     try:
-        text = run("blkid", "--probe", "--output", "export", device, allowed=(0, _NOTHING_FOUND))
-    except CommandFailed as error:
+        text = run("blkid", "--probe", "--output", "export", device_path, allowed=(0, _NOTHING_FOUND))
+    except ProgramFailed as error:
         if error.status == _AMBIVALENT:
             return Signature(kind="several signatures")
         raise
+    found = parse_blkid(text)
+    if found.is_empty:
+        # blkid says "nothing found" of a device that it could not read, too.
+        _read_edges(device_path)
+    return found
+
+
+def parse_blkid(text: str) -> Signature:
+    """What ``blkid --output export`` tells, as NAME=value lines."""
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     if "TYPE" in found:
         return Signature(kind=found["TYPE"], uuid=found.get("UUID", ""))
-    if "PTTYPE" in found:
-        return Signature(kind="partition table")
-    # blkid says "nothing found" of a device that it could not read, too.
-    _read_edges(device)
-    return Signature(kind="")
+    return Signature(kind="partition table" if "PTTYPE" in found else "")
 
 
-def _read_edges(device: str) -> None:
-    descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+def _read_edges(device_path: str) -> None:
+    descriptor = os.open(device_path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.lseek(descriptor, 0, os.SEEK_END)
         for position in {0, max(size - _EDGE, 0)}:

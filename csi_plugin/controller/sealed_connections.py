@@ -22,7 +22,9 @@ def seal_connection(volume: VolumeRecord, connection: ConnectionRecord, node: No
         plan["encryption"] = encryption
     try:
         return seal_to_node(
-            base64.b64decode(node.public_key), json.dumps(plan).encode(), context=f"{node.id}/{volume.id}".encode()
+            base64.b64decode(node.public_key),
+            json.dumps(plan).encode(),
+            associated_data=f"{node.id}/{volume.id}".encode(),
         )
     except (ValueError, SealedBoxError) as error:
         raise failed_precondition(f"node_id: node {node.id} registered no usable public key: {error}") from error

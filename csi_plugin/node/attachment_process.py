@@ -13,19 +13,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from csi_plugin.attachment.errors import AttachmentError, EncryptionError, OtherVolume
 from csi_plugin.instrumentation import tracing
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.protocol.errors import failed_precondition, internal
+from csi_plugin.protocol.sealed_box import SealedBoxError
 
 LOG = logging.getLogger(__name__)
 
-_SECONDS = 600
+_TASK_SECONDS = 600
 """Attaching may wait for a fabric; what takes longer than this will not end."""
 
 _IDLE_SECONDS = 60
-"""Operations come in bursts, with pods that start or end: a burst pays once for importing os-brick."""
+"""Tasks come in bursts, with pods that start or end: a burst pays once for importing os-brick."""
 
-_PRECONDITIONS = {"AttachmentError", "EncryptionError", "OtherVolume"}
+_PRECONDITIONS = {error.__name__ for error in (AttachmentError, EncryptionError, OtherVolume)}
 
 
 class ConnectionUnreadable(Exception):
@@ -33,7 +35,7 @@ class ConnectionUnreadable(Exception):
 
 
 class AttachmentProcess:
-    """The process that runs operations, each in a fork; there is one while it is needed, and for a minute after that.
+    """The process that runs tasks, each in a fork; there is one while it is needed, and for a minute after that.
 
     Thread-safe.
     """
@@ -41,110 +43,121 @@ class AttachmentProcess:
     def __init__(self, configuration: NodeConfiguration) -> None:
         self._configuration = configuration
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._operations: socket.socket | None = None
-        self._running = 0
+        self._running_process: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+        """With the socket over which it gets tasks."""
+        self._running_tasks = 0
         self._idle_timer: threading.Timer | None = None
 
-    def run(self, operation: str, **arguments: Any) -> Any:
-        """Run one operation of ``csi_plugin.attachment.operations``; ``arguments`` are its own.
+    def run(self, task: str, **arguments: Any) -> Any:
+        """Run one task of ``csi_plugin.attachment.tasks``; ``arguments`` are its own.
 
         Raises ConnectionUnreadable, FAILED_PRECONDITION for a volume that cannot be attached as it is, and INTERNAL.
         """
         request = {
-            "operation": operation,
+            "task": task,
             "key_file": str(self._configuration.key_file),
             "multipath": self._configuration.multipath,
             "root_helper": self._configuration.root_helper,
             **arguments,
         }
-        with tracing.span(f"attachment.{operation}"):
-            answer = self._answer(operation, json.dumps(request).encode())
+        with tracing.span(f"attachment.{task}"):
+            answer = self._ask(task, json.dumps(request).encode())
         if "error" not in answer:
             return answer["result"]
-        if answer["kind"] == "SealedBoxError":
+        if answer["kind"] == SealedBoxError.__name__:
             raise ConnectionUnreadable(answer["error"])
         if answer["kind"] in _PRECONDITIONS:
             raise failed_precondition(answer["error"])
-        raise internal(f"{operation} failed: {answer['error']}")
+        raise internal(f"{task} failed: {answer['error']}")
 
-    def _answer(self, operation: str, request: bytes) -> dict[str, Any]:
+    def _ask(self, task: str, request: bytes) -> dict[str, Any]:
         for _ in range(2):
-            with self._fork() as connection:
-                answer = _talk(connection, operation, request)
+            with self._fork() as (channel, process):
+                answer = _talk(channel, task, request)
             if answer is not None:
                 return answer
-            # The process was killed before it forked: nothing was begun.
-        raise internal(f"{operation} could not begin: the process that attaches volumes was killed, twice")
+            # The process was killed before it forked: the task has not begun.
+            self._bury(process)
+        raise internal(f"{task} could not begin: the process that attaches volumes was killed, twice")
 
     @contextmanager
-    def _fork(self) -> Iterator[socket.socket]:
-        """A socket to talk to a new fork on."""
+    def _fork(self) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
+        """A socket to talk to a new fork on, and the process that forks."""
         ours, theirs = socket.socketpair()
         with self._lock:
-            self._running += 1
+            self._running_tasks += 1
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
         try:
             with ours:
                 with theirs, self._lock:
-                    self._send(theirs)
-                yield ours
+                    process = self._send(theirs)
+                yield ours, process
         finally:
             with self._lock:
-                self._running -= 1
-                if not self._running:
+                self._running_tasks -= 1
+                if not self._running_tasks:
                     self._idle_timer = threading.Timer(_IDLE_SECONDS, self._end_if_idle)
                     self._idle_timer.daemon = True
                     self._idle_timer.start()
 
-    def _send(self, connection: socket.socket) -> None:
-        if self._operations is None:
-            self._operations = self._start()
+    def _send(self, channel: socket.socket) -> subprocess.Popen[bytes]:
+        process, control = self._running_process or self._start()
         try:
-            socket.send_fds(self._operations, [b"1"], [connection.fileno()])
+            socket.send_fds(control, [b"1"], [channel.fileno()])
         except ConnectionError:
-            self._operations.close()
-            self._operations = None
-            self._operations = self._start()
-            socket.send_fds(self._operations, [b"1"], [connection.fileno()])
+            self._bury_locked(process)
+            process, control = self._start()
+            socket.send_fds(control, [b"1"], [channel.fileno()])
+        return process
 
-    def _start(self) -> socket.socket:
-        if self._process is not None:
-            LOG.warning("the process that attaches volumes was killed; another one is started")
-            self._process.wait()
+    def _bury(self, process: subprocess.Popen[bytes]) -> None:
+        """A process was killed: nothing is sent to it any more, even if it is not gone yet."""
+        with self._lock:
+            self._bury_locked(process)
+
+    def _bury_locked(self, process: subprocess.Popen[bytes]) -> None:
+        if self._running_process is None or self._running_process[0] is not process:
+            return  # another thread has seen it
+        LOG.warning("the process that attaches volumes was killed; another one is started")
+        self._running_process[1].close()
+        self._running_process = None
+        process.wait()
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         configuration = self._configuration
         configuration.temporary_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folders = {"OSLO_LOCK_PATH": str(configuration.locks_dir), "TMPDIR": str(configuration.temporary_dir)}
+        environment = {"OSLO_LOCK_PATH": str(configuration.locks_dir), "TMPDIR": str(configuration.temporary_dir)}
         ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
         with theirs:
             # Its standard error may hold anything, so nobody reads it; what it logs comes with the answers.
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-m", "csi_plugin.attachment"],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=os.environ | folders,
+                env=os.environ | environment,
                 start_new_session=True,
             )
-        return ours
+        self._running_process = process, ours
+        return self._running_process
 
     def _end_if_idle(self) -> None:
         with self._lock:
-            if self._running or self._operations is None or self._process is None:
+            if self._running_tasks or self._running_process is None:
                 return
-            process = self._process
-            self._operations.close()  # which ends it
-            self._process = self._operations = None
+            process, control = self._running_process
+            control.close()  # which ends it
+            self._running_process = None
         process.wait()
 
 
-def _talk(connection: socket.socket, operation: str, request: bytes) -> dict[str, Any] | None:
+def _talk(channel: socket.socket, task: str, request: bytes) -> dict[str, Any] | None:
     """Log what the fork logs; returns its answer when it has ended, or None if there was no fork."""
     pid: int | None = None
     answer: dict[str, Any] | None = None
     try:
-        for record in _exchange(connection, request):
+        for record in _exchange(channel, request):
             if "pid" in record:
                 pid = record["pid"]
             elif "logger" in record:
@@ -155,23 +168,23 @@ def _talk(connection: socket.socket, operation: str, request: bytes) -> dict[str
         if pid is not None:
             # With the programs that it has started. One that hangs in the kernel stays, and nobody waits for it.
             os.killpg(pid, signal.SIGKILL)
-        raise internal(f"{operation} did not end within {_SECONDS} s") from None
+        raise internal(f"{task} did not end within {_TASK_SECONDS} s") from None
     if answer is None and pid is not None:
-        raise internal(f"{operation} was killed, or ended without an answer")
+        raise internal(f"{task} was killed, or ended without an answer")
     return answer
 
 
-def _exchange(connection: socket.socket, request: bytes) -> Iterator[dict[str, Any]]:
+def _exchange(channel: socket.socket, request: bytes) -> Iterator[dict[str, Any]]:
     """Send the request; yields each line that comes, until the other side ends. Raises TimeoutError."""
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + _TASK_SECONDS
     received = b""
     try:
-        connection.settimeout(_SECONDS)
-        connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
+        channel.settimeout(_TASK_SECONDS)
+        channel.sendall(request)
+        channel.shutdown(socket.SHUT_WR)
         while True:
-            connection.settimeout(max(deadline - time.monotonic(), 0.001))
-            data = connection.recv(65536)
+            channel.settimeout(max(deadline - time.monotonic(), 0.001))
+            data = channel.recv(65536)
             if not data:
                 return
             *lines, received = (received + data).split(b"\n")

@@ -1,39 +1,35 @@
-"""The registry where metadata is in custom resources: every node writes its own CinderNode, and reads it."""
+"""The registry where metadata is in custom resources: every node writes its own CinderNode, and reads it.
+
+The Kubernetes client takes memory that a node needs once in five minutes, so it is in a process that ends after use.
+"""
 
 import base64
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from csi_plugin.protocol.errors import not_found, unavailable
+from csi_plugin.protocol.node_identity import NodeIdentity
 
+_PROGRAM = "csi_plugin.persistence.crd.cinder_node"
 _SECONDS = 60
 
 
-class OwnResource:
+class CinderNodeClient:
     """Registers at the Kubernetes API server, with the rights of the node's own service account."""
 
     def __init__(self, *, namespace: str | None, kubeconfig: str | None) -> None:
-        self._where = {"namespace": namespace, "kubeconfig": kubeconfig}
+        self._api_server = {"namespace": namespace, "kubeconfig": kubeconfig}
 
-    def register(
-        self,
-        node_id: str,
-        *,
-        connector: Mapping[str, Any],
-        public_key: bytes,
-        topology: Mapping[str, str],
-        max_volumes: int,
-    ) -> None:
+    def register(self, identity: NodeIdentity) -> None:
         """Write the CinderNode. Raises UNAVAILABLE with what the API server says."""
         record = {
-            "id": node_id,
-            "connector": dict(connector),
-            "public_key": base64.b64encode(public_key).decode(),
-            "topology": dict(topology),
-            "max_volumes": max_volumes,
+            "id": identity.node_id,
+            "connector": dict(identity.connector),
+            "public_key": base64.b64encode(identity.public_key).decode(),
+            "topology": dict(identity.topology),
+            "max_volumes": identity.max_volumes,
         }
         self._run(register=record)
 
@@ -47,10 +43,9 @@ class OwnResource:
 
     def _run(self, **request: Any) -> Any:
         try:
-            # The client takes memory that a node needs once in five minutes.
             done = subprocess.run(
-                [sys.executable, "-W", "ignore", "-m", "csi_plugin.persistence.crd.cinder_node"],
-                input=json.dumps(request | self._where).encode(),
+                [sys.executable, "-W", "ignore", "-m", _PROGRAM],
+                input=json.dumps(request | self._api_server).encode(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 timeout=_SECONDS,
@@ -60,7 +55,7 @@ class OwnResource:
         except subprocess.TimeoutExpired:
             raise unavailable(f"the Kubernetes API server did not answer within {_SECONDS} s") from None
         except ValueError:
-            raise unavailable(f"own_node ended with status {done.returncode} and no answer") from None
+            raise unavailable(f"cinder_node ended with status {done.returncode} and no answer") from None
         if "error" in answer:
             raise unavailable(answer["error"])
         return answer

@@ -3,12 +3,12 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
-from csi_plugin.attachment.commands import CommandFailed
+from csi_plugin.attachment.programs import ProgramFailed
 from csi_plugin.node.attachment_process import AttachmentProcess
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.node.registration import Registration
@@ -16,9 +16,11 @@ from csi_plugin.node.volume_state import VolumeStates
 from csi_plugin.protocol.errors import RpcError, internal, unavailable
 from csi_plugin.protocol.inflight import InFlight
 
+T = TypeVar("T")
+
 
 @dataclass(kw_only=True)
-class Core:
+class NodeContext:
     """Shared by all RPCs; everything in it is thread-safe."""
 
     configuration: NodeConfiguration
@@ -28,16 +30,18 @@ class Core:
     registration: Registration | None = None
     """Set when the registry is known, which in mode all is after the controller has started."""
 
-    def run(self, volume_id: str, what: str, request: Message, context: Any, action: Callable[[], None]) -> None:
+    def run(
+        self, volume_id: str, verb: str, request: Message, call: grpc.ServicerContext, action: Callable[[], T]
+    ) -> T:
         """Run one operation on a volume at a time; a repeat waits and shares the outcome. Faults of programs and
         devices become INTERNAL with their own words."""
-        fingerprint = f"{what} {hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()}"
-        self.inflight.run(
-            f"node/{volume_id}", fingerprint, lambda: _with_status(action), wait_seconds=context.time_remaining()
+        fingerprint = f"{verb} {hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()}"
+        return self.inflight.run(
+            inflight_key(volume_id), fingerprint, lambda: _with_status(action), wait_seconds=call.time_remaining()
         )
 
-    def seal_context(self, volume_id: str) -> str:
-        """What sealed connection information is bound to."""
+    def publication(self, volume_id: str) -> str:
+        """The volume on this node, as its sealed connection information is bound to it."""
         return f"{self.configuration.node_id}/{volume_id}"
 
     def fresh_connection(self, volume_id: str) -> str:
@@ -53,8 +57,13 @@ class Core:
             raise RpcError(error.code(), f"node registry: {error.details()}") from error
 
 
-def _with_status(action: Callable[[], None]) -> None:
+def inflight_key(volume_id: str) -> str:
+    """Under which a volume is marked in flight on this node."""
+    return f"node/{volume_id}"
+
+
+def _with_status(action: Callable[[], T]) -> T:
     try:
-        action()
-    except (CommandFailed, OSError) as error:
+        return action()
+    except (ProgramFailed, OSError) as error:
         raise internal(str(error)) from error

@@ -1,94 +1,67 @@
-"""Mounts of this node: reading the kernel's table, mounting and unmounting."""
+"""Mounts of this node: whose they are, mounting and unmounting."""
 
 import os
-import re
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from csi_plugin.attachment.commands import run
+from csi_plugin.attachment import host_tables
+from csi_plugin.attachment.host_tables import DeviceNumber, Mount
+from csi_plugin.attachment.programs import run
 
-_ESCAPED = re.compile(r"\\([0-7]{3})")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mount:
-    """A line of /proc/self/mountinfo, in the words of proc(5)."""
-
-    device: tuple[int, int]
-    """Major and minor number of the mounted filesystem's device."""
-    root: str
-    """What of the filesystem is mounted: / for all of it."""
-    target: str
-    options: frozenset[str]
-    filesystem: str
-    source: str
-
-    @property
-    def is_read_only(self) -> bool:
-        return "ro" in self.options
-
-
-def table() -> list[Mount]:
-    """All mounts, in the order in which they were made."""
-    return [_parsed(line) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+_HOLD_DEVICE_NODES = ("devtmpfs", "tmpfs")
 
 
 def at(target: str) -> Mount | None:
     """What is mounted at a path (the topmost, when several are), if anything."""
     wanted = os.path.realpath(target)
-    found = [mount for mount in table() if mount.target == wanted]
+    found = [mount for mount in host_tables.mounts() if mount.target == wanted]
     return found[-1] if found else None
 
 
-def of_device(path: str) -> list[Mount]:
-    """Mounts of the filesystem on a block device, and bind mounts of the device's node."""
-    status = Path(path).stat()
-    device = os.major(status.st_rdev), os.minor(status.st_rdev)
-    return [mount for mount in table() if mount.device == device or _is_node_of(mount, device)]
+def of_device(device_path: str) -> list[Mount]:
+    """Mounts of the filesystem on a block device, and bind mounts of the device's node. Raises OSError."""
+    number = host_tables.device_number(device_path)
+    return [mount for mount in host_tables.mounts() if mount.device_number == number or _node_number(mount) == number]
 
 
-def is_of(mount: Mount, path: str) -> bool:
+def is_of(mount: Mount, device_path: str) -> bool:
     """Whether a mount shows the filesystem on a block device, or the device's node itself."""
-    if not path:
+    if not device_path:
         return False
+    if mount.source == device_path:
+        return True  # also when the device is gone: a mount outlives it
     try:
-        status = Path(path).stat()
+        number = host_tables.device_number(device_path)
     except OSError:
-        return mount.source == path  # a mount outlives its device
-    device = os.major(status.st_rdev), os.minor(status.st_rdev)
-    return mount.source == path or mount.device == device or _is_node_of(mount, device)
+        return False
+    return mount.device_number == number or _node_number(mount) == number
 
 
 def is_of_some_device(mount: Mount) -> bool:
     """Whether a mount shows the filesystem on a block device, or a device's node, as volumes do."""
-    return mount.source.startswith("/dev/") or _node(mount) is not None
+    return mount.source.startswith("/dev/") or _node_number(mount) is not None
 
 
-def _is_node_of(mount: Mount, device: tuple[int, int]) -> bool:
-    return _node(mount) == device
-
-
-def _node(mount: Mount) -> tuple[int, int] | None:
-    """Major and minor number of the block device whose node is mounted; None for other mounts."""
-    if mount.filesystem not in ("devtmpfs", "tmpfs") or mount.root == "/":
+def _node_number(mount: Mount) -> DeviceNumber | None:
+    """The number of the block device whose node is mounted; None for other mounts."""
+    if mount.filesystem not in _HOLD_DEVICE_NODES or mount.root == "/":
         return None
     try:
-        status = Path(mount.target).stat()
+        is_block = stat.S_ISBLK(Path(mount.target).stat().st_mode)
+        return host_tables.device_number(mount.target) if is_block else None
     except OSError:
         return None
-    return (os.major(status.st_rdev), os.minor(status.st_rdev)) if stat.S_ISBLK(status.st_mode) else None
 
 
 def mount(source: str, target: str, *, filesystem: str, options: Sequence[str]) -> None:
-    """Mount a device. Raises CommandFailed."""
+    """Mount a device. Raises ProgramFailed."""
     arguments = ["-o", ",".join(options)] if options else []
     run("mount", "-t", filesystem, *arguments, "--", source, target)
 
 
 def bind(source: str, target: str, *, read_only: bool) -> None:
-    """Show a folder or file at another path too. Raises CommandFailed; nothing is mounted then."""
+    """Show a folder or file at another path too. Raises ProgramFailed; nothing is mounted then."""
     run("mount", "--bind", "--", source, target)
     if read_only:
         try:
@@ -99,43 +72,28 @@ def bind(source: str, target: str, *, read_only: bool) -> None:
 
 
 def make_read_only(target: str) -> None:
-    """Forbid writing through a bind mount; others of the filesystem stay as they are. Raises CommandFailed."""
+    """Forbid writing through a bind mount; others of the filesystem stay as they are. Raises ProgramFailed."""
     run("mount", "-o", "remount,bind,ro", "--", target)
 
 
 def unmount(target: str) -> None:
-    """Unmount everything at a path; does nothing when nothing is mounted there. Raises CommandFailed."""
+    """Unmount everything at a path; does nothing when nothing is mounted there. Raises ProgramFailed."""
     while at(target) is not None:
-        run("umount", "--", target)
+        unmount_topmost(target)
 
 
-def unmount_device(target: str, path: str) -> None:
+def unmount_topmost(target: str) -> None:
+    """Unmount what is mounted at a path, but not what is below it. Raises ProgramFailed."""
+    run("umount", "--", target)
+
+
+def unmount_device(target: str, device_path: str) -> None:
     """Unmount at a target what shows a device's filesystem or node, or those of a device that is no more; another mount
-    there stays. Raises CommandFailed."""
-    while (mounted := at(target)) is not None and (is_of(mounted, path) or _has_lost_its_device(mounted)):
-        run("umount", "--", target)
+    there stays. Raises ProgramFailed."""
+    while (mounted := at(target)) is not None and (is_of(mounted, device_path) or _has_lost_its_device(mounted)):
+        unmount_topmost(target)
 
 
 def _has_lost_its_device(mount: Mount) -> bool:
-    major, minor = _node(mount) or mount.device
-    return major != 0 and not Path(f"/sys/dev/block/{major}:{minor}").exists()
-
-
-def _parsed(line: str) -> Mount:
-    before, _, after = line.partition(" - ")
-    _, _, device, root, target, options, *_ = before.split(" ")
-    filesystem, source, *_ = after.split(" ")
-    major, _, minor = device.partition(":")
-    return Mount(
-        device=(int(major), int(minor)),
-        root=_unescaped(root),
-        target=_unescaped(target),
-        options=frozenset(options.split(",")),
-        filesystem=filesystem,
-        source=_unescaped(source),
-    )
-
-
-def _unescaped(text: str) -> str:
-    """The kernel writes space, tab, newline and backslash as octal numbers."""
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)
+    number = _node_number(mount) or mount.device_number
+    return number[0] != 0 and not host_tables.is_known_device(number)

@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Any
+
+import grpc
 
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.node import mounts, validation
-from csi_plugin.node.context import Core
-from csi_plugin.node.stage import is_own_device, unmount_stray
+from csi_plugin.node.context import NodeContext
+from csi_plugin.node.staged_volumes import has_own_device, is_mounted, unmount_unknown
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.errors import already_exists, failed_precondition, not_found
@@ -16,49 +17,48 @@ _ONE_TARGET = ("SINGLE_NODE_WRITER", "SINGLE_NODE_READER_ONLY", "SINGLE_NODE_SIN
 """Access modes that allow a single target path on a node (CSI spec, NodePublishVolume, second table)."""
 
 
-def node_publish_volume(core: Core, request: csi_pb2.NodePublishVolumeRequest, context: Any) -> None:
+def node_publish_volume(
+    context: NodeContext, request: csi_pb2.NodePublishVolumeRequest, call: grpc.ServicerContext
+) -> None:
     """CSI spec, "NodePublishVolume"."""
     validation.check_publish(request)
-    core.run(request.volume_id, "publish", request, context, lambda: _publish(core, request))
+    context.run(request.volume_id, "publish", request, call, lambda: _publish(context, request))
 
 
-def node_unpublish_volume(core: Core, request: csi_pb2.NodeUnpublishVolumeRequest, context: Any) -> None:
+def node_unpublish_volume(
+    context: NodeContext, request: csi_pb2.NodeUnpublishVolumeRequest, call: grpc.ServicerContext
+) -> None:
     """CSI spec, "NodeUnpublishVolume". What is not published at the path is unpublished."""
     validation.check_unpublish(request)
-    core.run(
-        request.volume_id,
-        "unpublish",
-        request,
-        context,
-        lambda: _unpublish(core, request.volume_id, request.target_path),
-    )
+    volume_id, target = request.volume_id, request.target_path
+    context.run(volume_id, "unpublish", request, call, lambda: _unpublish(context, volume_id, target))
 
 
-def _publish(core: Core, request: csi_pb2.NodePublishVolumeRequest) -> None:
-    state = core.states.load(request.volume_id)
+def _publish(context: NodeContext, request: csi_pb2.NodePublishVolumeRequest) -> None:
+    state = context.states.load(request.volume_id)
     if state is None:
         raise not_found(f"volume_id: no volume of the id {request.volume_id!r} is staged on this node")
     if not state.staged or state.staging_path != request.staging_target_path:
         raise failed_precondition(f"staging_target_path: volume {state.volume_id} is not staged there; stage it first")
-    if not is_own_device(state):
-        raise failed_precondition(f"volume {state.volume_id} has lost its device {state.path}; stage it again")
+    if not has_own_device(state):
+        raise failed_precondition(f"volume {state.volume_id} has lost its device {state.device_path}; stage it again")
     _check_capability(state, request.volume_capability)
     target = request.target_path
     read_only = request.readonly or state.read_only
     mounted = mounts.at(target)
-    if mounted is not None and mounts.is_of(mounted, state.path):
+    if mounted is not None and mounts.is_of(mounted, state.device_path):
         if state.targets.get(target, read_only) != read_only:
             raise already_exists(f"volume {state.volume_id} is published at {target} with another readonly flag")
         if read_only and state.access_type == "mount" and not mounted.is_read_only:
-            mounts.make_read_only(target)  # what a crash kept the last try from
+            mounts.make_read_only(target)  # which a crash kept the last attempt from
     elif mounted is not None:
         raise failed_precondition(f"target_path: {mounted.source} is mounted at {target}, not this volume")
     else:
-        _check_targets(state, target)
+        _check_one_target(state, target)
         _bind(state, target, read_only=read_only)
         failpoint("publish_node.mounted")
     state.targets[target] = read_only
-    core.states.save(state)
+    context.states.save(state)
 
 
 def _check_capability(state: VolumeState, capability: csi_pb2.VolumeCapability) -> None:
@@ -71,7 +71,7 @@ def _check_capability(state: VolumeState, capability: csi_pb2.VolumeCapability) 
         raise failed_precondition(f"volume_capability: volume {state.volume_id} is staged as {state.access_mode}")
 
 
-def _check_targets(state: VolumeState, target: str) -> None:
+def _check_one_target(state: VolumeState, target: str) -> None:
     """One target path at a time for the modes that say so; paths whose mount is gone do not count."""
     others = [path for path in state.targets if path != target and mounts.at(path) is not None]
     if others and state.access_mode in _ONE_TARGET:
@@ -84,11 +84,10 @@ def _check_targets(state: VolumeState, target: str) -> None:
 def _bind(state: VolumeState, target: str, *, read_only: bool) -> None:
     if state.access_type == "block":
         # The container runtime enforces read-only access to a device; a bind mount cannot.
-        _make_file(Path(target))
-        mounts.bind(state.path, target, read_only=False)
+        _create_file(Path(target))
+        mounts.bind(state.device_path, target, read_only=False)
         return
-    staged = mounts.at(state.staging_path)
-    if staged is None or not mounts.is_of(staged, state.path):
+    if not is_mounted(state):
         raise failed_precondition(
             f"volume {state.volume_id} is not mounted at its staging path any more; stage it again"
         )
@@ -96,17 +95,17 @@ def _bind(state: VolumeState, target: str, *, read_only: bool) -> None:
     mounts.bind(state.staging_path, target, read_only=read_only)
 
 
-def _make_file(path: Path) -> None:
+def _create_file(path: Path) -> None:
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o640))
 
 
-def _unpublish(core: Core, volume_id: str, target: str) -> None:
-    state = core.states.load(volume_id)
+def _unpublish(context: NodeContext, volume_id: str, target: str) -> None:
+    state = context.states.load(volume_id)
     if state is None:
-        unmount_stray(core, target)
+        unmount_unknown(context, target)
     else:
-        mounts.unmount_device(target, state.path)
+        mounts.unmount_device(target, state.device_path)
     if mounts.at(target) is not None:
         return  # it is another volume's
     failpoint("unpublish_node.unmounted")
@@ -117,4 +116,4 @@ def _unpublish(core: Core, volume_id: str, target: str) -> None:
         path.unlink(missing_ok=True)
     if state is not None and target in state.targets:
         del state.targets[target]
-        core.states.save(state)
+        context.states.save(state)

@@ -10,9 +10,9 @@ import threading
 
 from grpc import StatusCode
 
-from csi_plugin.attachment.devices import identity_of, paths_of
-from csi_plugin.node.context import Core
-from csi_plugin.node.stage import is_own_device
+from csi_plugin.attachment.host_tables import device_identity, path_count
+from csi_plugin.node.context import NodeContext, inflight_key
+from csi_plugin.node.staged_volumes import has_own_device
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol.errors import RpcError
 
@@ -22,26 +22,26 @@ LOG = logging.getLogger(__name__)
 class Reconnection:
     """Looks at the staged volumes again and again, in a thread of its own, and connects what is lost."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
         self._stopping = threading.Event()
 
     def start(self) -> None:
         """Start looking, unless the interval is 0."""
-        if self._core.configuration.reconnect_interval_seconds:
+        if self._context.configuration.reconnect_interval_seconds:
             threading.Thread(target=self._run, name="reconnection", daemon=True).start()
 
     def stop(self) -> None:
         self._stopping.set()
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._core.configuration.reconnect_interval_seconds):
-            for volume_id in [state.volume_id for state in self._core.states.all() if _is_lost(state)]:
-                self._try(volume_id)
+        while not self._stopping.wait(self._context.configuration.reconnect_interval_seconds):
+            for volume_id in [state.volume_id for state in self._context.states.all() if _is_lost(state)]:
+                self._attempt(volume_id)
 
-    def _try(self, volume_id: str) -> None:
+    def _attempt(self, volume_id: str) -> None:
         try:
-            with self._core.inflight.hold(f"node/{volume_id}"):
+            with self._context.inflight.hold(inflight_key(volume_id)):
                 self._reconnect(volume_id)
         except RpcError as error:
             # ABORTED: somebody stages or unstages it, which is why paths are missing.
@@ -53,34 +53,35 @@ class Reconnection:
             LOG.debug("volume %s lacks paths", volume_id, exc_info=True)
 
     def _reconnect(self, volume_id: str) -> None:
-        state = self._core.states.load(volume_id)
+        state = self._context.states.load(volume_id)
         if state is None or not _is_lost(state):
             return
-        before = _paths(state)
-        device = self._core.attachment_process.run(
+        before = _present_paths(state)
+        device_info = self._context.attachment_process.run(
             "reconnect",
-            sealed=state.sealed,
-            context=self._core.seal_context(volume_id),
+            sealed=state.sealed_connection,
+            publication=self._context.publication(volume_id),
             read_only=state.read_only,
-            paths=before,
+            present_paths=before,
         )
-        state.device = device
+        state.device_info = device_info
         if state.access_type == "block" and not state.encrypted:
-            state.path, state.identity = str(device["path"]), identity_of(str(device["path"]))
-        after = _paths(state)
-        state.paths = max(state.paths, after)
-        self._core.states.save(state)
-        LOG.info("volume %s had %d of %d paths, and has %d", volume_id, before, state.paths, after)
+            state.device_path = str(device_info["path"])
+            state.device_identity = device_identity(state.device_path)
+        after = _present_paths(state)
+        state.path_count = max(state.path_count, after)
+        self._context.states.save(state)
+        LOG.info("volume %s had %d of %d paths, and has %d", volume_id, before, state.path_count, after)
 
 
 def _is_lost(state: VolumeState) -> bool:
     """Whether connecting the volume again would do it good."""
-    if not state.staged or state.device is None:
+    if not state.staged or state.device_info is None:
         return False
-    if state.paths > 1:
-        return _paths(state) < state.paths
-    return state.access_type == "block" and not state.encrypted and not is_own_device(state)
+    if state.path_count > 1:
+        return _present_paths(state) < state.path_count
+    return state.access_type == "block" and not state.encrypted and not has_own_device(state)
 
 
-def _paths(state: VolumeState) -> int:
-    return paths_of(str(state.device["path"])) if state.device else 0
+def _present_paths(state: VolumeState) -> int:
+    return path_count(str(state.device_info["path"])) if state.device_info else 0

@@ -1,17 +1,17 @@
 """The node tells the controller who it is on the storage network, and the key to seal its connections to."""
 
 import base64
-import json
 import logging
 import threading
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import grpc
 
 from csi_plugin.node.attachment_process import AttachmentProcess
 from csi_plugin.node.configuration import NodeConfiguration
-from csi_plugin.protocol import node_registry_pb2, node_registry_pb2_grpc
+from csi_plugin.protocol import node_identity, node_registry_pb2, node_registry_pb2_grpc
+from csi_plugin.protocol.backoff import Backoff
+from csi_plugin.protocol.node_identity import NodeIdentity
 
 LOG = logging.getLogger(__name__)
 
@@ -19,53 +19,31 @@ _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 60.0
 _REFRESH_SECONDS = 300.0
 """Registering again keeps the node's entry alive, and brings a controller up to date that lost its metadata."""
+_CALL_SECONDS = 30
 
 
 class Registry(Protocol):
     """The controller's node registry."""
 
-    def register(
-        self,
-        node_id: str,
-        *,
-        connector: Mapping[str, Any],
-        public_key: bytes,
-        topology: Mapping[str, str],
-        max_volumes: int,
-    ) -> None: ...
+    def register(self, identity: NodeIdentity) -> None:
+        """Store or replace what the controller knows of the node."""
 
-    def connection(self, node_id: str, volume_id: str) -> bytes: ...
+    def connection(self, node_id: str, volume_id: str) -> bytes:
+        """Connection information of a published volume, sealed to the key that the node has registered last."""
 
 
 class RemoteRegistry:
-    """The registry of a controller in another process."""
+    """The registry of a controller in another process. Raises grpc.RpcError."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = node_registry_pb2_grpc.NodeRegistryStub(channel)
 
-    def register(
-        self,
-        node_id: str,
-        *,
-        connector: Mapping[str, Any],
-        public_key: bytes,
-        topology: Mapping[str, str],
-        max_volumes: int,
-    ) -> None:
-        self._stub.RegisterNode(
-            node_registry_pb2.RegisterNodeRequest(
-                node_id=node_id,
-                connector_json=json.dumps(connector),
-                public_key=public_key,
-                topology=topology,
-                max_volumes=max_volumes,
-            ),
-            timeout=30,
-        )
+    def register(self, identity: NodeIdentity) -> None:
+        self._stub.RegisterNode(node_identity.to_request(identity), timeout=_CALL_SECONDS)
 
     def connection(self, node_id: str, volume_id: str) -> bytes:
         request = node_registry_pb2.GetConnectionRequest(node_id=node_id, volume_id=volume_id)
-        return self._stub.GetConnection(request, timeout=30).sealed_connection
+        return self._stub.GetConnection(request, timeout=_CALL_SECONDS).sealed_connection
 
 
 class Registration:
@@ -95,30 +73,32 @@ class Registration:
         return base64.b64encode(self._registry.connection(self._configuration.node_id, volume_id)).decode()
 
     def _run(self) -> None:
-        pause = _FIRST_RETRY_SECONDS
+        backoff = Backoff(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
         while not self._stopping.is_set():
             try:
                 self._register()
             except Exception as error:
                 # Whatever it was, a node that stops trying is lost to its cluster.
-                LOG.warning("the node is not registered, next try in %.0f s: %s", pause, _reason(error))
+                pause = backoff.next_pause()
+                LOG.warning("the node is not registered, retrying in %.0f s: %s", pause, _reason(error))
                 LOG.debug("the node is not registered", exc_info=True)
                 self._stopping.wait(pause)
-                pause = min(pause * 2, _LAST_RETRY_SECONDS)
             else:
-                pause = _FIRST_RETRY_SECONDS
+                backoff.reset()
                 self._stopping.wait(_REFRESH_SECONDS)
 
     def _register(self) -> None:
         configuration = self._configuration
         configuration.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        identity = self._attachment_process.run("identify", my_ip=configuration.storage_network_ip)
+        identified = self._attachment_process.run("identify", my_ip=configuration.storage_network_ip)
         self._registry.register(
-            configuration.node_id,
-            connector=identity["connector"],
-            public_key=base64.b64decode(identity["public_key"]),
-            topology=configuration.topology,
-            max_volumes=configuration.max_volumes,
+            NodeIdentity(
+                node_id=configuration.node_id,
+                connector=identified["connector"],
+                public_key=base64.b64decode(identified["public_key"]),
+                topology=configuration.topology,
+                max_volumes=configuration.max_volumes,
+            )
         )
         if not self.registered.is_set():
             LOG.info("the node is registered as %s", configuration.node_id)

@@ -5,10 +5,10 @@ from pathlib import PurePosixPath
 
 from csi_plugin.node import filesystems
 from csi_plugin.protocol import csi_pb2, request_rules
-from csi_plugin.protocol.errors import invalid_argument
+from csi_plugin.protocol.errors import failed_precondition, invalid_argument
 
 # What mount(8) would read as more than a flag: a comma starts another one.
-_FLAG = re.compile(r"[A-Za-z0-9_.:=/+@%-]+")
+_MOUNT_FLAG = re.compile(r"[A-Za-z0-9_.:=/+@%-]+")
 
 
 def check_stage(request: csi_pb2.NodeStageVolumeRequest) -> None:
@@ -17,8 +17,8 @@ def check_stage(request: csi_pb2.NodeStageVolumeRequest) -> None:
     check_path(request.staging_target_path, field="staging_target_path")
     check_capability(request.volume_capability)
     if not request.publish_context.get("connection"):
-        raise invalid_argument("publish_context must be the one that ControllerPublishVolume answered")
-    filesystems.checked_options(request.volume_context.get(filesystems.MKFS_OPTIONS, ""))
+        raise invalid_argument("publish_context must be the one that ControllerPublishVolume returned")
+    filesystems.parse_mkfs_options(request.volume_context.get(filesystems.MKFS_OPTIONS, ""))
 
 
 def check_unstage(request: csi_pb2.NodeUnstageVolumeRequest) -> None:
@@ -28,8 +28,6 @@ def check_unstage(request: csi_pb2.NodeUnstageVolumeRequest) -> None:
 
 
 def check_publish(request: csi_pb2.NodePublishVolumeRequest) -> None:
-    from csi_plugin.protocol.errors import failed_precondition
-
     request_rules.check_sizes(request)
     request_rules.require(request, "volume_id", "target_path", "volume_capability")
     check_path(request.target_path, field="target_path")
@@ -42,6 +40,16 @@ def check_unpublish(request: csi_pb2.NodeUnpublishVolumeRequest) -> None:
     request_rules.check_sizes(request)
     request_rules.require(request, "volume_id", "target_path")
     check_path(request.target_path, field="target_path")
+
+
+def check_expand(request: csi_pb2.NodeExpandVolumeRequest) -> None:
+    request_rules.check_sizes(request)
+    request_rules.require(request, "volume_id", "volume_path")
+    capacity = request.capacity_range
+    if capacity.required_bytes < 0 or capacity.limit_bytes < 0:
+        raise invalid_argument("capacity_range must not be negative")
+    if capacity.limit_bytes and capacity.required_bytes > capacity.limit_bytes:
+        raise invalid_argument("capacity_range: required_bytes must not be more than limit_bytes")
 
 
 def check_path(path: str, *, field: str) -> None:
@@ -62,5 +70,5 @@ def check_capability(capability: csi_pb2.VolumeCapability) -> None:
         if mount.volume_mount_group:
             raise invalid_argument(f"{field}.mount.volume_mount_group is not supported: the CO applies fsGroup")
         for flag in mount.mount_flags:
-            if not _FLAG.fullmatch(flag):
-                raise invalid_argument(f"{field}.mount.mount_flags: {flag!r} is no mount flag")
+            if not _MOUNT_FLAG.fullmatch(flag):
+                raise invalid_argument(f"{field}.mount.mount_flags: {flag!r} is not a mount flag")

@@ -1,4 +1,5 @@
-"""What the node remembers of each staged volume, so that it can undo its work after a crash, an upgrade or a reboot.
+"""What the node remembers of each staged volume, so that it can take back its work after a crash, an upgrade or a
+reboot.
 
 One small JSON file a volume, written before anything is done with it. Connection information is in there as it came:
 sealed to this node's key.
@@ -13,7 +14,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from csi_plugin.node.stage_spec import StageSpec
+
 LOG = logging.getLogger(__name__)
+
+_STORED_NAMES = {
+    "sealed_connection": "sealed",
+    "device_info": "device",
+    "device_path": "path",
+    "path_count": "paths",
+    "device_identity": "identity",
+}
+"""Names in the files where they are other ones: an upgraded node reads what its predecessor has written."""
+_FIELD_NAMES = {stored: name for name, stored in _STORED_NAMES.items()}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -26,17 +39,18 @@ class VolumeState:
     """mount or block."""
     access_mode: str
     filesystem: str = ""
+    """The one that it has, or that was asked for as long as it has none."""
     mount_flags: list[str] = field(default_factory=list)
-    sealed: str = ""
+    sealed_connection: str = ""
     """Base64 of the connection information, sealed to this node."""
     read_only: bool = False
-    device: dict[str, Any] | None = None
-    """os-brick's device information; None until connected."""
-    path: str = ""
+    device_info: dict[str, Any] | None = None
+    """os-brick's; None until connected."""
+    device_path: str = ""
     """The block device to use: the decrypted one of an encrypted volume."""
-    paths: int = 0
+    path_count: int = 0
     """Over how many paths the storage should be reached: what its connection names, or was seen."""
-    identity: str = ""
+    device_identity: str = ""
     """Whose device it is: the kernel gives the name to another volume's after a reboot."""
     encrypted: bool = False
     formatted: bool = False
@@ -46,6 +60,32 @@ class VolumeState:
     """Target paths it is published at, and whether read-only."""
 
 
+def begin(spec: StageSpec, previous: VolumeState | None) -> VolumeState:
+    """The state of a volume that is going to be staged. What an earlier attempt saw of its content still holds."""
+    return VolumeState(
+        volume_id=spec.volume_id,
+        staging_path=spec.staging_path,
+        access_type=spec.access_type,
+        access_mode=spec.access_mode,
+        filesystem=spec.filesystem,
+        mount_flags=list(spec.mount_flags),
+        sealed_connection=spec.sealed_connection,
+        read_only=spec.read_only,
+        encrypted=previous.encrypted if previous is not None else False,
+        formatted=previous.formatted if previous is not None else False,
+    )
+
+
+def to_json(state: VolumeState) -> dict[str, Any]:
+    """The state as it is in its file."""
+    return {_STORED_NAMES.get(name, name): value for name, value in asdict(state).items()}
+
+
+def from_json(stored: dict[str, Any]) -> VolumeState:
+    """The state from its file. Raises TypeError for what is none."""
+    return VolumeState(**{_FIELD_NAMES.get(name, name): value for name, value in stored.items()})
+
+
 class VolumeStates:
     """The state files of a node. Callers hold the volume's in-flight mark."""
 
@@ -53,11 +93,12 @@ class VolumeStates:
         self._directory = directory
 
     def load(self, volume_id: str) -> VolumeState | None:
+        """What is remembered of a volume. Raises ValueError or TypeError when its file is damaged."""
         try:
             text = self._file(volume_id).read_text()
         except FileNotFoundError:
             return None
-        return VolumeState(**json.loads(text))
+        return from_json(json.loads(text))
 
     def save(self, state: VolumeState) -> None:
         """Write the state; it survives a crash from here on."""
@@ -66,7 +107,7 @@ class VolumeStates:
         partial = path.with_suffix(".partial")
         file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.write(file, json.dumps(asdict(state)).encode())
+            os.write(file, json.dumps(to_json(state)).encode())
             os.fsync(file)
         finally:
             os.close(file)
@@ -83,11 +124,11 @@ class VolumeStates:
         """Every volume that the node remembers."""
         for path in sorted(self._directory.glob("*.json")):
             try:
-                yield VolumeState(**json.loads(path.read_text()))
+                yield from_json(json.loads(path.read_text()))
             except FileNotFoundError:
                 continue  # unstaged meanwhile
             except (ValueError, TypeError) as error:
-                LOG.warning("%s is damaged and left out: %s", path, error)
+                LOG.warning("%s is damaged and ignored: %s", path, error)
 
     def _file(self, volume_id: str) -> Path:
         # Ids are the CO's text, which may be no name for a file.

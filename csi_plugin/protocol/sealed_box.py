@@ -13,7 +13,7 @@ _INFO = b"cinderbox sealed box 1"
 
 
 class SealedBoxError(Exception):
-    """The box is damaged, or was sealed to another key or for another context. gRPC: FAILED_PRECONDITION."""
+    """The box is damaged, or was sealed to another key or with other associated data. gRPC: FAILED_PRECONDITION."""
 
 
 def generate_private_key() -> bytes:
@@ -30,11 +30,10 @@ def public_key_of(private_key: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
 
 
-def seal_to_node(public_key: bytes, data: bytes, *, context: bytes) -> bytes:
-    """Encrypt ``data`` so that only the holder of the private key reads it, and only for the same
-    ``context``.
+def seal_to_node(public_key: bytes, data: bytes, *, associated_data: bytes) -> bytes:
+    """Encrypt ``data`` so that only the holder of the private key reads it, and only with the same associated data.
 
-    ``public_key`` is raw, 32 bytes; ``context`` says what the data is for (``node_id/volume_id``) and is
+    ``public_key`` is raw, 32 bytes; ``associated_data`` says what the data is for (``node_id/volume_id``) and is
     authenticated, not sent. Raises SealedBoxError for a key that is not a usable X25519 key.
     """
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -47,11 +46,11 @@ def seal_to_node(public_key: bytes, data: bytes, *, context: bytes) -> bytes:
     except ValueError as error:
         raise SealedBoxError(f"public_key must be a raw X25519 key of {_KEY_LENGTH} bytes: {error}") from error
     key, nonce = _derive(shared, ephemeral_public, public_key)
-    return _VERSION + ephemeral_public + AESGCM(key).encrypt(nonce, data, context)
+    return _VERSION + ephemeral_public + AESGCM(key).encrypt(nonce, data, associated_data)
 
 
-def open_from_controller(private_key: bytes, sealed: bytes, *, context: bytes) -> bytes:
-    """The data that ``seal_to_node`` sealed to this key for this context. Raises SealedBoxError otherwise."""
+def open_from_controller(private_key: bytes, sealed: bytes, *, associated_data: bytes) -> bytes:
+    """The data that ``seal_to_node`` sealed to this key with this associated data. Raises SealedBoxError otherwise."""
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -63,7 +62,7 @@ def open_from_controller(private_key: bytes, sealed: bytes, *, context: bytes) -
         private = X25519PrivateKey.from_private_bytes(private_key)
         shared = private.exchange(X25519PublicKey.from_public_bytes(ephemeral_public))
         key, nonce = _derive(shared, ephemeral_public, private.public_key().public_bytes_raw())
-        return AESGCM(key).decrypt(nonce, ciphertext, context)
+        return AESGCM(key).decrypt(nonce, ciphertext, associated_data)
     except (ValueError, InvalidTag) as error:
         raise SealedBoxError("sealed data is damaged, or is for another node or volume") from error
 

@@ -1,28 +1,29 @@
 """The node's side of a server: its service, and its registration at the controller."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
-from csi_plugin.node.cinder_node_client import OwnResource
+from csi_plugin.node.cinder_node_client import CinderNodeClient
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.node.registration import Registration, Registry, RemoteRegistry
 from csi_plugin.node.service import NodeService
 from csi_plugin.protocol.inflight import InFlight
+from csi_plugin.protocol.node_identity import NodeIdentity
 from csi_plugin.server.settings import Settings, grpc_address
 
 if TYPE_CHECKING:
     from csi_plugin.server.controller_runtime import ControllerRuntime
 
 
-class _OwnController:
+class _LocalRegistry:
     """The registry of this process's controller. It may still be loading Cinder while the node learns who it is."""
 
     def __init__(self, controller: "ControllerRuntime") -> None:
         self._controller = controller
 
-    def register(self, node_id: str, **known: Any) -> None:
-        self._controller.wait_until_serving().node_registry.register(node_id, **known)
+    def register(self, identity: NodeIdentity) -> None:
+        self._controller.wait_until_serving().node_registry.register(identity)
 
     def connection(self, node_id: str, volume_id: str) -> bytes:
         return self._controller.serving().node_registry.connection(node_id, volume_id)
@@ -58,11 +59,11 @@ class NodeRuntime:
 
     def _registry(self, controller: "ControllerRuntime | None") -> Registry:
         if controller is not None:
-            return _OwnController(controller)
+            return _LocalRegistry(controller)
         if self._settings.registry_endpoint is not None:
             return RemoteRegistry(self._channel())
         where = self._settings.persistence
-        return OwnResource(namespace=where.get("namespace"), kubeconfig=where.get("kubeconfig"))
+        return CinderNodeClient(namespace=where.get("namespace"), kubeconfig=where.get("kubeconfig"))
 
     def is_registered(self) -> bool:
         """Whether the controller has known this node since this process started."""

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from csi_plugin import attachment
-from csi_plugin.attachment import devices, loop_devices
-from csi_plugin.attachment.commands import CommandFailed
+from csi_plugin.attachment import devices, host_tables, loop_devices
+from csi_plugin.attachment.errors import AttachmentError
+from csi_plugin.attachment.programs import ProgramFailed
 from tests.support.csi import MIB
 from tests.support.devices import clean_up
 
@@ -34,7 +35,7 @@ def connection(path: Path, **data: Any) -> dict[str, Any]:
 def test_attach_and_detach_can_be_repeated(file: Path) -> None:
     first = devices.attach(connection(file))
     assert devices.attach(connection(file)) == first
-    assert devices.size_of(first["path"]) == 64 * MIB
+    assert host_tables.device_size(first["path"]) == 64 * MIB
     for _ in range(2):
         devices.detach(connection(file), first)
     assert loop_devices.find(str(file)) is None
@@ -66,10 +67,10 @@ def test_device_outlives_the_container_that_made_it(file: Path, tmp_path: Path) 
     elsewhere.mkdir()
     script = f"mount --bind {tmp_path} {elsewhere} && losetup --find --show {elsewhere}/volume"
     made = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=True)
-    identity = devices.identity_of(made.stdout.strip())
+    identity = host_tables.device_identity(made.stdout.strip())
     device = devices.attach(connection(file))
     assert device["path"] == made.stdout.strip()
-    assert devices.identity_of(device["path"]) == identity
+    assert host_tables.device_identity(device["path"]) == identity
     devices.detach(connection(file), device)
     assert not Path("/sys/block", Path(device["path"]).name, "loop").exists()
 
@@ -82,7 +83,7 @@ def test_extend(file: Path) -> None:
 
 def test_device_in_use_is_not_detached_silently(file: Path) -> None:
     device = devices.attach(connection(file))
-    with Path(device["path"]).open("rb"), pytest.raises(CommandFailed, match="in use"):
+    with Path(device["path"]).open("rb"), pytest.raises(ProgramFailed, match="in use"):
         devices.detach(connection(file), device)
 
 
@@ -95,7 +96,7 @@ def test_device_in_use_is_not_detached_silently(file: Path) -> None:
     ],
 )
 def test_what_cannot_be_attached(file: Path, make: Any, words: str) -> None:
-    with pytest.raises(devices.AttachmentError, match=words):
+    with pytest.raises(AttachmentError, match=words):
         devices.attach(make(file))
 
 
@@ -106,16 +107,16 @@ def test_identity_of_this_host() -> None:
     assert properties["ip"]
 
 
-def test_operation_answers_in_json_whatever_happens() -> None:
+def test_task_answers_in_json_whatever_happens() -> None:
     ours, process_s = socket.socketpair(type=socket.SOCK_SEQPACKET)
-    connection, operation_s = socket.socketpair()
+    connection, task_s = socket.socketpair()
     with ours, connection:
         with process_s:
             process = subprocess.Popen([sys.executable, "-W", "ignore", "-m", "csi_plugin.attachment"], stdin=process_s)
-        with operation_s:
-            socket.send_fds(ours, [b"1"], [operation_s.fileno()])
+        with task_s:
+            socket.send_fds(ours, [b"1"], [task_s.fileno()])
         connection.sendall(
-            b'{"operation": "attach", "key_file": "/nothing", "sealed": "", "context": "", "multipath": false, '
+            b'{"task": "attach", "key_file": "/nothing", "sealed": "", "publication": "", "multipath": false, '
             b'"root_helper": "sudo", "read_only": false, "secrets": {"passphrase": "hunter2"}, "used_before": false}'
         )
         connection.shutdown(socket.SHUT_WR)

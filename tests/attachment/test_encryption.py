@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from csi_plugin.attachment import encryption, signatures
-from csi_plugin.attachment.commands import CommandFailed
+from csi_plugin.attachment.errors import EncryptionError
+from csi_plugin.attachment.programs import ProgramFailed
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_a_header_is_opened(disk: Path, version: str, used_before: bool) -> None
 
 def test_an_empty_device_is_formatted_the_first_time_only(disk: Path) -> None:
     assert encryption.must_format(str(disk), used_before=False) is True
-    with pytest.raises(encryption.EncryptionError, match="no LUKS header any more"):
+    with pytest.raises(EncryptionError, match="no LUKS header any more"):
         encryption.must_format(str(disk), used_before=True)
 
 
@@ -42,7 +43,7 @@ def test_other_content_is_left_alone(disk: Path, command: str) -> None:
         file.truncate(512 * 1024**2)
     subprocess.run([*command.split(), str(disk)], check=True, capture_output=True)
     before = disk.read_bytes()
-    with pytest.raises(encryption.EncryptionError, match="not LUKS; it is not touched"):
+    with pytest.raises(EncryptionError, match="not LUKS; it is not touched"):
         encryption.must_format(str(disk), used_before=False)
     assert disk.read_bytes() == before
 
@@ -51,7 +52,7 @@ def test_a_header_that_cannot_be_read_is_an_error(disk: Path) -> None:
     format_luks(disk)
     disk.rename(disk.with_name("away"))
     for used_before in (False, True):
-        with pytest.raises((OSError, CommandFailed)):
+        with pytest.raises((OSError, ProgramFailed)):
             encryption.must_format(str(disk), used_before=used_before)
 
 
@@ -67,7 +68,7 @@ def test_a_damaged_header_is_not_an_empty_device(disk: Path) -> None:
 def test_the_passphrase_is_named_when_it_is_missing() -> None:
     assert encryption.passphrase_of({"passphrase": "key"}) == "key"
     for secrets in ({}, {"passphrase": ""}, {"password": "key"}):
-        with pytest.raises(encryption.EncryptionError, match="under the key passphrase"):
+        with pytest.raises(EncryptionError, match="under the key passphrase"):
             encryption.passphrase_of(secrets)
 
 

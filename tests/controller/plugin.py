@@ -87,5 +87,5 @@ def in_threads(count: int, action: Callable[[int], Any]) -> list[Any]:
 
 def unsealed(context: dict[str, str], private_key: bytes, *, node_id: str, volume_id: str) -> bytes:
     return sealed_box.open_from_controller(
-        private_key, base64.b64decode(context["connection"]), context=f"{node_id}/{volume_id}".encode()
+        private_key, base64.b64decode(context["connection"]), associated_data=f"{node_id}/{volume_id}".encode()
     )

@@ -42,7 +42,7 @@ def test_connection_can_be_asked_for_again_after_the_node_has_a_new_key(plugin: 
 
     request = node_registry_pb2.GetConnectionRequest(node_id="node-1", volume_id=volume.volume_id)
     sealed = plugin.nodes.GetConnection(request).sealed_connection
-    plan = sealed_box.open_from_controller(new_key, sealed, context=f"node-1/{volume.volume_id}".encode())
+    plan = sealed_box.open_from_controller(new_key, sealed, associated_data=f"node-1/{volume.volume_id}".encode())
     assert json.loads(plan)["volume_id"] == volume.volume_id
 
 

@@ -18,7 +18,7 @@ from csi_plugin.protocol.errors import RpcError
 from tests.support.claims import attachment_held
 from tests.support.polling import wait_until
 
-CONTEXT = "worker-1/volume-1"
+PUBLICATION = "worker-1/volume-1"
 
 
 @pytest.fixture
@@ -57,19 +57,27 @@ def the_process() -> int | None:
 
 
 def detach(process: AttachmentProcess) -> Any:
-    return process.run("detach", sealed="", context=CONTEXT, device=None, encrypted=False)
+    return process.run("detach", sealed="", publication=PUBLICATION, device_info=None, encrypted=False)
 
 
 def waiting_fork() -> int:
+    """The fork that waits for the volume's lock, and so has told that it is there."""
+
     def forks() -> list[int]:
         pid = the_process()
-        return children(pid) if pid else []
+        return [child for child in (children(pid) if pid else []) if waits_for_lock(child)]
 
-    wait_until(lambda: bool(forks()), lambda: "no fork")
+    wait_until(lambda: bool(forks()), lambda: "no fork waits")
     return forks()[0]
 
 
-def test_operations_share_a_process_that_ends_when_it_is_idle(
+def waits_for_lock(pid: int) -> bool:
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+        return any(file.readlink().name == "attachment.lock" for file in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
+def test_tasks_share_a_process_that_ends_when_it_is_idle(
     process: AttachmentProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = process.run("identify", my_ip="192.0.2.7")
@@ -81,7 +89,7 @@ def test_operations_share_a_process_that_ends_when_it_is_idle(
     assert process.run("identify", my_ip="192.0.2.7") == first
 
 
-def test_operations_at_once(process: AttachmentProcess, in_background: Callable[..., Future[Any]]) -> None:
+def test_tasks_at_once(process: AttachmentProcess, in_background: Callable[..., Future[Any]]) -> None:
     found = [in_background(process.run, "identify", my_ip=f"192.0.2.{number}") for number in range(1, 17)]
     assert [future.result()["connector"]["ip"] for future in found] == [f"192.0.2.{number}" for number in range(1, 17)]
 
@@ -95,11 +103,11 @@ def test_process_that_was_killed_is_started_again(process: AttachmentProcess, ca
     assert "was killed; another one is started" in caplog.text
 
 
-def test_operation_goes_on_when_the_process_is_killed(
+def test_task_goes_on_when_the_process_is_killed(
     process: AttachmentProcess, tmp_path: Path, in_background: Callable[..., Future[Any]]
 ) -> None:
     process.run("identify", my_ip=None)
-    with attachment_held(tmp_path / "locks", CONTEXT):
+    with attachment_held(tmp_path / "locks", PUBLICATION):
         waiting = in_background(detach, process)
         waiting_fork()
         pid = the_process()
@@ -111,10 +119,10 @@ def test_operation_goes_on_when_the_process_is_killed(
         waiting.result()
 
 
-def test_operation_that_is_killed(
+def test_task_that_is_killed(
     process: AttachmentProcess, tmp_path: Path, in_background: Callable[..., Future[Any]]
 ) -> None:
-    with attachment_held(tmp_path / "locks", CONTEXT):
+    with attachment_held(tmp_path / "locks", PUBLICATION):
         waiting = in_background(detach, process)
         os.kill(waiting_fork(), signal.SIGKILL)
         with pytest.raises(RpcError, match="detach was killed") as error:
@@ -122,11 +130,9 @@ def test_operation_that_is_killed(
     assert error.value.code is StatusCode.INTERNAL
 
 
-def test_operation_that_hangs_is_killed(
-    process: AttachmentProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attachment_process, "_SECONDS", 3)
-    with attachment_held(tmp_path / "locks", CONTEXT), pytest.raises(RpcError, match="did not end within 3 s"):
+def test_task_that_hangs_is_killed(process: AttachmentProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attachment_process, "_TASK_SECONDS", 3)
+    with attachment_held(tmp_path / "locks", PUBLICATION), pytest.raises(RpcError, match="did not end within 3 s"):
         detach(process)
     pid = the_process()
     assert pid is not None

@@ -221,7 +221,7 @@ def test_warnings_of_os_brick_reach_the_log_without_secrets(pair: tuple[Served, 
     }
     plan = {"driver_volume_type": "iscsi", "data": nobody, "volume_id": claim.id, "size": 1}
     key = public_key_of((node.state / "node/node.key").read_bytes())
-    sealed = seal_to_node(key, json.dumps(plan).encode(), context=f"test-node/{claim.id}".encode())
+    sealed = seal_to_node(key, json.dumps(plan).encode(), associated_data=f"test-node/{claim.id}".encode())
     with fails(Code.INTERNAL, "attach failed"):
         claim.stage(publish_context={**claim.context, "connection": base64.b64encode(sealed).decode()})
     written = node.log.read_text()

@@ -17,13 +17,13 @@ MakeClaim = Callable[..., "Claim"]
 
 
 @contextlib.contextmanager
-def attachment_held(locks: Path, context: str) -> Iterator[None]:
-    """In the block, somebody else works on the node's volume of that name, and what would attach or detach it waits.
+def attachment_held(locks: Path, publication: str) -> Iterator[None]:
+    """In the block, somebody else works on a volume of the node, and what would attach or detach it waits.
 
-    ``locks``: the node's folder of lock files.
+    ``locks``: the node's folder of lock files; ``publication``: "node id/volume id".
     """
     locks.mkdir(exist_ok=True)
-    byte = int.from_bytes(hashlib.sha256(context.encode()).digest()[:7], "big")
+    byte = int.from_bytes(hashlib.sha256(publication.encode()).digest()[:7], "big")
     script = (
         "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX, 1, int(sys.argv[2])); "
         "print(flush=True); sys.stdin.read()"

@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from csi_plugin.attachment.loop_devices import backing_names, is_backed_by
+from csi_plugin.attachment.host_tables import is_backed_by, loop_devices_by_file_name
 
 
 def is_attached(path: Path, *, timeout: float = 0.0) -> bool:
@@ -41,4 +41,4 @@ def flush(path: Path) -> None:
 
 def _candidates(path: Path) -> list[Path]:
     """Devices with a backing file of this name. Others are not opened, which would disturb their owners' detach."""
-    return backing_names().get(path.name, [])
+    return loop_devices_by_file_name().get(path.name, [])

@@ -10,7 +10,7 @@ from cinder.context import get_admin_context
 from cinder.volume import volume_utils
 from oslo_utils import uuidutils
 
-from csi_plugin.attachment.loop_devices import backing_names
+from csi_plugin.attachment.host_tables import loop_devices_by_file_name
 from csi_plugin.storage.drivers import attached_files
 from csi_plugin.storage.drivers.loop_base import LoopDriverBase, Model, backend_errors
 from csi_plugin.storage.drivers.volume_directory import is_file_name, source_name
@@ -57,7 +57,7 @@ class LoopManagement(LoopDriverBase):
 
     def _manageable(self, known: Any, *, snapshots: bool) -> Iterator[tuple[Path, Model]]:
         ids = {item.name: item.id for item in known}
-        attached = backing_names()
+        attached = loop_devices_by_file_name()
         with backend_errors(f"Listing {self._directory}"):
             for path, status in self._directory.files():
                 if (volume_utils.extract_id_from_snapshot_name(path.name) is not None) != snapshots:

@@ -10,7 +10,7 @@ from csi_plugin.instrumentation import tracing
 _SBIN = "/usr/sbin:/sbin"
 
 
-class CommandFailed(Exception):
+class ProgramFailed(Exception):
     """A program ended with an error, or not in time. The message has the program's own words, and no input."""
 
     def __init__(self, arguments: Sequence[str], status: int | None, output: str) -> None:
@@ -29,7 +29,7 @@ def run(
 ) -> str:
     """Run a program and return what it printed. ``allowed``: exit statuses that are no error; ``timeout``: seconds.
 
-    Raises CommandFailed.
+    Raises ProgramFailed.
     """
     environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:{_SBIN}", "LC_ALL": "C"}
     try:
@@ -44,9 +44,9 @@ def run(
                 pass_fds=pass_fds,
             )
     except FileNotFoundError:
-        raise CommandFailed(arguments, 127, f"{arguments[0]} is not installed") from None
+        raise ProgramFailed(arguments, 127, f"{arguments[0]} is not installed") from None
     except subprocess.TimeoutExpired as error:
-        raise CommandFailed(arguments, None, (error.stderr or b"").decode(errors="replace")) from None
+        raise ProgramFailed(arguments, None, (error.stderr or b"").decode(errors="replace")) from None
     if done.returncode not in allowed:
-        raise CommandFailed(arguments, done.returncode, (done.stderr + done.stdout).decode(errors="replace"))
+        raise ProgramFailed(arguments, done.returncode, (done.stderr + done.stdout).decode(errors="replace"))
     return done.stdout.decode(errors="replace")

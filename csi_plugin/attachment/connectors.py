@@ -1,0 +1,87 @@
+"""os-brick: its connectors, one for each protocol, and what they need of the process that they run in.
+
+The only module that imports os-brick, and only inside its functions: it takes 36 to 84 MiB, which neither the node nor
+a process that never attaches has to carry.
+"""
+
+import os
+import socket
+from typing import Any
+
+DEFAULT_SCAN_ATTEMPTS = 3
+
+
+def connector_for(
+    connection_info: dict[str, Any], *, multipath: bool, root_helper: str, scan_attempts: int = DEFAULT_SCAN_ATTEMPTS
+) -> Any:
+    """os-brick's connector for the protocol of a connection (``driver_volume_type``)."""
+    prepare_os_brick()
+    from os_brick.initiator import connector
+
+    return connector.InitiatorConnector.factory(
+        connection_info["driver_volume_type"],
+        root_helper,
+        use_multipath=multipath,
+        device_scan_attempts=scan_attempts,
+        conn=connection_info,
+        do_local_attach=True,
+    )
+
+
+def connector_properties(
+    *, multipath: bool = False, enforce_multipath: bool = False, my_ip: str | None = None, root_helper: str = "sudo"
+) -> dict[str, Any]:
+    """os-brick's connector properties of this host: initiator names, addresses, what it can do."""
+    prepare_os_brick()
+    from os_brick.initiator import connector
+
+    properties: dict[str, Any] = connector.get_connector_properties(
+        root_helper, my_ip or _own_address(), multipath, enforce_multipath
+    )
+    return properties
+
+
+def connected_nvme_devices(connection_info: dict[str, Any]) -> list[str]:
+    """Paths of the devices through which this host has the volume of an NVMe connection."""
+    prepare_os_brick()
+    from os_brick.initiator.connectors.nvmeof import NVMeOFConnProps
+
+    return list(NVMeOFConnProps(connection_info["data"], find_controllers=True).get_devices())
+
+
+def preload_os_brick() -> None:
+    """Import all that connectors use, so that forks of this process share it, and its memory."""
+    prepare_os_brick()
+    import os_brick.initiator.connector  # noqa: F401
+
+
+def prepare_os_brick() -> None:
+    """Privileged code runs in this process when it is root's; a process that set os-brick up already stays as it is.
+
+    In the node's attachment process, oslo.concurrency takes the folder of lock files from OSLO_LOCK_PATH.
+    """
+    from oslo_service import backend
+
+    if backend.get_backend_type() is None:
+        # Before os-brick's libraries look for eventlet. The library, or a service of Cinder's own, has chosen already.
+        backend.init_backend(backend.BackendType.THREADING)
+    import os_brick
+    import os_brick.privileged
+    from oslo_concurrency import lockutils  # noqa: F401 - it defines the option that os-brick's is set from
+    from oslo_config import cfg
+
+    if os.geteuid() == 0:
+        os_brick.privileged.default.set_client_mode(False)
+        os_brick.privileged.brick_privsep_hide_output.set_client_mode(False)
+    if not cfg.CONF.os_brick.lock_path:
+        os_brick.setup(cfg.CONF)
+
+
+def _own_address() -> str:
+    """The address that this host uses towards others; no packet is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # RFC 5737: an address for documentation, routed like any other
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])

@@ -1,0 +1,250 @@
+"""The kernel's tables of this host, read in this one place: mounts, loop devices, and block devices in sysfs.
+
+Nothing here changes anything, and nothing is kept between two calls: tables change at any time, by any hand.
+"""
+
+import fcntl
+import os
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+_MOUNTS = Path("/proc/self/mountinfo")
+_BLOCK_DEVICES = Path("/sys/dev/block")
+_NAMED_DEVICES = Path("/sys/block")
+_RBD_DEVICES = Path("/sys/bus/rbd/devices")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_EXT4 = Path("/sys/fs/ext4")
+_BTRFS = Path("/sys/fs/btrfs")
+
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+_LOOP_GET_STATUS64 = 0x4C05
+_LOOP_INFO64 = struct.Struct("=QQ216x")  # linux/loop.h: lo_device and lo_inode come first
+
+DeviceNumber = tuple[int, int]
+"""Major and minor number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """A line of /proc/self/mountinfo, in the words of proc(5)."""
+
+    device_number: DeviceNumber
+    """Of the mounted filesystem's device."""
+    root: str
+    """What of the filesystem is mounted: / for all of it."""
+    target: str
+    options: frozenset[str]
+    """Of this mount."""
+    filesystem: str
+    source: str
+    filesystem_options: frozenset[str]
+    """Of the filesystem itself, for all of its mounts."""
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nothing can be written through this mount."""
+        return "ro" in self.options
+
+    @property
+    def is_filesystem_read_only(self) -> bool:
+        """Whether nothing can be written to the filesystem, through any mount: the kernel does that after errors."""
+        return "ro" in self.filesystem_options
+
+
+def mounts() -> list[Mount]:
+    """All mounts that this process sees, in the order in which they were made."""
+    return [parse_mount(line) for line in _MOUNTS.read_text().splitlines()]
+
+
+def parse_mount(line: str) -> Mount:
+    """A line of mountinfo. Between the mount's options and the dash there may be any number of other fields."""
+    before, _, after = line.partition(" - ")
+    _, _, device, root, target, options, *_ = before.split(" ")
+    filesystem, source, filesystem_options, *_ = after.split(" ")
+    major, _, minor = device.partition(":")
+    return Mount(
+        device_number=(int(major), int(minor)),
+        root=_unescape(root),
+        target=_unescape(target),
+        options=frozenset(options.split(",")),
+        filesystem=filesystem,
+        source=_unescape(source),
+        filesystem_options=frozenset(filesystem_options.split(",")),
+    )
+
+
+def _unescape(text: str) -> str:
+    """The kernel writes space, tab, newline and backslash as octal numbers."""
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)
+
+
+def device_number(device_path: str | Path) -> DeviceNumber:
+    """The numbers of a device, by its node. Raises OSError."""
+    status = Path(device_path).stat()
+    return os.major(status.st_rdev), os.minor(status.st_rdev)
+
+
+def is_known_device(number: DeviceNumber) -> bool:
+    """Whether the kernel has a block device of that number."""
+    return _folder_of_number(number).exists()
+
+
+def device_folder(device_path: str) -> Path:
+    """The kernel's folder of a block device; it need not exist. Raises OSError when the device's node is not there."""
+    return _folder_of_number(device_number(device_path)).resolve()
+
+
+def _folder_of_number(number: DeviceNumber) -> Path:
+    return _BLOCK_DEVICES / f"{number[0]}:{number[1]}"
+
+
+def device_size(device_path: str) -> int:
+    """Bytes of a block device. Raises OSError when it cannot be opened."""
+    with Path(device_path).open("rb") as device:
+        return device.seek(0, os.SEEK_END)
+
+
+def lower_devices(folder: Path) -> list[Path]:
+    """The folders of the devices that a device-mapper device is made of; none for any other device."""
+    return [entry.resolve() for entry in (folder / "slaves").glob("*")]
+
+
+def multipath_name(folder: Path) -> str | None:
+    """The name of its volume that a multipath map has, from its folder; None for any other device."""
+    uuid = _read(folder / "dm/uuid")
+    return uuid.removeprefix("mpath-") if uuid.startswith("mpath-") else None
+
+
+def scsi_name(folder: Path) -> str:
+    """The world-wide name that a SCSI device has told the kernel; empty for others."""
+    return _read(folder / "device/wwid")
+
+
+def rescan_file(folder: Path) -> Path | None:
+    """What is written to so that the kernel asks a SCSI device again who it is; None for others."""
+    path = folder / "device/rescan"
+    return path if path.exists() else None
+
+
+def path_count(device_path: str) -> int:
+    """Over how many paths a block device is reached: of a multipath map, all; else one, or none when it is gone."""
+    try:
+        folder = device_folder(device_path)
+    except OSError:
+        return 0
+    if multipath_name(folder) is None:
+        return int(folder.is_dir())
+    return len(lower_devices(folder))
+
+
+def device_identity(device_path: str) -> str:
+    """What tells a block device's content from another's under the same name, which the kernel gives out again.
+
+    World-wide name, device-mapper UUID, backing file or RBD image; otherwise the number, which is good until the next
+    boot. Raises OSError when there is no such device.
+    """
+    folder = device_folder(device_path)
+    if file := _loop_identity(Path(device_path)):
+        return f"loop {file}"
+    for attribute in ("wwid", "device/wwid", "dm/uuid"):
+        if text := _read(folder / attribute):
+            return f"{attribute} {text}"
+    if folder.name.startswith("rbd"):
+        image = _RBD_DEVICES / folder.name.removeprefix("rbd")
+        return " ".join(["rbd", *((image / part).read_text().strip() for part in ("pool", "image_id", "current_snap"))])
+    major, minor = device_number(device_path)
+    return f"number {major}:{minor} of boot {_BOOT_ID.read_text().strip()}"
+
+
+def loop_devices_by_file_name() -> dict[str, list[Path]]:
+    """Loop devices by the name, without directory, of the file that backs them.
+
+    The directory that the kernel tells is the one of the mount namespace in which the device was made, and changes when
+    that ends, as it does with every container.
+    """
+    found: dict[str, list[Path]] = {}
+    for attribute in _NAMED_DEVICES.glob("loop*/loop/backing_file"):
+        try:
+            name = _backing_file_name(attribute)
+        except OSError:  # detached in the meantime
+            continue
+        found.setdefault(name, []).append(Path("/dev") / attribute.parts[3])
+    return found
+
+
+def is_backed_by(device: Path, file: Path) -> bool | None:
+    """Whether the file backs the loop device; None when there is no access to the device.
+
+    Opening a device disturbs its owner's detach: ask only of devices that loop_devices_by_file_name() gives for the
+    file.
+    """
+    try:
+        backing = _backing_inode(device)
+    except (FileNotFoundError, PermissionError):
+        return None
+    except OSError:  # ENXIO: detached in the meantime
+        return False
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return False
+    return backing == (status.st_dev, status.st_ino)
+
+
+def _loop_identity(device: Path) -> str | None:
+    """What tells the file behind a loop device from others, in every mount namespace; None for other devices."""
+    try:
+        name = _backing_file_name(_NAMED_DEVICES / device.name / "loop/backing_file")
+        filesystem, inode = _backing_inode(device)
+    except OSError:
+        return None
+    return f"{name} {filesystem}:{inode}"
+
+
+def _backing_file_name(attribute: Path) -> str:
+    return attribute.read_text().rstrip("\n").rpartition("/")[2]
+
+
+def _backing_inode(device: Path) -> tuple[int, int]:
+    """Device number of the filesystem, and inode number, of the file behind a loop device. Raises OSError."""
+    descriptor = os.open(device, os.O_RDONLY)
+    try:
+        status = fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, bytes(_LOOP_INFO64.size))
+    finally:
+        os.close(descriptor)
+    filesystem, inode = _LOOP_INFO64.unpack(status)
+    return filesystem, inode
+
+
+def ext4_error_count(device_path: str) -> int:
+    """Errors that a mounted ext4 has recorded; 0 when it is not mounted."""
+    text = _read(_EXT4 / Path(device_path).resolve().name / "errors_count")
+    return int(text) if text.isdecimal() else 0
+
+
+def btrfs_error_count(device_path: str) -> int:
+    """Errors that a mounted btrfs has recorded; 0 when it is not mounted."""
+    name = Path(device_path).resolve().name
+    lines = (
+        line.split()
+        for stats in _BTRFS.glob("*/devinfo/*/error_stats")
+        if (stats.parents[2] / "devices" / name).exists()
+        for line in stats.read_text().splitlines()
+    )
+    return sum(int(words[1]) for words in lines if len(words) == 2 and words[1].isdecimal())
+
+
+def btrfs_devices(uuid: str) -> set[str]:
+    """Names of the devices of the mounted btrfs of that UUID; empty when none is mounted."""
+    devices = _BTRFS / uuid / "devices"
+    return {entry.name for entry in devices.iterdir()} if uuid and devices.is_dir() else set()
+
+
+def _read(attribute: Path) -> str:
+    """An attribute in sysfs; empty when the device has none such."""
+    try:
+        return attribute.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,205 @@
+"""What the node asks of its attachment process: one function for each task, with JSON's types in and out.
+
+Every task takes the node's settings (``key_file``, ``multipath``, ``root_helper``). Those of a volume take besides:
+``sealed``, its connection information in base64, sealed to the node; and ``publication``, "node id/volume id", which
+the sealing is bound to and the volume's files and lock are named by.
+"""
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypedDict
+
+from csi_plugin.attachment import devices, encryption, iscsi
+from csi_plugin.attachment.connectors import connector_properties
+from csi_plugin.attachment.errors import AttachmentError
+from csi_plugin.attachment.host_tables import device_size, path_count
+from csi_plugin.protocol.sealed_box import generate_private_key, open_from_controller, public_key_of
+from csi_plugin.units import GIB
+
+
+class Attached(TypedDict):
+    """A volume that is attached."""
+
+    device_info: dict[str, Any]
+    """os-brick's."""
+    device_path: str
+    """The block device to use: the decrypted one of an encrypted volume."""
+    size: int
+    """Bytes of the attached device."""
+    expected_size: int
+    """Bytes of the volume, as the controller knows it."""
+    encrypted: bool
+    path_count: int
+    """How many paths to the storage there should be, whether each is there now or not."""
+
+
+def identify(*, key_file: str, multipath: bool, my_ip: str | None, root_helper: str) -> dict[str, Any]:
+    """This node's public key (created with its private key when there is none) and connector properties."""
+    public_key = public_key_of(_private_key(Path(key_file)))
+    properties = connector_properties(multipath=multipath, my_ip=my_ip, root_helper=root_helper)
+    return {"public_key": base64.b64encode(public_key).decode(), "connector": properties}
+
+
+def attach(
+    *,
+    key_file: str,
+    sealed: str,
+    publication: str,
+    multipath: bool,
+    root_helper: str,
+    read_only: bool,
+    secrets: dict[str, str],
+    used_before: bool,
+) -> Attached:
+    """Attach a volume; an encrypted one is opened too. ``used_before``: it was encrypted before, as recorded."""
+    connection_info = _open_connection(key_file, sealed, publication)
+    read_only = read_only or connection_info.get("attach_mode") == "ro"
+    with _temporary_files(publication):
+        device_info = devices.attach(connection_info, multipath=multipath, read_only=read_only, root_helper=root_helper)
+        attached_path = device_path = str(device_info["path"])
+        if connection_info.get("encryption"):
+            try:
+                device_path = encryption.open_device(
+                    attached_path,
+                    volume_id=connection_info["volume_id"],
+                    encryption=connection_info["encryption"],
+                    passphrase=encryption.passphrase_of(secrets),
+                    used_before=used_before,
+                    read_only=read_only,
+                )
+            except Exception:
+                # Whatever it was, the node gets no device from here that it could detach later.
+                devices.detach(connection_info, device_info, multipath=multipath, root_helper=root_helper)
+                raise
+    named_paths = len(iscsi.portals(connection_info)) if multipath else 1
+    return {
+        "device_info": device_info,
+        "device_path": device_path,
+        "size": device_size(attached_path),
+        "expected_size": int(connection_info["size"]) * GIB,
+        "encrypted": bool(connection_info.get("encryption")),
+        "path_count": max(path_count(attached_path), named_paths),
+    }
+
+
+def reconnect(
+    *,
+    key_file: str,
+    sealed: str,
+    publication: str,
+    multipath: bool,
+    root_helper: str,
+    read_only: bool,
+    present_paths: int,
+) -> dict[str, Any]:
+    """Connect again whatever is lost of an attached volume that has some paths left; returns os-brick's device.
+
+    LUKS is left as it is. Raises AttachmentError at once where no more paths can be had.
+    """
+    connection_info = _open_connection(key_file, sealed, publication)
+    portals = iscsi.portals(connection_info)
+    if portals and (reachable := iscsi.reachable_portals(portals)) <= present_paths:
+        raise AttachmentError(f"{reachable} of {len(portals)} portals can be reached")
+    read_only = read_only or connection_info.get("attach_mode") == "ro"
+    with _temporary_files(publication):
+        return devices.attach(connection_info, multipath=multipath, read_only=read_only, root_helper=root_helper)
+
+
+def detach(
+    *,
+    key_file: str,
+    sealed: str,
+    publication: str,
+    multipath: bool,
+    root_helper: str,
+    device_info: dict[str, Any] | None,
+    encrypted: bool,
+) -> None:
+    """Take back attach, whatever part of it was done."""
+    connection_info = _open_connection(key_file, sealed, publication)
+    with _temporary_files(publication) as folder:
+        if encrypted or connection_info.get("encryption"):
+            encryption.close_device(connection_info["volume_id"])
+        devices.detach(connection_info, device_info, multipath=multipath, root_helper=root_helper)
+        shutil.rmtree(folder)
+
+
+def extend(
+    *,
+    key_file: str,
+    sealed: str,
+    publication: str,
+    multipath: bool,
+    root_helper: str,
+    device_info: dict[str, Any],
+    encrypted: bool,
+    secrets: dict[str, str],
+) -> int:
+    """Let the node see the volume's new size; returns the bytes of the device that is used."""
+    connection_info = _open_connection(key_file, sealed, publication)
+    with _temporary_files(publication):
+        size = devices.extend(connection_info, device_info, multipath=multipath, root_helper=root_helper)
+    if encrypted:
+        volume_id = connection_info["volume_id"]
+        encryption.resize_device(volume_id=volume_id, passphrase=encryption.passphrase_of(secrets))
+        size = device_size(encryption.mapped_path(volume_id))
+    return size
+
+
+@contextlib.contextmanager
+def _temporary_files(publication: str) -> Iterator[Path]:
+    """A folder of the volume's own for os-brick's temporary files, Ceph's keyrings among them, which have random names.
+
+    An attach that is cut off, or repeated, leaves files that nobody knows of; detach removes them with the folder.
+    """
+    folder = Path(os.environ["TMPDIR"], hashlib.sha256(publication.encode()).hexdigest()[:32])
+    folder.mkdir(mode=0o700, exist_ok=True)
+    tempfile.tempdir = str(folder)  # this process runs one task
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # unless something in it is in use
+
+
+def _open_connection(key_file: str, sealed: str, publication: str) -> dict[str, Any]:
+    """Cinder's connection information, with what the controller adds: ``volume_id``, ``size`` (GiB), and, where it
+    matters, ``attach_mode`` and ``encryption``."""
+    data = open_from_controller(
+        Path(key_file).read_bytes(), base64.b64decode(sealed), associated_data=publication.encode()
+    )
+    connection_info: dict[str, Any] = json.loads(data)
+    return connection_info
+
+
+def _private_key(key_file: Path) -> bytes:
+    """The node's key, generated at its first start. Written whole or not at all."""
+    try:
+        return key_file.read_bytes()
+    except FileNotFoundError:
+        pass
+    partial = key_file.with_name(f".{key_file.name}.{os.getpid()}")
+    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(file, generate_private_key())
+        os.fsync(file)
+    finally:
+        os.close(file)
+    partial.rename(key_file)
+    return key_file.read_bytes()
+
+
+TASKS: dict[str, Callable[..., Any]] = {
+    "identify": identify,
+    "attach": attach,
+    "reconnect": reconnect,
+    "detach": detach,
+    "extend": extend,
+}

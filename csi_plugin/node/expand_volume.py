@@ -1,0 +1,45 @@
+"""NodeExpandVolume: making a volume larger where it is used."""
+
+import grpc
+
+from csi_plugin.instrumentation.failpoints import failpoint
+from csi_plugin.node import filesystems, validation
+from csi_plugin.node.context import NodeContext
+from csi_plugin.node.staged_volumes import find_used_at, has_own_device
+from csi_plugin.protocol import csi_pb2
+from csi_plugin.protocol.errors import failed_precondition, out_of_range
+
+
+def node_expand_volume(
+    context: NodeContext, request: csi_pb2.NodeExpandVolumeRequest, call: grpc.ServicerContext
+) -> csi_pb2.NodeExpandVolumeResponse:
+    """CSI spec, "NodeExpandVolume", also while the volume is in use."""
+    validation.check_expand(request)
+    size = context.run(request.volume_id, "expand", request, call, lambda: _expand(context, request))
+    return csi_pb2.NodeExpandVolumeResponse(capacity_bytes=size)
+
+
+def _expand(context: NodeContext, request: csi_pb2.NodeExpandVolumeRequest) -> int:
+    """Returns the bytes of the device that is used."""
+    state = find_used_at(context, request.volume_id, request.volume_path)
+    if not has_own_device(state):
+        raise failed_precondition(f"volume {state.volume_id} has lost its device {state.device_path}; stage it again")
+    size = int(
+        context.attachment_process.run(
+            "extend",
+            sealed=state.sealed_connection,
+            publication=context.publication(state.volume_id),
+            device_info=state.device_info,
+            encrypted=state.encrypted,
+            secrets=dict(request.secrets),
+        )
+    )
+    failpoint("expand_node.device")
+    if size < request.capacity_range.required_bytes and not state.encrypted:
+        raise out_of_range(
+            f"capacity_range: the device has {size} bytes, fewer than required_bytes; expand the volume in the "
+            "controller first"
+        )
+    if state.access_type == "mount" and not state.read_only:
+        filesystems.grow(state.device_path, state.staging_path, state.filesystem)
+    return size

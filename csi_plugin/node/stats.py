@@ -1,0 +1,46 @@
+"""NodeGetVolumeStats: how full a volume is."""
+
+import os
+
+from csi_plugin.attachment.host_tables import device_size
+from csi_plugin.node.context import NodeContext
+from csi_plugin.node.staged_volumes import find_used_at
+from csi_plugin.protocol import csi_pb2, request_rules
+
+_Usage = csi_pb2.VolumeUsage
+
+
+def node_get_volume_stats(
+    context: NodeContext, request: csi_pb2.NodeGetVolumeStatsRequest
+) -> csi_pb2.NodeGetVolumeStatsResponse:
+    """CSI spec, "NodeGetVolumeStats": bytes and inodes of a filesystem, bytes of a block device."""
+    request_rules.check_sizes(request)
+    request_rules.require(request, "volume_id", "volume_path")
+    state = find_used_at(context, request.volume_id, request.volume_path)
+    if state.access_type == "block":
+        usage = [_Usage(unit=_Usage.BYTES, total=device_size(state.device_path))]
+    else:
+        usage = filesystem_usage(os.statvfs(request.volume_path))
+    return csi_pb2.NodeGetVolumeStatsResponse(usage=usage)
+
+
+def filesystem_usage(counts: os.statvfs_result) -> list[csi_pb2.VolumeUsage]:
+    """Bytes, and inodes where there is a fixed number of them, as btrfs has none."""
+    usage = [
+        _Usage(
+            unit=_Usage.BYTES,
+            total=counts.f_blocks * counts.f_frsize,
+            available=counts.f_bavail * counts.f_frsize,
+            used=(counts.f_blocks - counts.f_bfree) * counts.f_frsize,
+        )
+    ]
+    if counts.f_files:
+        usage.append(
+            _Usage(
+                unit=_Usage.INODES,
+                total=counts.f_files,
+                available=counts.f_ffree,
+                used=counts.f_files - counts.f_ffree,
+            )
+        )
+    return usage
