@@ -45,14 +45,14 @@ def name_resource_of(kind: type[Record], name: str) -> str:
 
 
 def intent_of(record: Attempt) -> Intent:
-    """The intent of a record that was made for the CO."""
+    """The intent of a record that was created for the CO."""
     if record.intent is None:
         raise RuntimeError(f"{record.KIND} {record.id} has no intent")
     return record.intent
 
 
 def phase_of(record: Attempt) -> Phase:
-    """The phase; what was not made for the CO is ready."""
+    """The phase; what was not created for the CO is ready."""
     return record.intent.phase if record.intent else Phase.READY
 
 

@@ -1,4 +1,4 @@
-"""The capabilities that the services claim: those of the loaded backends, without what settings switch off."""
+"""The capabilities that the services report: those of the loaded backends, without what settings disable."""
 
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.protocol import csi_pb2
@@ -24,21 +24,21 @@ _BY_FEATURE = {
     "snapshot": (ControllerRpc.CREATE_DELETE_SNAPSHOT, ControllerRpc.LIST_SNAPSHOTS, ControllerRpc.GET_SNAPSHOT),
     "expand": (ControllerRpc.EXPAND_VOLUME,),
 }
-"""Every Cinder driver must have these (Cinder's list of minimum features); settings can switch them off."""
+"""Every Cinder driver must have these (Cinder's list of minimum features); settings can disable them."""
 
 
 def controller_capabilities(context: ControllerContext) -> csi_pb2.ControllerGetCapabilitiesResponse:
     """CSI spec, "ControllerGetCapabilities"."""
-    claimed = list(_ALWAYS)
+    reported = list(_ALWAYS)
     for feature, types in _BY_FEATURE.items():
         if feature not in context.configuration.disabled_features:
-            claimed += types
+            reported += types
     return csi_pb2.ControllerGetCapabilitiesResponse(
-        capabilities=[csi_pb2.ControllerServiceCapability(rpc=ControllerRpc(type=claim)) for claim in claimed]
+        capabilities=[csi_pb2.ControllerServiceCapability(rpc=ControllerRpc(type=rpc_type)) for rpc_type in reported]
     )
 
 
-def group_snapshots_claimed(context: ControllerContext) -> bool:
+def supports_group_snapshots(context: ControllerContext) -> bool:
     """Whether some backend takes consistent snapshots of several volumes."""
     return "snapshot" not in context.configuration.disabled_features and any(
         backend.supports("groups") for backend in context.backends.ready()
@@ -47,7 +47,7 @@ def group_snapshots_claimed(context: ControllerContext) -> bool:
 
 def group_controller_capabilities(context: ControllerContext) -> csi_pb2.GroupControllerGetCapabilitiesResponse:
     """CSI spec, "GroupControllerGetCapabilities"."""
-    answer = csi_pb2.GroupControllerGetCapabilitiesResponse()
-    if group_snapshots_claimed(context):
-        answer.capabilities.add().rpc.type = GroupRpc.CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT
-    return answer
+    response = csi_pb2.GroupControllerGetCapabilitiesResponse()
+    if supports_group_snapshots(context):
+        response.capabilities.add().rpc.type = GroupRpc.CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT
+    return response

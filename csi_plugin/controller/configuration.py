@@ -19,10 +19,10 @@ class ControllerConfiguration:
     cluster_name: str = ""
     """Named in descriptions and metadata on the array, so that its admin can tell whose a volume is."""
     undo_window_seconds: float = 15 * 60
-    """How long after an interrupted try its object may be removed without a person's word."""
+    """How long after an interrupted attempt its object may be removed without a person's decision."""
     settle_seconds: float = 10
-    """How long after a crash the storage is given to show what an interrupted try made, and how long the id of a try
-    that left nothing is not used again."""
+    """How long after a crash the storage is given to show what an interrupted attempt created, and how long the id of
+    an attempt that left nothing is not used again."""
     recovery_interval_seconds: float = 60
     """Pause between two looks at an object that waits for something."""
     node_lifetime_seconds: float = NODE_LIFETIME_SECONDS

@@ -15,7 +15,7 @@ def is_valid_id(text: str) -> bool:
 
 
 class Identifiers:
-    """Ids of one installation: UUIDv5 in a namespace that is made once and kept in the store. Thread-safe."""
+    """Ids of one installation: UUIDv5 in a namespace that is created once and kept in the store. Thread-safe."""
 
     def __init__(self, store: RecordStore) -> None:
         self._store = store
@@ -27,7 +27,7 @@ class Identifiers:
         """The installation's namespace. Raises PersistenceError when the store cannot answer."""
         with self._lock:
             if self._namespace is None:
-                self._namespace = self._read_or_make()
+                self._namespace = self._read_or_create()
             return self._namespace
 
     def of_attempt(self, kind: str, name: str, generation: int) -> str:
@@ -42,7 +42,7 @@ class Identifiers:
         """Id of the connection of a volume to a node."""
         return str(uuid.uuid5(self.namespace, f"{volume_id}/{node_id}"))
 
-    def _read_or_make(self) -> uuid.UUID:
+    def _read_or_create(self) -> uuid.UUID:
         record = self._store.get(KeyValueRecord, INSTANCE_KEY)
         if record is None:
             try:

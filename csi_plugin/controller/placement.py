@@ -10,7 +10,7 @@ from csi_plugin.controller import lookups, storage_objects
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.requests import sizes, topology
-from csi_plugin.controller.requests.parameters import volume_parameters
+from csi_plugin.controller.requests.parameters import parse_volume_parameters
 from csi_plugin.controller.requests.volume_request import ContentSource, VolumeRequest
 from csi_plugin.persistence.records import SnapshotRecord, VolumeRecord
 from csi_plugin.protocol.errors import (
@@ -182,7 +182,7 @@ def _check_encryption(request: VolumeRequest, origin: VolumeRecord | None) -> No
     if origin is None or origin.intent is None:
         return
     stored = origin.intent.request
-    of_source = volume_parameters(stored.get("parameters", {}), {}).encryption.get("provider", "")
+    of_source = parse_volume_parameters(stored.get("parameters", {}), {}).encryption.get("provider", "")
     if of_source != request.parameters.encryption.get("provider", ""):
         raise invalid_argument(
             f"volume_content_source: the source has encryption {of_source or 'none'}, "

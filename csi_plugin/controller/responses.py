@@ -25,7 +25,7 @@ def volume(record: VolumeRecord) -> csi_pb2.Volume:
 
 
 def snapshot(context: ControllerContext, record: SnapshotRecord) -> csi_pb2.Snapshot:
-    """The snapshot, usable from where its backend is accessible: that is where volumes made from it go."""
+    """The snapshot, usable from where its backend is accessible: that is where volumes created from it go."""
     topologies = context.backends.topologies().get(record.backend, [])
     return csi_pb2.Snapshot(
         snapshot_id=record.id,

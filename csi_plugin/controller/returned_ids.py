@@ -1,14 +1,14 @@
-"""What this process has told the CO about: no record that says otherwise can be a crash's."""
+"""Ids that this process has returned to the CO: a record that says otherwise is out of a backup, not of a crash."""
 
 import threading
 import time
 
 
 class ReturnedIds:
-    """Ids of volumes, snapshots and group snapshots that were given to the CO of late. Thread-safe.
+    """Ids of volumes, snapshots and group snapshots that were returned to the CO of late. Thread-safe.
 
     An interrupted creation of such an id is none: the metadata was restored from a backup that was taken in the middle
-    of it, and since then the object may have got data. Older ones are told by the undo window.
+    of it, and since then the object may have got data. Older ones are covered by the undo window.
     """
 
     def __init__(self, *, seconds: float) -> None:

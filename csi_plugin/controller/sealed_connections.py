@@ -4,7 +4,7 @@ import base64
 import json
 from typing import Any
 
-from csi_plugin.controller.requests.parameters import volume_parameters
+from csi_plugin.controller.requests.parameters import parse_volume_parameters
 from csi_plugin.persistence.records import ConnectionRecord, NodeRecord, VolumeRecord
 from csi_plugin.protocol.errors import failed_precondition
 from csi_plugin.protocol.sealed_box import SealedBoxError, seal_to_node
@@ -32,4 +32,4 @@ def seal_connection(volume: VolumeRecord, connection: ConnectionRecord, node: No
 
 def _encryption(volume: VolumeRecord) -> dict[str, str]:
     request = volume.intent.request if volume.intent else {}
-    return volume_parameters(request.get("parameters", {}), {}).encryption
+    return parse_volume_parameters(request.get("parameters", {}), {}).encryption

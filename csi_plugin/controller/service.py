@@ -34,8 +34,8 @@ from csi_plugin.protocol.inflight import InFlight
 class ControllerService(csi_pb2_grpc.ControllerServicer):
     """CSI's Controller service over the loaded backends; the group controller and node registry come with it.
 
-    Making it does no I/O. Methods raise RpcError, which the server turns into the status. Thread-safe. Every RPC goes
-    the same way: validate the whole request, take the in-flight mark, read the state, act, answer.
+    Creating it does no I/O. Methods raise RpcError, which the server turns into the status. Thread-safe. Every RPC goes
+    the same way: validate the whole request, take the in-flight mark, look up the records, act, respond.
     """
 
     def __init__(
@@ -54,31 +54,31 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
         self.recovery = Recovery(self._context)
 
     def offers_group_snapshots(self) -> bool:
-        """Whether GetPluginCapabilities should claim GROUP_CONTROLLER_SERVICE."""
-        return capabilities.group_snapshots_claimed(self._context)
+        """Whether GetPluginCapabilities should report GROUP_CONTROLLER_SERVICE."""
+        return capabilities.supports_group_snapshots(self._context)
 
     def offers_topology(self) -> bool:
-        """Whether GetPluginCapabilities should claim VOLUME_ and SNAPSHOT_ACCESSIBILITY_CONSTRAINTS."""
+        """Whether GetPluginCapabilities should report VOLUME_ and SNAPSHOT_ACCESSIBILITY_CONSTRAINTS."""
         return any(self._context.backends.topologies().values())
 
     def CreateVolume(self, request: csi_pb2.CreateVolumeRequest, call: Any) -> csi_pb2.CreateVolumeResponse:
-        with _acting(self._context):
+        with _current_store(self._context):
             return create_volume.create_volume(self._context, request, call)
 
     def DeleteVolume(self, request: csi_pb2.DeleteVolumeRequest, call: Any) -> csi_pb2.DeleteVolumeResponse:
-        with _acting(self._context):
+        with _current_store(self._context):
             return delete_volume.delete_volume(self._context, request, call)
 
     def ControllerPublishVolume(
         self, request: csi_pb2.ControllerPublishVolumeRequest, call: Any
     ) -> csi_pb2.ControllerPublishVolumeResponse:
-        with _acting(self._context):
+        with _current_store(self._context):
             return publish_volume.controller_publish_volume(self._context, request, call)
 
     def ControllerUnpublishVolume(
         self, request: csi_pb2.ControllerUnpublishVolumeRequest, call: Any
     ) -> csi_pb2.ControllerUnpublishVolumeResponse:
-        with _acting(self._context):
+        with _current_store(self._context):
             return publish_volume.controller_unpublish_volume(self._context, request, call)
 
     def ValidateVolumeCapabilities(
@@ -96,11 +96,11 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
             return get_capacity.get_capacity(self._context, request)
 
     def CreateSnapshot(self, request: csi_pb2.CreateSnapshotRequest, call: Any) -> csi_pb2.CreateSnapshotResponse:
-        with _acting(self._context):
+        with _current_store(self._context):
             return snapshots.create_snapshot(self._context, request, call)
 
     def DeleteSnapshot(self, request: csi_pb2.DeleteSnapshotRequest, call: Any) -> csi_pb2.DeleteSnapshotResponse:
-        with _acting(self._context):
+        with _current_store(self._context):
             return snapshots.delete_snapshot(self._context, request, call)
 
     def ListSnapshots(self, request: csi_pb2.ListSnapshotsRequest, call: Any) -> csi_pb2.ListSnapshotsResponse:
@@ -114,7 +114,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
     def ControllerExpandVolume(
         self, request: csi_pb2.ControllerExpandVolumeRequest, call: Any
     ) -> csi_pb2.ControllerExpandVolumeResponse:
-        with _acting(self._context):
+        with _current_store(self._context):
             return expand_volume.controller_expand_volume(self._context, request, call)
 
     def ControllerGetVolume(
@@ -126,7 +126,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
     def ControllerModifyVolume(
         self, request: csi_pb2.ControllerModifyVolumeRequest, call: Any
     ) -> csi_pb2.ControllerModifyVolumeResponse:
-        with _acting(self._context):
+        with _current_store(self._context):
             return modify_volume.controller_modify_volume(self._context, request, call)
 
     def ControllerListVolumeHealth(
@@ -161,13 +161,13 @@ class GroupControllerService(csi_pb2_grpc.GroupControllerServicer):
     def CreateVolumeGroupSnapshot(
         self, request: csi_pb2.CreateVolumeGroupSnapshotRequest, call: Any
     ) -> csi_pb2.CreateVolumeGroupSnapshotResponse:
-        with _acting(self._context):
+        with _current_store(self._context):
             return group_snapshots.create_volume_group_snapshot(self._context, request, call)
 
     def DeleteVolumeGroupSnapshot(
         self, request: csi_pb2.DeleteVolumeGroupSnapshotRequest, call: Any
     ) -> csi_pb2.DeleteVolumeGroupSnapshotResponse:
-        with _acting(self._context):
+        with _current_store(self._context):
             return group_snapshots.delete_volume_group_snapshot(self._context, request, call)
 
     def GetVolumeGroupSnapshot(
@@ -178,8 +178,8 @@ class GroupControllerService(csi_pb2_grpc.GroupControllerServicer):
 
 
 @contextmanager
-def _acting(context: ControllerContext) -> Iterator[None]:
-    """For an RPC that acts on what the metadata say, and must not act on the past."""
+def _current_store(context: ControllerContext) -> Iterator[None]:
+    """For an RPC that acts on what the metadata says, and must not act on the past."""
     with _store_errors():
         if not context.store.is_current():
             raise unavailable("the metadata store was unreachable, and what it has now is not read yet; try again")

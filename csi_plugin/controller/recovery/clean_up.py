@@ -113,7 +113,7 @@ def _find_listed(context: ControllerContext, record: Attempt) -> list[Listed]:
 
 
 def _list(context: ControllerContext, backend_name: str, kind: Literal["volumes", "snapshots"]) -> list[dict[str, Any]]:
-    """Everything in the storage. The driver is told of no known objects, so that it looks at each one's state."""
+    """Everything in the storage. No known objects are passed to the driver, so that it reads each one's state."""
     backend = storage_objects.backend(context, backend_name)
     with backend.slot():
         return driver_calls.list_manageable(backend.driver, kind, known=[])

@@ -23,7 +23,7 @@ class Orphan:
     """What the CO called it."""
     backend: str
     phase: str
-    """creating (interrupted, no repeat came), leftover, or deferred (a deletion that waits)."""
+    """creating (interrupted, no repeat came), leftover (an orphan), or deferred (a deletion that waits)."""
     ended_at: datetime | None
     condition: str
 

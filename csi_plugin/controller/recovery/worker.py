@@ -1,10 +1,10 @@
 """The threads of recovery: what a crash, a failed attempt or an old backup of the metadata left behind.
 
-Deletions that began are finished, connections that were being made or ended are brought to their end, and volumes
+Deletions that began are finished, connections that were being opened or closed are finished, and volumes
 whose deletion waits are deleted when their last dependant is gone. Creations are another matter: what an interrupted
 attempt created is never trusted, and removed only when the storage lists it under its Cinder name, the attempt ended
-within the undo window, and nothing refers to it or uses it. Everything else is held, with a condition that tells a
-person why.
+within the undo window, and nothing refers to it or uses it. Everything else is held, with a condition that says why
+to a person.
 """
 
 import threading

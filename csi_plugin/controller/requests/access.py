@@ -46,6 +46,6 @@ def attach_mode(capability: csi_pb2.VolumeCapability, *, readonly: bool) -> str:
     return "ro" if readonly or capability.access_mode.mode in READER_ONLY else "rw"
 
 
-def described(capability: csi_pb2.VolumeCapability) -> str:
+def describe(capability: csi_pb2.VolumeCapability) -> str:
     """How a publication is remembered: access type and mode, ``mount/SINGLE_NODE_WRITER``."""
     return f"{capability.WhichOneof('access_type')}/{AccessMode.Mode.Name(capability.access_mode.mode)}"

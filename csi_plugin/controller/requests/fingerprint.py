@@ -1,4 +1,4 @@
-"""Requests in a normalized form, so that equal ones are told from differing ones. Secrets and mount flags stay out."""
+"""Requests in a normalized form, so that equal ones can be recognized. Secrets and mount flags stay out."""
 
 import hashlib
 import json

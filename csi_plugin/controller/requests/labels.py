@@ -23,7 +23,7 @@ class Labels:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def labels(
+def make_labels(
     parameters: Mapping[str, str], configuration: ControllerConfiguration, *, csi_name: str, owner: tuple[str, str]
 ) -> Labels:
     """Labels of the object that the CO calls ``csi_name``.

@@ -40,7 +40,7 @@ class VolumeParameters:
     """provider (luks, luks2), and cipher and key_size where given."""
 
 
-def volume_parameters(parameters: Mapping[str, str], mutable_parameters: Mapping[str, str]) -> VolumeParameters:
+def parse_volume_parameters(parameters: Mapping[str, str], mutable_parameters: Mapping[str, str]) -> VolumeParameters:
     """Parse CreateVolumeRequest.parameters and .mutable_parameters; the latter win where both name a spec.
 
     Keys that the sidecars add (``csi.storage.k8s.io/``) are left to ``labels``. Raises INVALID_ARGUMENT that names
@@ -54,7 +54,7 @@ def volume_parameters(parameters: Mapping[str, str], mutable_parameters: Mapping
             plain[key] = value
         elif not _add_spec(key, value, extra_specs, qos_specs, parameter="parameters"):
             raise _unknown("parameters", key, PLAIN)
-    mutable_extra_specs, mutable_qos_specs = changed_specs(mutable_parameters)
+    mutable_extra_specs, mutable_qos_specs = parse_mutable_parameters(mutable_parameters)
     return VolumeParameters(
         backend=plain.get(BACKEND, ""),
         pool=plain.get(POOL, ""),
@@ -65,7 +65,7 @@ def volume_parameters(parameters: Mapping[str, str], mutable_parameters: Mapping
     )
 
 
-def changed_specs(mutable_parameters: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+def parse_mutable_parameters(mutable_parameters: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """(extra specs, QoS specs) that a VolumeAttributesClass sets. Raises INVALID_ARGUMENT as above."""
     extra_specs: dict[str, str] = {}
     qos_specs: dict[str, str] = {}

@@ -7,7 +7,7 @@ from typing import Any
 from csi_plugin.controller.configuration import ControllerConfiguration
 from csi_plugin.controller.requests import access, sizes, topology
 from csi_plugin.controller.requests.fingerprint import normalize_capabilities, normalize_topologies
-from csi_plugin.controller.requests.parameters import VolumeParameters, volume_parameters, without_sidecar_keys
+from csi_plugin.controller.requests.parameters import VolumeParameters, parse_volume_parameters, without_sidecar_keys
 from csi_plugin.persistence.records import JSON
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import invalid_argument
@@ -81,7 +81,7 @@ def read_volume_request(request: csi_pb2.CreateVolumeRequest, configuration: Con
         capabilities=request.volume_capabilities,
         requirements=request.accessibility_requirements,
         source=source,
-        parameters=volume_parameters(request.parameters, request.mutable_parameters),
+        parameters=parse_volume_parameters(request.parameters, request.mutable_parameters),
         given_parameters=request.parameters,
         normalized={
             "parameters": without_sidecar_keys(request.parameters),

@@ -10,7 +10,7 @@ from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.placement import Placement, full_pool_errors, place_volume
 from csi_plugin.controller.requests import sizes, topology
-from csi_plugin.controller.requests.labels import CLAIM, labels
+from csi_plugin.controller.requests.labels import CLAIM, make_labels
 from csi_plugin.controller.requests.volume_request import VolumeRequest, read_volume_request
 from csi_plugin.persistence.records import Intent, VolumeRecord
 from csi_plugin.protocol import csi_pb2
@@ -68,7 +68,7 @@ class VolumeCreation(lifecycle.Creation[VolumeRecord]):
         return record
 
     def _create_at(self, context: ControllerContext, placement: Placement, volume_id: str, intent: Intent) -> Volume:
-        titles = labels(self._request.given_parameters, context.configuration, csi_name=self.name, owner=CLAIM)
+        titles = make_labels(self._request.given_parameters, context.configuration, csi_name=self.name, owner=CLAIM)
         attributes: dict[str, Any] = {
             "id": volume_id,
             "name": titles.name,

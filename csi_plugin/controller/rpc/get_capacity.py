@@ -5,7 +5,7 @@ from google.protobuf.wrappers_pb2 import Int64Value
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.requests import access
-from csi_plugin.controller.requests.parameters import volume_parameters
+from csi_plugin.controller.requests.parameters import parse_volume_parameters
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.storage.cinder import scheduler
 
@@ -16,7 +16,7 @@ def get_capacity(context: ControllerContext, request: csi_pb2.GetCapacityRequest
     for capability in request.volume_capabilities:
         request_rules.check_capability(capability, field="volume_capabilities")
     access.check_access(request.volume_capabilities, context.configuration, field="volume_capabilities")
-    parameters = volume_parameters(request.parameters, {})
+    parameters = parse_volume_parameters(request.parameters, {})
     segments = dict(request.accessible_topology.segments)
     with driver_errors("reading capacity"):
         room = scheduler.capacity(

@@ -8,7 +8,7 @@ from csi_plugin.controller import cinder_groups, lifecycle, lookups, responses, 
 from csi_plugin.controller.attempts import intent_of, resource_of
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
-from csi_plugin.controller.requests.labels import GROUP_SNAPSHOT, labels
+from csi_plugin.controller.requests.labels import GROUP_SNAPSHOT, make_labels
 from csi_plugin.controller.requests.parameters import check_snapshot_parameters, without_sidecar_keys
 from csi_plugin.persistence.records import JSON, GroupSnapshotRecord, Intent, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
@@ -78,7 +78,7 @@ class GroupSnapshotCreation(lifecycle.Creation[GroupSnapshotRecord]):
 
     def create(self, context: ControllerContext, object_id: str, intent: Intent) -> GroupSnapshotRecord:
         volumes = self._sources(context)
-        titles = labels(self.given_parameters, context.configuration, csi_name=self.name, owner=GROUP_SNAPSHOT)
+        titles = make_labels(self.given_parameters, context.configuration, csi_name=self.name, owner=GROUP_SNAPSHOT)
         members = {
             volume.id: {
                 "id": context.identifiers.of_member(object_id, volume.id),

@@ -1,34 +1,29 @@
 """ListVolumes, ControllerGetVolume, ListSnapshots and GetSnapshot: answered from the records alone."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
 from csi_plugin.controller import lookups, responses
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.identifiers import is_valid_id
-from csi_plugin.controller.requests import page_tokens
+from csi_plugin.controller.requests import paging
 from csi_plugin.persistence.records import ConnectionRecord, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
-from csi_plugin.protocol.errors import invalid_argument
-
-R = TypeVar("R", VolumeRecord, SnapshotRecord)
 
 _FEW = 500
-"""Up to so many volumes, their connections are looked up one volume at a time; beyond, all are read at once."""
+"""Up to so many volumes, connections are looked up one volume at a time; beyond, all are read at once."""
 
 
 def list_volumes(context: ControllerContext, request: csi_pb2.ListVolumesRequest) -> csi_pb2.ListVolumesResponse:
     """CSI spec, "ListVolumes"."""
-    check_max_entries(request.max_entries)
+    paging.check_max_entries(request.max_entries)
     request_rules.check_sizes(request)
-    after = page_tokens.read("volumes", request.starting_token)
-    shown = filter(
+    after = paging.read_token("volumes", request.starting_token)
+    visible = filter(
         lookups.is_visible,
         lookups.iterate(context.store, VolumeRecord, after=after, page_size=lookups.page_size(request.max_entries)),
     )
-    page, last_id = page_of(shown, request.max_entries, id_of=lambda record: record.id)
-    response = csi_pb2.ListVolumesResponse(next_token=page_tokens.make("volumes", last_id) if last_id else "")
+    page, last_id = paging.take_page(visible, request.max_entries, id_of=lambda record: record.id)
+    response = csi_pb2.ListVolumesResponse(next_token=paging.make_token("volumes", last_id) if last_id else "")
     nodes = _published_nodes(context, page)
     for record in page:
         entry = response.entries.add(volume=responses.volume(record))
@@ -50,13 +45,13 @@ def controller_get_volume(
 
 def list_snapshots(context: ControllerContext, request: csi_pb2.ListSnapshotsRequest) -> csi_pb2.ListSnapshotsResponse:
     """CSI spec, "ListSnapshots". Unknown ids give an empty list."""
-    check_max_entries(request.max_entries)
+    paging.check_max_entries(request.max_entries)
     request_rules.check_sizes(request)
-    after = page_tokens.read("snapshots", request.starting_token)
-    page, last_id = page_of(
+    after = paging.read_token("snapshots", request.starting_token)
+    page, last_id = paging.take_page(
         _wanted_snapshots(context, request, after), request.max_entries, id_of=lambda record: record.id
     )
-    response = csi_pb2.ListSnapshotsResponse(next_token=page_tokens.make("snapshots", last_id) if last_id else "")
+    response = csi_pb2.ListSnapshotsResponse(next_token=paging.make_token("snapshots", last_id) if last_id else "")
     for record in page:
         response.entries.add(snapshot=responses.snapshot(context, record))
     return response
@@ -69,21 +64,6 @@ def get_snapshot(context: ControllerContext, request: csi_pb2.GetSnapshotRequest
     return csi_pb2.GetSnapshotResponse(
         snapshot=responses.snapshot(context, lookups.get_snapshot(context.store, request.snapshot_id))
     )
-
-
-def check_max_entries(max_entries: int) -> None:
-    if max_entries < 0:
-        raise invalid_argument(f"max_entries must not be negative, not {max_entries}")
-
-
-def page_of(entries: Iterable[R], max_entries: int, *, id_of: Callable[[R], str]) -> tuple[list[R], str]:
-    """(the first ``max_entries`` entries, or all when 0; the id to go on after, or "" when that was all)."""
-    iterator: Iterator[R] = iter(entries)
-    if max_entries == 0:
-        return list(iterator), ""
-    page = list(islice(iterator, max_entries))
-    more = next(iterator, None) is not None
-    return page, id_of(page[-1]) if more else ""
 
 
 def _wanted_snapshots(

@@ -6,7 +6,7 @@ from csi_plugin.controller import lookups, storage_objects
 from csi_plugin.controller.attempts import resource_of
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
-from csi_plugin.controller.requests.parameters import changed_specs
+from csi_plugin.controller.requests.parameters import parse_mutable_parameters
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import RpcError, invalid_argument
@@ -20,7 +20,7 @@ def controller_modify_volume(
     """CSI spec, "ControllerModifyVolume". Specs that the request does not name stay; naming none changes nothing."""
     request_rules.check_sizes(request)
     request_rules.require(request, "volume_id")
-    extra_specs, qos_specs = changed_specs(request.mutable_parameters)
+    extra_specs, qos_specs = parse_mutable_parameters(request.mutable_parameters)
     context.run(
         resource_of(VolumeRecord, request.volume_id),
         ["modify", extra_specs, qos_specs],

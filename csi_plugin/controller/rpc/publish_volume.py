@@ -44,7 +44,7 @@ class PublishRequest:
 
     @property
     def access(self) -> str:
-        return access.described(self.capability)
+        return access.describe(self.capability)
 
     @property
     def is_multi_node(self) -> bool:

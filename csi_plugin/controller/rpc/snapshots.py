@@ -9,7 +9,7 @@ from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.placement import full_pool_errors
 from csi_plugin.controller.requests import topology
-from csi_plugin.controller.requests.labels import SNAPSHOT, labels
+from csi_plugin.controller.requests.labels import SNAPSHOT, make_labels
 from csi_plugin.controller.requests.parameters import check_snapshot_parameters, without_sidecar_keys
 from csi_plugin.persistence.records import JSON, Intent, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
@@ -69,7 +69,7 @@ class SnapshotCreation(lifecycle.Creation[SnapshotRecord]):
 
     def create(self, context: ControllerContext, object_id: str, intent: Intent) -> SnapshotRecord:
         volume = self._source(context)
-        titles = labels(self.given_parameters, context.configuration, csi_name=self.name, owner=SNAPSHOT)
+        titles = make_labels(self.given_parameters, context.configuration, csi_name=self.name, owner=SNAPSHOT)
         backend = storage_objects.backend(context, volume.backend)
         with (
             full_pool_errors(backend, pool=volume.pool, gib=volume.size, extra_specs=volume.extra_specs),

@@ -3,7 +3,7 @@
 from csi_plugin.controller import lookups
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.requests import access
-from csi_plugin.controller.requests.parameters import changed_specs, own_context, without_sidecar_keys
+from csi_plugin.controller.requests.parameters import own_context, parse_mutable_parameters, without_sidecar_keys
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import RpcError
@@ -40,7 +40,7 @@ def _refusal(
         return error.message
     if access.needs_multiattach(request.volume_capabilities) and not record.multiattach:
         return "volume_capabilities: the volume was not created for several nodes"
-    if record.intent is not None:  # one that was not made for the CO has no context or parameters to compare with
+    if record.intent is not None:  # one that was not created for the CO has no context or parameters to compare with
         for name, given, known in (
             ("volume_context", own_context(request.volume_context), record.intent.context),
             ("parameters", without_sidecar_keys(request.parameters), record.intent.request.get("parameters", {})),
@@ -48,7 +48,7 @@ def _refusal(
             if given and given != known:
                 return f"{name}: not what the volume was created with"
     try:
-        extra_specs, qos_specs = changed_specs(request.mutable_parameters)
+        extra_specs, qos_specs = parse_mutable_parameters(request.mutable_parameters)
     except RpcError as error:
         return error.message
     if extra_specs.items() <= record.extra_specs.items() and qos_specs.items() <= record.qos_specs.items():

@@ -2,8 +2,7 @@
 
 from csi_plugin.controller import lookups
 from csi_plugin.controller.context import ControllerContext
-from csi_plugin.controller.requests import page_tokens
-from csi_plugin.controller.rpc.listing import check_max_entries, page_of
+from csi_plugin.controller.requests import paging
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.storage.cinder import driver_stats
@@ -27,18 +26,18 @@ def controller_list_volume_health(
     context: ControllerContext, request: csi_pb2.ControllerListVolumeHealthRequest
 ) -> csi_pb2.ControllerListVolumeHealthResponse:
     """CSI spec, "ControllerListVolumeHealth": volumes with something to report."""
-    check_max_entries(request.max_entries)
+    paging.check_max_entries(request.max_entries)
     request_rules.check_sizes(request)
-    after = page_tokens.read("health", request.starting_token)
+    after = paging.read_token("health", request.starting_token)
     usable = _usable_backends(context)
-    shown = (
+    visible = (
         record for record in lookups.iterate(context.store, VolumeRecord, after=after) if lookups.is_visible(record)
     )
-    ill = (record for record in shown if _health(record, usable).health_statuses)
-    page, last_id = page_of(ill, request.max_entries, id_of=lambda record: record.id)
+    impaired = (record for record in visible if _health(record, usable).health_statuses)
+    page, last_id = paging.take_page(impaired, request.max_entries, id_of=lambda record: record.id)
     return csi_pb2.ControllerListVolumeHealthResponse(
         entries=[_health(record, usable) for record in page],
-        next_token=page_tokens.make("health", last_id) if last_id else "",
+        next_token=paging.make_token("health", last_id) if last_id else "",
     )
 
 
