@@ -14,6 +14,7 @@ from csi_plugin.cli.tables import Output, OutputOption, show
 if TYPE_CHECKING:
     from csi_plugin.server.settings import Settings
     from csi_plugin.storage.backend import Backend
+    from csi_plugin.storage.backend_configuration import BackendConfiguration
 
 BackendArgument = Annotated[str, typer.Argument(help="Name of a backend.")]
 
@@ -62,28 +63,29 @@ def _started(name: str, settings: Path | None) -> "Iterator[Backend]":
         from csi_plugin.storage.backend import Backend
 
         with _driver_errors():
-            backend = Backend(**configuration)
+            backend = Backend(**configuration.arguments())
         try:
             yield backend
         finally:
             backend.close()
 
 
-def _configuration(name: str, settings: "Settings") -> dict[str, Any] | None:
-    """Arguments of Backend, from the settings or a CinderBackend. The metadata has to be open."""
-    from csi_plugin.server.controller_runtime import backend_configurations
+def _configuration(name: str, settings: "Settings") -> "BackendConfiguration | None":
+    """Of a backend of the settings, or of a CinderBackend. The metadata has to be open."""
+    from csi_plugin.server.backend_configurations import backend_configurations
+    from csi_plugin.storage.backend import Backend
 
     for configuration in backend_configurations(settings):
-        if configuration["volume_backend_name"] == name:
+        if configuration.name == name:
             return configuration
     if settings.persistence.get("storage") != "crd":
         return None
-    from csi_plugin.server.cinder_backends import CinderBackends
-    from csi_plugin.storage.backend import Backend
-    from csi_plugin.storage.backend_set import BackendSet
+    from csi_plugin.server.cinder_backend_configuration import configuration_of
 
     resources = Backend.persistence.backends
-    return CinderBackends(resources, BackendSet(), taken=(), topologies=settings.topologies).configuration_of(name)
+    resources.start(lambda: None)
+    desired = next((found for found in resources.all() if found.name == name), None)
+    return configuration_of(desired, resources, topologies=settings.topologies) if desired else None
 
 
 @contextmanager

@@ -22,7 +22,8 @@ def config(
     print(yaml.safe_dump(redact(loaded.model_dump(mode="json", exclude_defaults=True))), end="")
     if not connect or loaded.mode == "node":
         return
-    from csi_plugin.server.controller_runtime import backend_configurations, open_store
+    from csi_plugin.server.backend_configurations import backend_configurations
+    from csi_plugin.server.metadata_store import open_store
     from csi_plugin.storage.backend_set import BackendSet
 
     with readable_errors():

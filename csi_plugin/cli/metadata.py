@@ -26,7 +26,7 @@ def migrate(
     loaded = load_settings(settings)
     config = _parsed(target)
     with readable_errors():
-        from csi_plugin.server.controller_runtime import check_sealing, open_store
+        from csi_plugin.server.metadata_store import check_sealing, open_store
         from csi_plugin.storage.backend import Backend
         from csi_plugin.storage.migration.copy_records import copy_records
 

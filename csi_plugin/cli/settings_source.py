@@ -43,7 +43,7 @@ def metadata(file: Path | None) -> "Iterator[RecordStore]":
     if settings.persistence.get("storage", "memory") in ("memory", "memory_db"):
         typer.echo("cinderbox: persistence: this metadata is in the memory of the serving process alone", err=True)
         raise typer.Exit(EXIT_SETTINGS)
-    from csi_plugin.server.controller_runtime import open_store
+    from csi_plugin.server.metadata_store import open_store
 
     with readable_errors():
         store = open_store(settings)

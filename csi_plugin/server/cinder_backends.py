@@ -5,10 +5,9 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from csi_plugin.persistence.base import PersistenceError
-from csi_plugin.persistence.crd.api import Missing
 from csi_plugin.persistence.crd.backend_resources import (
     BackendReport,
     BackendResources,
@@ -17,37 +16,16 @@ from csi_plugin.persistence.crd.backend_resources import (
     Pool,
 )
 from csi_plugin.server import redaction
-from csi_plugin.server.driver_names import full_driver_name
-from csi_plugin.server.topology_rules import check_topologies
+from csi_plugin.server.cinder_backend_configuration import Refused, configuration_of
+from csi_plugin.storage.backend_configuration import BackendConfiguration
+from csi_plugin.storage.backend_set import BackendSet, BackendStatus
+from csi_plugin.storage.cinder.driver_classes import current_path
 from csi_plugin.storage.cinder.driver_stats import is_up
-
-if TYPE_CHECKING:
-    from csi_plugin.storage.backend_set import BackendSet, BackendStatus
 
 LOG = logging.getLogger(__name__)
 
 LOOK_SECONDS = 3.0
 """Pause between two looks at Secrets, volumes and capacities; what administrators change is seen at once."""
-
-_OWN = {
-    "name": "the name of the resource",
-    "volume_backend_name": "the name of the resource",
-    "driver": "spec.driver",
-    "volume_driver": "spec.driver",
-    "topology": "spec.topology",
-    "max_concurrent_operations": "spec.maxConcurrentOperations",
-    "strict": "nothing that can be set",
-    "secret_options": "spec.secretRef",
-}
-"""Names that are no options, and what there is instead."""
-
-
-class _Refused(Exception):
-    """What administrators wrote cannot be done; the message says why, and quotes nothing out of a Secret."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class CinderBackends:
@@ -59,7 +37,7 @@ class CinderBackends:
     def __init__(
         self,
         resources: BackendResources,
-        backends: "BackendSet",
+        backends: BackendSet,
         *,
         taken: Collection[str],
         topologies: Sequence[Mapping[str, str]],
@@ -70,11 +48,11 @@ class CinderBackends:
         self._backends = backends
         self._taken = frozenset(taken)
         self._topologies = [dict(segments) for segments in topologies]
-        self._configured: dict[str, dict[str, Any]] = {}
+        self._configured: dict[str, BackendConfiguration] = {}
         self._unused_since: dict[str, float] = {}
         self._wake = threading.Event()
         self._is_stopping = False
-        self._is_following = False
+        self._is_watching = False
         self._thread = threading.Thread(target=self._run, name="cinder-backends", daemon=True)
 
     def start(self) -> None:
@@ -92,22 +70,10 @@ class CinderBackends:
         """Look at once: a backend's status has changed."""
         self._wake.set()
 
-    def configuration_of(self, name: str) -> dict[str, Any] | None:
-        """Arguments of Backend as the CinderBackend of that name has them; None when there is none.
-
-        Needs no start(). Raises ValueError when they cannot work.
-        """
-        self._follow()
-        desired = next((found for found in self._resources.all() if found.name == name), None)
-        try:
-            return self._configuration(desired) if desired else None
-        except _Refused as error:
-            raise ValueError(str(error)) from error
-
-    def _follow(self) -> None:
-        if not self._is_following:
+    def _watch(self) -> None:
+        if not self._is_watching:
             self._resources.start(self.wake)
-            self._is_following = True
+            self._is_watching = True
 
     def _run(self) -> None:
         while not self._is_stopping:
@@ -118,7 +84,7 @@ class CinderBackends:
 
     def _look(self) -> None:
         with _logged("CinderBackends"):
-            self._follow()
+            self._watch()
             desired = self._resources.all()
             for name in self._configured.keys() - {found.name for found in desired}:
                 LOG.warning("backend %s: its CinderBackend no longer exists", name)
@@ -143,7 +109,7 @@ class CinderBackends:
         refusal = None
         try:
             self._configure(desired, volumes + snapshots)
-        except _Refused as error:
+        except Refused as error:
             refusal = Condition(status=False, reason=error.reason, message=str(error))
         self._backends.suspend(desired.name, desired.is_suspended or desired.is_deleting)
         up_to_date = refusal or self._up_to_date(desired.name)
@@ -168,59 +134,19 @@ class CinderBackends:
         self._resources.report(desired, BackendReport(ready=taken, up_to_date=taken))
 
     def _configure(self, desired: DesiredBackend, uses: int) -> None:
-        """Configure the backend unless it is so already. Raises _Refused."""
-        configuration = self._configuration(desired)
+        """Configure the backend unless it is so already. Raises Refused."""
+        configuration = configuration_of(desired, self._resources, topologies=self._topologies)
         present = self._configured.get(desired.name)
         if configuration == present:
             return
         if present is not None and uses and not _is_same_driver(present, configuration):
-            raise _Refused(
+            raise Refused(
                 "InvalidConfiguration",
                 f"spec.driver cannot be changed while volumes or snapshots are on the backend ({uses} are): "
                 "create another CinderBackend",
             )
         self._configured[desired.name] = configuration
         self._backends.configure(configuration)
-
-    def _configuration(self, desired: DesiredBackend) -> dict[str, Any]:
-        """Arguments of Backend. Raises _Refused."""
-        secret = self._secret_options(desired)
-        for name in (*desired.options, *secret):
-            if name in _OWN:
-                raise _Refused("InvalidConfiguration", f"{name} is not an option of a driver: it is {_OWN[name]}")
-        if twice := sorted(desired.options.keys() & secret.keys()):
-            raise _Refused(
-                "InvalidConfiguration",
-                f"option {twice[0]} is in spec.options and in Secret {desired.secret}: it belongs into one of them",
-            )
-        topology = desired.topology or self._topologies
-        try:
-            check_topologies([("spec.topology", segments) for segments in topology])
-        except ValueError as error:
-            raise _Refused("InvalidConfiguration", str(error)) from error
-        configuration = {
-            **desired.options,
-            **secret,
-            "volume_backend_name": desired.name,
-            "volume_driver": full_driver_name(desired.driver),
-            "secret_options": sorted(secret),
-            "topology": topology,
-        }
-        if desired.max_concurrent_operations is not None:
-            configuration["max_concurrent_operations"] = desired.max_concurrent_operations
-        return configuration
-
-    def _secret_options(self, desired: DesiredBackend) -> dict[str, str]:
-        if desired.secret is None:
-            return {}
-        try:
-            options = self._resources.secret(desired.secret)
-        except Missing as error:
-            raise _Refused("SecretNotFound", f"Secret {desired.secret} (spec.secretRef) does not exist") from error
-        except ValueError as error:
-            raise _Refused("InvalidConfiguration", str(error)) from error
-        redaction.keep_secret(options.values())
-        return options
 
     def _deletion_blocker(self, desired: DesiredBackend, volumes: int, snapshots: int) -> str:
         """Why a backend whose resource was deleted has to stay; empty when it may go."""
@@ -245,7 +171,7 @@ class CinderBackends:
 
     # How it is
 
-    def _status(self, name: str) -> "BackendStatus | None":
+    def _status(self, name: str) -> BackendStatus | None:
         return next((status for status in self._backends.status() if status.name == name), None)
 
     def _up_to_date(self, name: str) -> Condition:
@@ -287,10 +213,8 @@ def _room(pool: Mapping[str, Any], which: str) -> float | str:
     return float(room) if isinstance(room, int | float) else str(room or "unknown")
 
 
-def _is_same_driver(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    from csi_plugin.storage.cinder.driver_classes import current_path
-
-    return current_path(one["volume_driver"]) == current_path(other["volume_driver"])
+def _is_same_driver(one: BackendConfiguration, other: BackendConfiguration) -> bool:
+    return current_path(one.driver) == current_path(other.driver)
 
 
 @contextmanager

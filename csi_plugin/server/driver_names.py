@@ -1,5 +1,7 @@
 """Short names of drivers, as ember-csi's users write them."""
 
+from csi_plugin.storage.cinder.driver_catalogue import supported_drivers
+
 LOOP_DRIVER = "csi_plugin.storage.drivers.loop.LoopDriver"
 
 
@@ -10,8 +12,6 @@ def full_driver_name(name: str) -> str:
     """
     if "." in name:
         return name
-    from csi_plugin.storage.cinder.driver_catalogue import supported_drivers
-
     wanted = short_name(name)
     if wanted == "loop":
         return LOOP_DRIVER

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -11,13 +10,11 @@ from prometheus_client.registry import Collector
 from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.persistence.records import Phase, VolumeRecord
 from csi_plugin.protocol.inflight import InFlight
+from csi_plugin.server.controller_runtime import ControllerRuntime
 from csi_plugin.server.identity import own_version
+from csi_plugin.server.node_runtime import NodeRuntime
 from csi_plugin.server.operations import by_thread
 from csi_plugin.units import GIB
-
-if TYPE_CHECKING:
-    from csi_plugin.server.controller_runtime import ControllerRuntime
-    from csi_plugin.server.node_runtime import NodeRuntime
 
 COUNT_SECONDS = 60.0
 """Volumes are counted again after this long, however often metrics are read."""
@@ -34,8 +31,8 @@ class Metrics:
         inflight: InFlight,
         *,
         node_id: str,
-        controller: "ControllerRuntime | None",
-        node: "NodeRuntime | None",
+        controller: ControllerRuntime | None,
+        node: NodeRuntime | None,
     ) -> None:
         self._registry = CollectorRegistry()
         self._durations = Histogram(
@@ -80,7 +77,7 @@ class _Process(Collector):
 
 
 class _Node(Collector):
-    def __init__(self, node: "NodeRuntime", node_id: str) -> None:
+    def __init__(self, node: NodeRuntime, node_id: str) -> None:
         self._node = node
         self._node_id = node_id
 
@@ -91,7 +88,7 @@ class _Node(Collector):
 
 
 class _Controller(Collector):
-    def __init__(self, controller: "ControllerRuntime") -> None:
+    def __init__(self, controller: ControllerRuntime) -> None:
         self._controller = controller
         self._counted: tuple[float, dict[tuple[str, str], int], int] = (-COUNT_SECONDS, {}, 0)
 

@@ -1,7 +1,5 @@
 """The node's side of a server: its service, and its registration at the controller."""
 
-from typing import TYPE_CHECKING
-
 import grpc
 
 from csi_plugin.node.cinder_node_client import CinderNodeClient
@@ -10,16 +8,14 @@ from csi_plugin.node.registration import Registration, Registry, RemoteRegistry
 from csi_plugin.node.service import NodeService
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.protocol.node_identity import NodeIdentity
+from csi_plugin.server.controller_runtime import ControllerRuntime
 from csi_plugin.server.settings import Settings, grpc_address
-
-if TYPE_CHECKING:
-    from csi_plugin.server.controller_runtime import ControllerRuntime
 
 
 class _LocalRegistry:
     """The registry of this process's controller. It may still be loading Cinder while the node learns who it is."""
 
-    def __init__(self, controller: "ControllerRuntime") -> None:
+    def __init__(self, controller: ControllerRuntime) -> None:
         self._controller = controller
 
     def register(self, identity: NodeIdentity) -> None:
@@ -51,13 +47,13 @@ class NodeRuntime:
             inflight,
         )
 
-    def start(self, controller: "ControllerRuntime | None") -> None:
+    def start(self, controller: ControllerRuntime | None) -> None:
         """Register at the controller of this process, at the registry endpoint, or in a custom resource, and look after
         what is staged."""
         self._registration = self.service.register_with(self._registry(controller))
         self.service.start()
 
-    def _registry(self, controller: "ControllerRuntime | None") -> Registry:
+    def _registry(self, controller: ControllerRuntime | None) -> Registry:
         if controller is not None:
             return _LocalRegistry(controller)
         if self._settings.registry_endpoint is not None:

@@ -14,14 +14,14 @@ from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.server import logs, service_info, sockets, system_files
 from csi_plugin.server.controller_runtime import ControllerRuntime, deferred
 from csi_plugin.server.identity import IdentityService, expansion_offers, own_version
+from csi_plugin.server.kubelet_registration import KubeletRegistration
+from csi_plugin.server.node_runtime import NodeRuntime
 from csi_plugin.server.operations import OperationsService, by_thread
 from csi_plugin.server.settings import Settings, SettingsError, grpc_address
 
 if TYPE_CHECKING:
     from csi_plugin.server.http_endpoint import HTTPEndpoint
-    from csi_plugin.server.kubelet_registration import KubeletRegistration
     from csi_plugin.server.metrics import Metrics
-    from csi_plugin.server.node_runtime import NodeRuntime
 
 LOG = logging.getLogger(__name__)
 
@@ -100,8 +100,6 @@ class _Process:
         if self._settings.mode != "node":
             self._controller = ControllerRuntime(self._settings, self._inflight, on_lost=_leave)
         if self._settings.mode != "controller":
-            from csi_plugin.server.node_runtime import NodeRuntime
-
             self._node = NodeRuntime(self._settings, self._inflight)
 
     def _new_server(self) -> grpc.Server:
@@ -134,8 +132,6 @@ class _Process:
         settings = self._settings
         if settings.registration_dir is None:
             return
-        from csi_plugin.server.kubelet_registration import KubeletRegistration
-
         endpoint = settings.kubelet_endpoint or grpc_address(settings.endpoint).removeprefix("unix:")
         self._kubelet = KubeletRegistration(
             driver_name=settings.driver_name, endpoint=endpoint, directory=settings.registration_dir

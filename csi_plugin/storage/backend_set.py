@@ -4,12 +4,12 @@ configured anew while they serve."""
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from csi_plugin.error_text import error_text
 from csi_plugin.storage.backend import Backend
+from csi_plugin.storage.backend_configuration import BackendConfiguration
 from csi_plugin.storage.cinder import exception
 
 LOG = logging.getLogger(__name__)
@@ -49,26 +49,22 @@ class BackendSet:
 
     def __init__(
         self,
-        configurations: Sequence[Mapping[str, Any]] = (),
+        configurations: Sequence[BackendConfiguration] = (),
         *,
-        strict: bool = True,
         first_retry: float = FIRST_RETRY_SECONDS,
         last_retry: float = LAST_RETRY_SECONDS,
         on_change: Callable[[], None] | None = None,
     ) -> None:
-        """``configurations``: arguments of Backend, one mapping for each; ``strict``: unknown options are errors.
-
-        ``first_retry`` and ``last_retry``: seconds; ``on_change``: called, from any thread, when the status of a
-        backend has changed. Raises ValueError for a missing or repeated name.
+        """``first_retry`` and ``last_retry``: seconds; ``on_change``: called, from any thread, when the status of a
+        backend has changed. Raises ValueError for a repeated name.
         """
-        self._strict = strict
         self._retries = (first_retry, last_retry)
         self._on_change = on_change
         self._changed = threading.Condition()
         self._is_started = False
         self._kept: dict[str, _KeptBackend] = {}
         for configuration in configurations:
-            if _name(configuration) in self._kept:
+            if configuration.name in self._kept:
                 raise ValueError("two backends have the same volume_backend_name")
             self.configure(configuration)
 
@@ -79,18 +75,17 @@ class BackendSet:
             for kept in self._kept.values():
                 kept.start()
 
-    def configure(self, configuration: Mapping[str, Any]) -> None:
+    def configure(self, configuration: BackendConfiguration) -> None:
         """Add a backend, or give the one of that name another configuration, and return at once.
 
-        A start that is running is not interrupted: the new configuration is tried when it has ended. Raises ValueError
-        for a missing name.
+        A start that is running is not interrupted: the new configuration is tried when it has ended.
         """
-        name = _name(configuration)
+        name = configuration.name
         with self._changed:
             kept = self._kept.get(name)
             if kept is None:
-                kept = self._kept[name] = _KeptBackend(name, self._changed, self._retries, self._announce)
-            kept.configure({"strict": self._strict, **configuration})
+                kept = self._kept[name] = _KeptBackend(configuration, self._changed, self._retries, self._announce)
+            kept.configure(configuration)
             if self._is_started:
                 kept.start()
             self._changed.notify_all()
@@ -160,19 +155,19 @@ class _KeptBackend:
 
     def __init__(
         self,
-        name: str,
+        configuration: BackendConfiguration,
         changed: threading.Condition,
         retries: tuple[float, float],
         announce: Callable[[], None],
     ) -> None:
-        self.name = name
+        self.name = configuration.name
         self.backend: Backend | None = None
-        self.status = BackendStatus(name=name, is_ready=False, error="not started yet")
+        self.status = BackendStatus(name=self.name, is_ready=False, error="not started yet")
         self._changed = changed
         self._retries = retries
         self._announce = announce
-        self._wanted: Mapping[str, Any] = {}
-        self._tried: Mapping[str, Any] | None = None
+        self._desired = configuration
+        self._attempted: BackendConfiguration | None = None
         self._is_suspended = False
         self._is_over = False
         self._thread: threading.Thread | None = None
@@ -181,10 +176,10 @@ class _KeptBackend:
     def topology(self) -> list[dict[str, str]]:
         if self.backend is not None:
             return self.backend.topology
-        return [dict(segments) for segments in self._wanted.get("topology", ())]
+        return [dict(segments) for segments in self._desired.topology]
 
-    def configure(self, configuration: Mapping[str, Any]) -> None:
-        self._wanted = configuration
+    def configure(self, configuration: BackendConfiguration) -> None:
+        self._desired = configuration
         serves = self.backend is not None
         error = "its new configuration has not been tried yet" if serves else "not started yet"
         self.status = BackendStatus(name=self.name, is_ready=serves, is_current=False, error=error)
@@ -210,7 +205,7 @@ class _KeptBackend:
         while (configuration := self._next(pause)) is not None:
             attempts, began = self.status.attempts + 1, time.monotonic()
             try:
-                backend = Backend.replace(**configuration)
+                backend = Backend.replace(**configuration.arguments())
             except Exception as error:  # noqa: BLE001
                 # Drivers raise anything when they cannot reach their storage; the reason goes to the status.
                 pause = self._retries[0] if attempts == 1 else min(pause * 2, self._retries[1])
@@ -221,13 +216,13 @@ class _KeptBackend:
                 self._started(backend, attempts)
             self._announce()
 
-    def _next(self, pause: float) -> Mapping[str, Any] | None:
+    def _next(self, pause: float) -> BackendConfiguration | None:
         """Wait for the next configuration to try: a new one at once, one that failed after a pause (seconds; 0 for none
         that failed). None when this backend is over."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_over or self._wanted is not self._tried, pause or None)
-            self._tried = self._wanted
-            return None if self._is_over else self._tried
+            self._changed.wait_for(lambda: self._is_over or self._desired is not self._attempted, pause or None)
+            self._attempted = self._desired
+            return None if self._is_over else self._attempted
 
     def _failed(self, error: Exception, attempts: int, pause: float) -> None:
         serves = self.backend is not None
@@ -257,12 +252,5 @@ class _KeptBackend:
     def _set(self, status: BackendStatus) -> None:
         with self._changed:
             # Of a configuration that is not the last one any more, only what serves counts.
-            self.status = status if self._tried is self._wanted else replace(self.status, is_ready=status.is_ready)
+            self.status = status if self._attempted is self._desired else replace(self.status, is_ready=status.is_ready)
             self._changed.notify_all()
-
-
-def _name(configuration: Mapping[str, Any]) -> str:
-    name = configuration.get("volume_backend_name")
-    if not isinstance(name, str) or not name:
-        raise ValueError("every backend needs a volume_backend_name")
-    return name

@@ -16,6 +16,7 @@ from csi_plugin.protocol import csi_pb2_grpc, node_registry_pb2_grpc
 from csi_plugin.protocol.errors import RpcError
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.storage.backend import Backend
+from csi_plugin.storage.backend_configuration import BackendConfiguration
 from csi_plugin.storage.backend_set import BackendSet
 from tests.controller.plugin import Plugin, Serve
 from tests.support.project import LOOP_DRIVER
@@ -75,14 +76,17 @@ def serve(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Serve]:
             if beside
             else BackendSet(
                 [
-                    {
-                        "volume_backend_name": name,
-                        "volume_driver": driver,
-                        "loop_volumes_dir": str(directory),
-                        "topology": topology or [],
-                        **(options or {}),
-                    },
-                    *(others or ()),
+                    BackendConfiguration.from_arguments(**{"strict": True, **arguments})
+                    for arguments in (
+                        {
+                            "volume_backend_name": name,
+                            "volume_driver": driver,
+                            "loop_volumes_dir": str(directory),
+                            "topology": topology or [],
+                            **(options or {}),
+                        },
+                        *(others or ()),
+                    )
                 ]
             )
         )

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from csi_plugin.server.controller_runtime import backend_configurations
+from csi_plugin.server.backend_configurations import backend_configurations
 from csi_plugin.server.settings import Settings, SettingsError, load
+from csi_plugin.storage.backend_configuration import BackendConfiguration
 
 BACKEND = '{"name": "loop", "driver": "loop", "loop_volumes_dir": "/var/lib/vols"}'
 
@@ -124,13 +125,13 @@ def test_short_names_of_backends_and_drivers() -> None:
         {"name": "own", "driver": "some.package.Driver"},
     ]
     configurations = backend_configurations(loaded({"X_CSI_BACKEND_CONFIG": json.dumps(backends)}))
-    assert [configuration["volume_driver"] for configuration in configurations] == [
+    assert [configuration.driver for configuration in configurations] == [
         "cinder.volume.drivers.rbd.RBDDriver",
         "cinder.volume.drivers.lvm.LVMVolumeDriver",
         "csi_plugin.storage.drivers.loop.LoopDriver",
         "some.package.Driver",
     ]
-    assert configurations[0]["use_multipath_for_image_xfer"] is True
+    assert configurations[0].options["use_multipath_for_image_xfer"] is True
 
 
 CINDER_CONF = """
@@ -158,18 +159,20 @@ def test_native_cinder_conf(tmp_path: Path) -> None:
     path.write_text(CINDER_CONF)
     settings = load(environment={"CINDERBOX_CINDER_CONF": str(path)})
     assert backend_configurations(settings) == [
-        {
-            "volume_backend_name": "ceph",
-            "reserved_percentage": "10",
-            "volume_driver": "cinder.volume.drivers.rbd.RBDDriver",
-            "rbd_pool": "volumes",
-            "rbd_secret_uuid": "%(not interpolated)s",
-        },
-        {
-            "volume_backend_name": "LVM_iSCSI",
-            "reserved_percentage": "10",
-            "volume_driver": "cinder.volume.drivers.lvm.LVMVolumeDriver",
-        },
+        BackendConfiguration(
+            name="ceph",
+            driver="cinder.volume.drivers.rbd.RBDDriver",
+            options={
+                "reserved_percentage": "10",
+                "rbd_pool": "volumes",
+                "rbd_secret_uuid": "%(not interpolated)s",
+            },
+        ),
+        BackendConfiguration(
+            name="LVM_iSCSI",
+            driver="cinder.volume.drivers.lvm.LVMVolumeDriver",
+            options={"reserved_percentage": "10"},
+        ),
     ]
     path.write_text("[DEFAULT]\nenabled_backends = gone\n")
     with pytest.raises(SettingsError, match="enabled_backends names gone, which has no section"):

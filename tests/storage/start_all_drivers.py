@@ -42,11 +42,11 @@ def load_drivers() -> list[str]:
 
 def error_of(driver: str) -> tuple[str, str]:
     """In a process of its own: the error that the status of a backend with this driver shows."""
+    from csi_plugin.storage.backend_configuration import BackendConfiguration
     from csi_plugin.storage.backend_set import BackendSet
 
-    backends = BackendSet(
-        [{"volume_backend_name": "b", "volume_driver": driver, "enable_unsupported_driver": True}], strict=True
-    )
+    options = {"enable_unsupported_driver": True}
+    backends = BackendSet([BackendConfiguration(name="b", driver=driver, options=options)])
     backends.start()
     if not backends.wait_until_tried(SECONDS):
         return driver, f"no answer in {SECONDS:.0f} s"

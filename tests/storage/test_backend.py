@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cinder import exception
@@ -13,6 +14,7 @@ from cinder.volume import volume_utils
 from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.records import ConnectionRecord, SnapshotRecord, VolumeRecord
 from csi_plugin.storage.backend import Backend
+from csi_plugin.storage.backend_configuration import BackendConfiguration
 from csi_plugin.storage.backend_set import BackendNotReady, BackendSet, BackendStatus
 from csi_plugin.storage.cinder import driver_stats, runtime
 from csi_plugin.storage.cinder.scheduler import NoPool, capacity, choose
@@ -217,8 +219,8 @@ def test_adopting_a_volume(loop_backend: Backend, tmp_path: Path, store: MemoryP
 # BackendSet: what the server uses.
 
 
-def configured(name: str, **options: object) -> dict[str, object]:
-    return {"volume_backend_name": name, "volume_driver": RECORDING, **options}
+def configured(name: str, **options: Any) -> BackendConfiguration:
+    return BackendConfiguration.from_arguments(name, volume_driver=RECORDING, strict=True, **options)
 
 
 def test_a_backend_out_of_reach_stops_neither_the_others_nor_the_process(
@@ -281,7 +283,7 @@ def test_names_in_a_set_are_unique(store: MemoryPersistence) -> None:
     with pytest.raises(ValueError, match="same volume_backend_name"):
         BackendSet([configured("twice"), configured("twice")])
     with pytest.raises(ValueError, match="needs a volume_backend_name"):
-        BackendSet([{"volume_driver": RECORDING}])
+        configured("")
 
 
 # Backends that are configured anew.
