@@ -205,7 +205,7 @@ class Backend(BackendJSON, metaclass=StateClass):
 
     def stats(self, refresh: bool = False) -> dict[str, Any]:
         """The driver's stats, always with ``pools``. The last ones; ``refresh`` asks the driver and waits for it."""
-        return self.driver_stats.refreshed() if refresh else self.driver_stats.last
+        return self.driver_stats.refresh() if refresh else self.driver_stats.last
 
     def allocated_gib(self, pool_name: str) -> int:
         """GiB of all volumes recorded in a pool, for drivers that do not count what they provisioned."""
@@ -220,7 +220,7 @@ class Backend(BackendJSON, metaclass=StateClass):
 
         A thread that holds one may enter again without taking another. Raises BackendBusy after ``time_to_wait``.
         """
-        return self._slots.held(before=STATE.before_driver_call, time_to_wait=STATE.time_to_wait)
+        return self._slots.hold(before=STATE.before_driver_call, time_to_wait=STATE.time_to_wait)
 
     def validate_connector(self, connector_dict: dict[str, Any]) -> None:
         """Raise when a connector lacks what this driver needs (cinder.exception.InvalidConnectorException)."""

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from csi_plugin.storage.cinder import driver_classes
+from csi_plugin.storage.cinder.adaptations import remotefs_capabilities
 
-_DECIDED_HERE = ("clone", "copy_in_use", "extend", "snapshot", "snapshots_in_use")
+_ASSUMED = ("clone", "copy_in_use", "extend", "snapshot", "snapshots_in_use")
+"""What every driver can, unless its family cannot."""
 _CAPABILITY_METHODS = {
     "revert": "revert_to_snapshot",
     "groups": "create_group_snapshot",
@@ -26,16 +28,9 @@ _CAPABILITY_STATS = {
 
 def supports(driver: Any, capability: str, *, stats: Mapping[str, Any]) -> bool:
     """``Backend.supports``, which lists the capabilities. ``stats``: the driver's last ones, with pools."""
-    if capability not in {*_DECIDED_HERE, *_CAPABILITY_METHODS, *_CAPABILITY_STATS}:
+    if capability not in {*_ASSUMED, *_CAPABILITY_METHODS, *_CAPABILITY_STATS}:
         raise ValueError(f"unknown capability {capability!r}")
-    if capability == "snapshot":
-        # The one family of drivers that has snapshots only when told so.
-        return driver.configuration.safe_get("nfs_snapshot_support") is not False or not _is_nfs(driver)
-    if capability in ("copy_in_use", "snapshots_in_use"):
-        # Those whose volumes are files: they ask Nova to copy one that runs, and a snapshot makes it qcow2.
-        return driver_classes.attribute(driver, "_create_snapshot_online") is None
-    if capability == "online_extend" and driver.extend_volume.__module__ == "cinder.volume.drivers.nfs":
-        # It refuses, and its stats do not say so (Launchpad bug 1870367).
+    if remotefs_capabilities.lacks(driver, capability):
         return False
     method = _CAPABILITY_METHODS.get(capability)
     if method is not None and not driver_classes.implements(driver, method):
@@ -48,7 +43,3 @@ def supports(driver: Any, capability: str, *, stats: Mapping[str, Any]) -> bool:
 def _reports(stats: Mapping[str, Any], name: str, default: bool) -> bool:
     values = [pool.get(name, stats.get(name, default)) for pool in stats["pools"]] or [stats.get(name, default)]
     return any(str(value).lower() in ("true", "<is> true", "1") for value in values)
-
-
-def _is_nfs(driver: Any) -> bool:
-    return any(cls.__name__ == "RemoteFSDriver" for cls in driver.__class__.__mro__)

@@ -45,7 +45,7 @@ class DriverStats:
     def last(self) -> dict[str, Any]:
         return self._last_and_time[0]
 
-    def refreshed(self) -> dict[str, Any]:
+    def refresh(self) -> dict[str, Any]:
         """Ask the driver and wait for it. Raises what it raises."""
         with self._reading:
             self._read()

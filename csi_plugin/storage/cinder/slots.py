@@ -23,7 +23,7 @@ class Slots:
         """Which threads hold a slot since when (time.monotonic)."""
 
     @contextmanager
-    def held(
+    def hold(
         self, *, before: Callable[[], None] | None, time_to_wait: Callable[[], float | None] | None
     ) -> Iterator[None]:
         """Hold a slot; a thread that holds one may enter again without taking another.
