@@ -84,12 +84,12 @@ class Group(Resource):
     @property
     def volumes(self) -> list[Volume]:
         """The group's volumes, read anew at each access."""
-        return [Volume.from_record(found) for found in self._store.find(VolumeRecord, group_id=self._ovo.id)]
+        return [Volume.from_record(found) for found in STATE.store.find(VolumeRecord, group_id=self._ovo.id)]
 
     @property
     def snapshots(self) -> "list[GroupSnapshot]":
         """The group's snapshots, read anew at each access."""
-        found = self._store.find(GroupSnapshotRecord, group_id=self._ovo.id)
+        found = STATE.store.find(GroupSnapshotRecord, group_id=self._ovo.id)
         return [class_of(GroupSnapshotRecord).from_record(record) for record in found]
 
     @in_slot
@@ -135,13 +135,13 @@ class Group(Resource):
     @in_slot
     def delete(self) -> None:
         """Delete the group; its volumes stay. Refused with InvalidGroup while it has snapshots."""
-        if self._store.find(GroupSnapshotRecord, group_id=self._ovo.id, limit=1):
+        if STATE.store.find(GroupSnapshotRecord, group_id=self._ovo.id, limit=1):
             raise exception.InvalidGroup(reason=f"group {self._ovo.id} has snapshots; delete them first")
         members = self.volumes
         if members:
             self.update(remove=members)
         self._call_driver(lambda driver: _if_implemented(driver.delete_group, CONTEXT, self._ovo, []))
-        self._store.delete(self.record)
+        STATE.store.delete(self.record)
         self._ovo.status = "deleted"
 
     def create_snapshot(

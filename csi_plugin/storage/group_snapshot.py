@@ -76,7 +76,7 @@ class GroupSnapshot(Resource):
     @property
     def snapshots(self) -> list[Snapshot]:
         """The volumes' snapshots, read anew at each access."""
-        found = self._store.find(SnapshotRecord, group_snapshot_id=self._ovo.id)
+        found = STATE.store.find(SnapshotRecord, group_snapshot_id=self._ovo.id)
         return [Snapshot.from_record(record) for record in found]
 
     @in_slot
@@ -146,7 +146,7 @@ class GroupSnapshot(Resource):
             raise exception.InvalidGroupSnapshot(
                 reason=f"the driver could not delete snapshots {', '.join(sorted(kept))}"
             )
-        self._store.delete(self.record)
+        STATE.store.delete(self.record)
         self._ovo.status = "deleted"
         for snapshot in snapshots:
             finish_deferred(snapshot.volume_id)

@@ -16,7 +16,6 @@ from csi_plugin.storage.library_state import STATE, find_backend, register_class
 from csi_plugin.storage.versioned_object import new_versioned_object
 
 if TYPE_CHECKING:
-    from csi_plugin.persistence.base import RecordStore
     from csi_plugin.storage.backend import Backend
 
 P = ParamSpec("P")
@@ -105,10 +104,6 @@ class Resource:
         """Take what ``extra_data`` gave."""
         self.intent = json_form.intent_from_json(data["intent"]) if data.get("intent") else None
 
-    @property
-    def _store(self) -> "RecordStore":
-        return STATE.store
-
     def save(self) -> None:
         """Store the object.
 
@@ -120,10 +115,10 @@ class Resource:
             self._take_revision()  # an object out of a JSON form replaces what is stored
         record = self.record
         if self.revision == 0:
-            stored = self._store.create(record)
+            stored = STATE.store.create(record)
         else:
             try:
-                stored = self._store.update(record)
+                stored = STATE.store.update(record)
             except RevisionConflict:
                 stored = self._merge(record)
                 codec.take_fields(self._ovo, stored)
@@ -140,7 +135,7 @@ class Resource:
 
     def _take_revision(self) -> None:
         """Know what the store has under this object's id, if anything."""
-        current = self._store.get(self.RECORD_CLASS, self._ovo.id)
+        current = STATE.store.get(self.RECORD_CLASS, self._ovo.id)
         if current is not None:
             self._note_stored(current)
 
@@ -150,7 +145,7 @@ class Resource:
         if "volume_type" in changed:
             changed |= {"extra_specs", "qos_specs"}
         while True:
-            current: Any = self._store.get(self.RECORD_CLASS, record.id)
+            current: Any = STATE.store.get(self.RECORD_CLASS, record.id)
             if current is None:
                 raise RecordNotFound(f"{record.KIND} {record.id} is gone")
             if self.intent is not None:
@@ -160,7 +155,7 @@ class Resource:
             for name in changed & set(record.__dataclass_fields__):
                 setattr(current, name, getattr(record, name))
             try:
-                return self._store.update(current)
+                return STATE.store.update(current)
             except RevisionConflict:
                 continue  # somebody wrote in between: take theirs in as well
 
@@ -232,6 +227,11 @@ class NamedResource(Resource):
             if short in fields_data:
                 fields_data[f"display_{short}"] = fields_data.pop(short)
         super().__init__(backend, **fields_data)
+
+    @classmethod
+    def get_by_name(cls, name: str) -> list[Self]:
+        """Those of that name; names need not be unique."""
+        return [cls.from_record(record) for record in STATE.store.find(cls.RECORD_CLASS, display_name=name)]
 
     @property
     def name(self) -> Any:

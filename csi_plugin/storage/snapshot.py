@@ -83,12 +83,6 @@ class Snapshot(VolumeChild, NamedResource):
             raise exception.SnapshotNotFound(snapshot_id=snapshot_id)
         return cls.from_record(record)
 
-    @classmethod
-    def get_by_name(cls, snapshot_name: str) -> list[Self]:
-        """The snapshots of that name; names need not be unique."""
-        found = STATE.store.find(SnapshotRecord, display_name=snapshot_name)
-        return [cls.from_record(record) for record in found]
-
     @in_slot
     def create(self) -> None:
         """Take the snapshot. The intent is stored first; a failure leaves status ``error``.
@@ -106,7 +100,7 @@ class Snapshot(VolumeChild, NamedResource):
                 # Looked up after this snapshot was stored, so that either this or a delete of the volume gives way.
                 check_stored_data(self.volume, "snapshotted")
             except exception.InvalidVolume:
-                self._store.delete(self.record)
+                STATE.store.delete(self.record)
                 raise
         try:
             update = self._call_driver(lambda driver: driver.create_snapshot(self._ovo))
@@ -135,7 +129,7 @@ class Snapshot(VolumeChild, NamedResource):
             update = self._call_driver(lambda driver: driver.manage_existing_snapshot(self._ovo, reference))
         except Exception:
             # Whatever the driver raised, the snapshot is not ours.
-            self._store.delete(self.record)
+            STATE.store.delete(self.record)
             raise
         self._ovo.update({**(update or {}), "status": "available"})
         self._set_phase(Phase.READY)
@@ -177,7 +171,7 @@ class Snapshot(VolumeChild, NamedResource):
         self._forget()
 
     def _forget(self) -> None:
-        self._store.delete(self.record)
+        STATE.store.delete(self.record)
         self._ovo.status = "deleted"
         self._ovo.deleted, self._ovo.deleted_at = True, datetime.now(UTC)
         if self._volume is not None:

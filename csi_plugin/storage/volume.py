@@ -131,11 +131,6 @@ class Volume(NamedResource):
             raise exception.VolumeNotFound(volume_id=volume_id)
         return cls.from_record(record)
 
-    @classmethod
-    def get_by_name(cls, volume_name: str) -> list[Self]:
-        """The volumes of that name; names need not be unique."""
-        return [cls.from_record(record) for record in STATE.store.find(VolumeRecord, display_name=volume_name)]
-
     def refresh(self) -> None:
         """Read the volume again. Raises VolumeNotFound."""
         fresh = self.get_by_id(self._ovo.id)
@@ -247,7 +242,7 @@ class Volume(NamedResource):
     def unmanage(self) -> None:
         """Forget the volume and leave it on the backend. Refused with InvalidVolume while it has dependants."""
         for kind in (ConnectionRecord, SnapshotRecord):
-            if self._store.find(kind, volume_id=self._ovo.id, limit=1):
+            if STATE.store.find(kind, volume_id=self._ovo.id, limit=1):
                 raise exception.InvalidVolume(reason=f"volume {self._ovo.id} has {kind.KIND}s; remove them first")
         self._call_driver(lambda driver: driver_calls.unmanage_volume(driver, self._ovo))
         volume_deletion.forget(self)
@@ -307,7 +302,7 @@ class Volume(NamedResource):
             raise exception.InvalidSnapshot(reason=f"snapshot {snapshot.id} is not of volume {self._ovo.id}")
         if self._ovo.status != "available":
             raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is {self._ovo.status}; it must be available")
-        taken = {found.id: found.created_at for found in self._store.find(SnapshotRecord, volume_id=self._ovo.id)}
+        taken = {found.id: found.created_at for found in STATE.store.find(SnapshotRecord, volume_id=self._ovo.id)}
         latest = max(taken, key=lambda found: (str(taken[found]), found == snapshot.id))
         if latest != snapshot.id:
             raise exception.InvalidSnapshot(reason=f"only the latest snapshot, {latest}, can be reverted to")
