@@ -79,7 +79,7 @@ class Source:
 
 def driver_sources() -> dict[str, Source]:
     """All modules of drivers and, transitively, those of Cinder that they import, but for the database's own side."""
-    paths = {_name_of(path): path for path in ROOT.glob("**/*.py") if "tests" not in path.parts}
+    paths = {_name_of(path): path for path in ROOT.glob("**/*.py") if "tests" not in path.relative_to(ROOT).parts}
     pending = [
         name
         for name in paths

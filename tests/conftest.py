@@ -8,6 +8,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from tests.support.kubernetes_api import KubernetesAPI
 from tests.support.mariadb import MariaDB
+from tests.support.needs import mark_needs
 from tests.support.postgresql import PostgreSQL
 
 
@@ -41,6 +42,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        mark_needs(item)
     items.sort(key=lambda item: not item.nodeid.startswith(_FIRST))
 
 

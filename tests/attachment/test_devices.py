@@ -32,6 +32,7 @@ def connection(path: Path, **data: Any) -> dict[str, Any]:
     return {"driver_volume_type": "local", "data": {"device_path": str(path), **data}}
 
 
+@pytest.mark.root
 def test_attach_and_detach_can_be_repeated(file: Path) -> None:
     first = devices.attach(connection(file))
     assert devices.attach(connection(file)) == first
@@ -42,6 +43,7 @@ def test_attach_and_detach_can_be_repeated(file: Path) -> None:
     devices.detach(connection(file), None)
 
 
+@pytest.mark.root
 def test_detach_writes_everything(file: Path) -> None:
     device = devices.attach(connection(file))
     with Path(device["path"]).open("r+b") as opened:
@@ -50,6 +52,7 @@ def test_detach_writes_everything(file: Path) -> None:
     assert file.read_bytes()[:4] == b"data"
 
 
+@pytest.mark.root
 def test_many_at_once(tmp_path: Path, file: Path) -> None:
     files = [tmp_path / f"volume-{number}" for number in range(8)]
     for path in files:
@@ -61,6 +64,7 @@ def test_many_at_once(tmp_path: Path, file: Path) -> None:
     assert all(loop_devices.find(str(path)) is None for path in files)
 
 
+@pytest.mark.root
 def test_device_outlives_the_container_that_made_it(file: Path, tmp_path: Path) -> None:
     """Its mount namespace ends with it, and the kernel then tells another path of the file."""
     elsewhere = tmp_path / "elsewhere"
@@ -75,12 +79,14 @@ def test_device_outlives_the_container_that_made_it(file: Path, tmp_path: Path) 
     assert not Path("/sys/block", Path(device["path"]).name, "loop").exists()
 
 
+@pytest.mark.root
 def test_extend(file: Path) -> None:
     device = devices.attach(connection(file))
     os.truncate(file, 128 * MIB)
     assert devices.extend(connection(file), device) == 128 * MIB
 
 
+@pytest.mark.root
 def test_device_in_use_is_not_detached_silently(file: Path) -> None:
     device = devices.attach(connection(file))
     with Path(device["path"]).open("rb"), pytest.raises(ProgramFailed, match="in use"):
@@ -100,6 +106,7 @@ def test_what_cannot_be_attached(file: Path, make: Any, words: str) -> None:
         devices.attach(make(file))
 
 
+@pytest.mark.root
 def test_identity_of_this_host() -> None:
     properties = attachment.connector_properties()
     assert properties["host"] == os.uname().nodename

@@ -13,6 +13,8 @@ from tests.support.life import Life
 from tests.support.polling import wait_until
 from tests.support.serving import QUICK, Served
 
+pytestmark = pytest.mark.root
+
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:

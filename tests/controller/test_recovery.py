@@ -259,6 +259,7 @@ def test_backup_taken_in_the_middle_of_a_creation_never_costs_data(
     assert (again.directory / f"volume-{first}").exists()
 
 
+@pytest.mark.root
 def test_object_in_use_is_never_removed(plugin: Plugin, serve: Serve) -> None:
     first = plugin.create("pvc-1").volume_id
     interrupt(plugin.store, first)

@@ -30,6 +30,8 @@ from tests.deploy.chart import (
 )
 from tests.support.project import PROJECT
 
+pytestmark = pytest.mark.kubernetes  # helm is built with it
+
 ON = {"enabled": True}
 EVERYTHING: Object = {
     "backends": [

@@ -9,6 +9,8 @@ import yaml
 from tests.deploy.chart import one, render
 from tests.support.project import PROJECT
 
+pytestmark = pytest.mark.kubernetes  # helm is built with it
+
 PAGE = PROJECT / "docs/backends/vendor-files.md"
 EXAMPLES: list[dict[str, Any]] = [
     yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)

@@ -9,6 +9,8 @@ import pytest
 import csi_plugin as cl
 from tests.support.csi import GIB
 
+pytestmark = pytest.mark.root
+
 
 @pytest.fixture
 def volume(memory_backend: cl.Backend) -> Any:

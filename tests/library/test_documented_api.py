@@ -326,6 +326,7 @@ def test_list_supported_drivers() -> None:
     assert "volume_group" in {option["dest"] for option in second["LVMVolumeDriver"]["driver_options"]}
 
 
+@pytest.mark.root
 def test_get_connector_properties() -> None:
     properties = cl.get_connector_properties("sudo", "192.0.2.1", False, False)
     assert properties["ip"] == "192.0.2.1"

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.project import PROJECT
 
 
@@ -18,6 +20,7 @@ def run(name: str, directory: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.root
 def test_a_volume(tmp_path: Path) -> None:
     lines = run("library_volume", tmp_path)
     assert lines[1].startswith("letters is /dev/loop")

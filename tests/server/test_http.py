@@ -51,12 +51,14 @@ def metrics(address: str) -> dict[str, float]:
     return found
 
 
+@pytest.mark.root
 def test_health(server: Served, address: str) -> None:
     assert get(address, "/healthz") == (200, "ok\n")
     assert get(address, "/readyz") == (200, "ok\n")
     assert get(address, "/else")[0] == 404
 
 
+@pytest.mark.root
 def test_calls_are_counted_by_method_and_status(server: Served, address: str) -> None:
     request = csi_pb2.CreateVolumeRequest(
         name="pvc-1", capacity_range=csi_pb2.CapacityRange(required_bytes=GIB), volume_capabilities=[MOUNT]
@@ -78,6 +80,7 @@ def test_calls_are_counted_by_method_and_status(server: Served, address: str) ->
     assert found[pool] > found[pool.replace("capacity", "free")] > 0
 
 
+@pytest.mark.root
 def test_every_metric_is_documented(server: Served, address: str) -> None:
     server.controller.ListVolumes(csi_pb2.ListVolumesRequest())
     text = get(address, "/metrics")[1]
@@ -86,6 +89,7 @@ def test_every_metric_is_documented(server: Served, address: str) -> None:
     assert {(name, kind) for name, kind in exported if not name.endswith("_created")} == documented
 
 
+@pytest.mark.root
 def test_a_standby_is_alive_and_not_ready(server: Served, address: str, tmp_path: Path) -> None:
     other = f"127.0.0.1:{free_ports(1)[0]}"
     standby = Served(

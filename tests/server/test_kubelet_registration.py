@@ -13,6 +13,8 @@ from csi_plugin.protocol import plugin_registration_pb2, plugin_registration_pb2
 from tests.support.polling import wait_until
 from tests.support.serving import Served
 
+pytestmark = pytest.mark.root
+
 
 @pytest.fixture
 def registry() -> Iterator[Path]:

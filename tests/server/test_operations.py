@@ -191,6 +191,7 @@ def test_a_stop_does_not_wait_for_a_command(served: Served) -> None:
     assert status_of(waiting.result)[0] in (Code.UNAVAILABLE, Code.CANCELLED)
 
 
+@pytest.mark.root
 def test_a_command_of_a_node_hangs(tmp_path: Path, gate: Gate) -> None:
     programs = tmp_path / "programs"
     programs.mkdir()

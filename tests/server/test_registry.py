@@ -16,6 +16,8 @@ from csi_plugin.protocol import csi_pb2, csi_pb2_grpc, node_registry_pb2, node_r
 from tests.support.polling import wait_until
 from tests.support.serving import Served
 
+pytestmark = pytest.mark.root
+
 
 class Authority:
     """A certificate authority with one certificate, for ``localhost``, as PEM files."""

@@ -89,6 +89,7 @@ def test_tcp(tmp_path: Path) -> None:
         assert answer.name == "csi.cinderbox.io"
 
 
+@pytest.mark.root
 def test_a_socket_that_nobody_serves_is_replaced(tmp_path: Path) -> None:
     with serving(tmp_path, persistence=MEMORY) as served:
         served.kill()
@@ -119,6 +120,7 @@ def test_a_socket_in_use_is_left_alone(tmp_path: Path, what: str) -> None:
         first.close()
 
 
+@pytest.mark.root
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
@@ -142,6 +144,7 @@ def test_settings_that_cannot_work_end_the_process(tmp_path: Path, environment: 
     assert "Traceback" not in served.log_text()
 
 
+@pytest.mark.root
 def test_a_backend_that_cannot_start_stops_nobody(tmp_path: Path) -> None:
     backends = [
         {"name": "good", "driver": "loop", "loop_volumes_dir": str(tmp_path / "volumes")},
@@ -169,6 +172,7 @@ def test_probe_says_that_no_backend_is_up(tmp_path: Path) -> None:
         served.close()
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_stop_lets_operations_finish(tmp_path: Path, signals: int) -> None:
     with serving(
@@ -192,6 +196,7 @@ def test_a_stop_lets_operations_finish(tmp_path: Path, signals: int) -> None:
         assert [entry.volume.volume_id for entry in listed] == [volume.volume_id]
 
 
+@pytest.mark.root
 def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
     with serving(
         tmp_path,
@@ -224,6 +229,7 @@ def test_metadata_of_one_process_has_one_controller_on_a_host(tmp_path: Path) ->
         first.close()
 
 
+@pytest.mark.root
 def test_storage_out_of_reach_does_not_keep_reads_waiting(tmp_path: Path) -> None:
     with (
         serving(

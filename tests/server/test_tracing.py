@@ -32,6 +32,7 @@ def served(tmp_path: Path, collector: Collector) -> Iterator[Served]:
         yield served
 
 
+@pytest.mark.root
 def test_where_a_creation_spends_its_time(served: Served, collector: Collector) -> None:
     request = csi_pb2.CreateVolumeRequest(
         name="pvc-1",
@@ -64,6 +65,7 @@ def test_where_a_creation_spends_its_time(served: Served, collector: Collector) 
     assert "open sesame" not in str(collector.spans)
 
 
+@pytest.mark.root
 def test_what_a_node_does(served: Served, collector: Collector) -> None:
     life = Life(served)
     life.run("create", "publish", "stage")
@@ -76,6 +78,7 @@ def test_what_a_node_does(served: Served, collector: Collector) -> None:
     assert collector.children(collector.root("Controller/ControllerUnpublishVolume"))[-1] == "metadata.delete"
 
 
+@pytest.mark.root
 def test_a_refused_call(served: Served, collector: Collector) -> None:
     with pytest.raises(grpc.RpcError):
         served.controller.CreateVolume(csi_pb2.CreateVolumeRequest(name="pvc-1"))
@@ -85,6 +88,7 @@ def test_a_refused_call(served: Served, collector: Collector) -> None:
     assert attributes(span)["rpc.grpc.status_code"] == 3
 
 
+@pytest.mark.root
 def test_the_last_spans_are_sent_at_the_end(tmp_path: Path, collector: Collector) -> None:
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "600000"}
     with serving(tmp_path, environment=environment) as served:
@@ -93,6 +97,7 @@ def test_the_last_spans_are_sent_at_the_end(tmp_path: Path, collector: Collector
     assert collector.find("csi.v1.Controller/ListVolumes") is not None
 
 
+@pytest.mark.root
 def test_a_collector_that_is_away_costs_nothing(tmp_path: Path, collector: Collector) -> None:
     collector.stop()
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}

@@ -245,6 +245,7 @@ class TestSetup:
         with pytest.raises(exception.InvalidConfigurationValue, match=r"loop_volumes_dir.*File exists"):
             set_up(make_driver(tmp_path / "file"))
 
+    @pytest.mark.root
     def test_needs_to_write(self, make_driver: Callable[..., Any], mounts: dict[str, Path], tmp_path: Path) -> None:
         directory = mounts["host"] / "read-only"
         directory.mkdir()
@@ -307,6 +308,7 @@ class TestVolumes:
         plain.delete_snapshot(new_snapshot(volume))
         assert listing(plain) == []
 
+    @pytest.mark.root
     def test_delete_refuses_an_attached_volume(self, plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loop, "_DETACH_TIMEOUT", 0.0)
         volume = new_volume()
@@ -317,6 +319,7 @@ class TestVolumes:
         plain.delete_volume(volume)
         assert listing(plain) == []
 
+    @pytest.mark.root
     def test_extend(self, plain: Any) -> None:
         volume = new_volume(2)
         plain.create_volume(volume)
@@ -433,6 +436,7 @@ class TestCopies:
             rows = [line for line in extents.splitlines() if re.match(r"\s*\d+:", line)]
             assert rows and all("shared" in row for row in rows)
 
+    @pytest.mark.root
     def test_copy_between_filesystems_passes_through_memory(self, mounts: dict[str, Path]) -> None:
         """The kernel neither shares nor copies by itself across two kinds of filesystem."""
         data = os.urandom(5 * MIB + 7)
@@ -521,6 +525,7 @@ class TestCopies:
             assert path_of(driver, clone).stat().st_size == clone.size * GIB
             assert read(path_of(driver, clone), len(data), 64 * MIB) == data
 
+    @pytest.mark.root
     def test_full_filesystem_leaves_nothing(self, make_driver: Callable[..., Any], tmp_path: Path) -> None:
         mount = tmp_path / "small"
         mount.mkdir()
@@ -555,6 +560,7 @@ class TestRevert:
         assert read(path_of(driver, snapshot), 4) == b"then"
         assert listing(driver) == sorted([volume.name, snapshot.name])
 
+    @pytest.mark.root
     def test_refuses_an_attached_volume(self, plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loop, "_DETACH_TIMEOUT", 0.0)
         volume = new_volume()
@@ -599,6 +605,7 @@ class TestGroups:
         driver.delete_group(CONTEXT, group, [*volumes, *restored, *cloned])
         assert listing(driver) == []
 
+    @pytest.mark.root
     def test_failed_deletes_are_told_apart(self, plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loop, "_DETACH_TIMEOUT", 0.0)
         attached, free = new_volume(), new_volume()
@@ -684,6 +691,7 @@ class TestManage:
         with pytest.raises(exception.ManageExistingInvalidReference):
             plain.manage_existing(new_volume(), reference)
 
+    @pytest.mark.root
     def test_refuses_what_is_in_use(self, plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         known, attached = new_volume(), new_volume()
         for volume in (known, attached):
@@ -698,6 +706,7 @@ class TestManage:
             plain.manage_existing(new_volume(), {"source-name": attached.name})
         assert listing(plain) == sorted([known.name, attached.name])
 
+    @pytest.mark.root
     def test_lists_files_with_their_names(self, plain: Any) -> None:
         known, left, attached = new_volume(2), new_volume(3), new_volume(4)
         for volume in (known, left, attached):
