@@ -52,21 +52,21 @@ def connect(
 
 
 def disconnect(driver: Any, volume: Any, connector: Mapping[str, Any] | None, *, last: bool, force: bool) -> None:
-    """Undo connect(); ``last`` when no other connection of the volume is left. ``connector`` None means every host."""
+    """End a connection, or those of every host when ``connector`` is None; ``last`` when the volume has no other."""
     driver.terminate_connection(volume, dict(connector) if connector else None, force=force)
     if last:
         driver.remove_export(CONTEXT, volume)
 
 
 def clone_volume(driver: Any, volume: Any, source: Any) -> Any:
-    """Make a volume of another one's data, and return the driver's model update. Raises what the driver raises."""
+    """Create a volume from another one's data, and return the driver's model update. Raises what the driver raises."""
     update = driver.create_cloned_volume(volume, source)
     remotefs_copies.complete(driver, volume, update)
     return update
 
 
 def restore_snapshot(driver: Any, volume: Any, snapshot: Any) -> Any:
-    """Make a volume of a snapshot's data, and return the driver's model update. Raises what the driver raises."""
+    """Create a volume from a snapshot's data, and return the driver's model update. Raises what the driver raises."""
     update = driver.create_volume_from_snapshot(volume, snapshot)
     remotefs_copies.complete(driver, volume, update)
     return update
@@ -81,7 +81,7 @@ def delete_volume(driver: Any, volume: Any) -> None:
 
 
 def unmanage_volume(driver: Any, volume: Any) -> None:
-    """Let go of a volume, which stays in the storage without its export."""
+    """Unmanage a volume, which stays in the storage without its export. Raises what the driver raises."""
     driver.remove_export(CONTEXT, volume)
     driver.unmanage(volume)
     utils.clean_volume_file_locks(volume.id, driver)

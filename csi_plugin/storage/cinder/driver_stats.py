@@ -18,7 +18,7 @@ _MIN_AGE = 1.0
 
 
 @dataclass
-class _Asked:
+class _StatsRequest:
     """A driver that has been asked for its stats, in a thread, and since when (time.monotonic)."""
 
     at: float = field(default_factory=time.monotonic)
@@ -37,7 +37,7 @@ class DriverStats:
         self._last_and_time = (self._with_pools(first), time.monotonic())
         self._lock = threading.Lock()
         self._reading = threading.Lock()
-        self._asked: _Asked | None = None
+        self._asked: _StatsRequest | None = None
         self._failure = ""
         self._changed_at = 0.0
 
@@ -92,13 +92,13 @@ class DriverStats:
         with self._lock:
             asked = self._asked
             if asked is None:
-                asked = self._asked = _Asked()
+                asked = self._asked = _StatsRequest()
                 threading.Thread(
                     target=self._try_to_read, args=(asked,), name=f"stats-{self._backend_id}", daemon=True
                 ).start()
             return asked.has_ended
 
-    def _try_to_read(self, asked: _Asked) -> None:
+    def _try_to_read(self, asked: _StatsRequest) -> None:
         try:
             with self._reading:
                 self._read()

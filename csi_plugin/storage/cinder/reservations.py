@@ -4,7 +4,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-_FORGOTTEN_AFTER = 120.0
+_EXPIRES_AFTER = 120.0
 """Seconds after which a reservation ends whose volume was never created."""
 
 
@@ -21,11 +21,11 @@ class Reservation:
         """Whether stats that the driver was asked for at that time (time.monotonic) count the volume already."""
         if self.settled_at is not None:
             return self.settled_at <= stats_asked_at
-        return time.monotonic() - self.reserved_at > _FORGOTTEN_AFTER
+        return time.monotonic() - self.reserved_at > _EXPIRES_AFTER
 
 
 class Reservations:
-    """Those of one backend. Thread-safe."""
+    """The reservations of one backend. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -14,7 +14,7 @@ LOG = logging.getLogger(__name__)
 
 @contextmanager
 def release_source(driver: Any, volume: Any) -> Iterator[None]:
-    """Around the deletion of a volume: what it was cloned from goes too. Does nothing with other drivers."""
+    """Around the deletion of a volume: deletes the snapshot that it was cloned from. Does nothing for other drivers."""
     # Asked of the class: some drivers answer for any attribute of an instance, with an error of their own.
     source = _source(driver, volume.name) if hasattr(driver.__class__, "_delete_clone_parent_refs") else None
     yield
