@@ -30,7 +30,7 @@ def config(
         open_store(loaded)
         backends = BackendSet(backend_configurations(loaded))
     backends.start()
-    backends.wait_until_tried()
+    backends.wait_until_attempted()
     for status in backends.status():
         typer.echo(f"backend {status.name}: {'ready' if status.is_ready else status.error}", err=True)
     backends.close()

@@ -15,9 +15,8 @@ Inherit from the classes in a test module of your own and say how to open your p
         ...
 
 ``make_plugin`` opens the same storage at each call, empty at the first call of a test. A plugin with just the thirteen
-documented methods is tested in both ways: RecordContract puts Cinderbox's ObjectPluginStore on top, as ``setup`` does.
-pytest and hypothesis are needed. ``pytest.register_assert_rewrite("csi_plugin.persistence.testing")`` in conftest.py
-lets a failure show the values.
+documented methods is tested in both ways: RecordContract puts Cinderbox's CinderlibPluginStore on top, as ``setup``
+does. pytest and hypothesis are needed.
 """
 
 import importlib

@@ -92,7 +92,7 @@ class Backend(BackendJSON, metaclass=StateClass):
             with STATE.lock:
                 if STATE.backends.get(volume_backend_name) is self:
                     return
-                # A start that failed in another thread is tried again here, unless a third one has begun to.
+                # A start that failed in another thread is attempted again here, unless a third one has begun to.
                 if STATE.starting_backends.setdefault(volume_backend_name, self) is not self:
                     raise ValueError(f"Backend named {volume_backend_name} is being started by another thread")
             try:
@@ -269,7 +269,7 @@ class Backend(BackendJSON, metaclass=StateClass):
         return self._known_volumes.all()
 
     def volumes_filtered(self, volume_id: str | None = None, volume_name: str | None = None) -> list[Volume]:
-        """The backend's volumes of an id, a name or both, read anew."""
+        """The backend's volumes of an id, a name or both, read at each call."""
         return self._known_volumes.find(volume_id, volume_name)
 
     def refresh(self) -> None:

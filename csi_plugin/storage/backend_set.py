@@ -1,5 +1,5 @@
 """The configured backends of a server: started side by side, retried while their storage cannot be reached, and
-configured anew while they serve."""
+configured again while they serve."""
 
 import logging
 import threading
@@ -43,8 +43,8 @@ class BackendSet:
     """Provider of backends by name. Thread-safe.
 
     One that cannot start (its array is out of reach, its options are wrong) stops neither the process nor the others:
-    it is tried again after 2 s, then after twice as long each time, at most every 2 min. One that is configured anew
-    serves with its old configuration until a driver with the new one is up; see ``Backend.replace``.
+    its start is attempted again after 2 s, then after twice as long each time, at most every 2 min. One that is
+    configured again serves with its old configuration until a driver with the new one is up; see ``Backend.replace``.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class BackendSet:
         self._on_change = on_change
         self._changed = threading.Condition()
         self._is_started = False
-        self._kept: dict[str, _KeptBackend] = {}
+        self._managed: dict[str, _ManagedBackend] = {}
         for configuration in configurations:
-            if configuration.name in self._kept:
+            if configuration.name in self._managed:
                 raise ValueError("two backends have the same volume_backend_name")
             self.configure(configuration)
 
@@ -72,60 +72,62 @@ class BackendSet:
         """Start all backends, each in a thread of its own, and return at once."""
         with self._changed:
             self._is_started = True
-            for kept in self._kept.values():
-                kept.start()
+            for managed in self._managed.values():
+                managed.start()
 
     def configure(self, configuration: BackendConfiguration) -> None:
         """Add a backend, or give the one of that name another configuration, and return at once.
 
-        A start that is running is not interrupted: the new configuration is tried when it has ended.
+        A start that is running is not interrupted: the new configuration is attempted when it has ended.
         """
         name = configuration.name
         with self._changed:
-            kept = self._kept.get(name)
-            if kept is None:
-                kept = self._kept[name] = _KeptBackend(configuration, self._changed, self._retries, self._announce)
-            kept.configure(configuration)
+            managed = self._managed.get(name)
+            if managed is None:
+                managed = self._managed[name] = _ManagedBackend(
+                    configuration, self._changed, self._retries, self._announce
+                )
+            managed.configure(configuration)
             if self._is_started:
-                kept.start()
+                managed.start()
             self._changed.notify_all()
 
     def suspend(self, name: str, is_suspended: bool) -> None:
         """Let a backend take no new volumes, or take them again; also one that is not up yet."""
         with self._changed:
-            if kept := self._kept.get(name):
-                kept.suspend(is_suspended)
+            if managed := self._managed.get(name):
+                managed.suspend(is_suspended)
 
     def remove(self, name: str) -> None:
         """Forget a backend; its volumes stay. Operations that it has begun are ended."""
         with self._changed:
-            if kept := self._kept.pop(name, None):
-                kept.end()
+            if managed := self._managed.pop(name, None):
+                managed.end()
                 self._changed.notify_all()
 
     def get(self, name: str) -> Backend:
         """The backend of that name. Raises BackendNotReady with the reason."""
-        kept = self._kept.get(name)
-        if kept is None:
-            known = ", ".join(sorted(self._kept)) or "none"
+        managed = self._managed.get(name)
+        if managed is None:
+            known = ", ".join(sorted(self._managed)) or "none"
             raise BackendNotReady(f"backend {name} is not configured (configured: {known})")
-        if kept.backend is None:
-            raise BackendNotReady(f"backend {name} is not ready: {kept.status.error}")
-        return kept.backend
+        if managed.backend is None:
+            raise BackendNotReady(f"backend {name} is not ready: {managed.status.error}")
+        return managed.backend
 
     def ready(self) -> list[Backend]:
         """The backends that are up, in the order in which they were configured."""
-        return [kept.backend for kept in list(self._kept.values()) if kept.backend is not None]
+        return [managed.backend for managed in list(self._managed.values()) if managed.backend is not None]
 
     def topologies(self) -> dict[str, list[dict[str, str]]]:
         """The CSI topologies of every configured backend by its name, up or not; empty for accessible from anywhere."""
-        return {kept.name: kept.topology for kept in list(self._kept.values())}
+        return {managed.name: managed.topology for managed in list(self._managed.values())}
 
     def status(self) -> list[BackendStatus]:
         """Every configured backend, up or not."""
-        return [kept.status for kept in list(self._kept.values())]
+        return [managed.status for managed in list(self._managed.values())]
 
-    def wait_until_tried(self, timeout: float | None = None) -> bool:
+    def wait_until_attempted(self, timeout: float | None = None) -> bool:
         """Wait until each backend is up or has failed once; False when ``timeout`` seconds were not enough."""
         with self._changed:
             return self._changed.wait_for(lambda: all(status.attempts for status in self.status()), timeout)
@@ -136,10 +138,10 @@ class BackendSet:
             return self._changed.wait_for(lambda: all(status.is_ready for status in self.status()), timeout)
 
     def close(self) -> None:
-        """Stop trying and forget the backends; their volumes stay. A start that is running is not interrupted."""
+        """Stop the attempts and forget the backends; their volumes stay. A start that is running is not interrupted."""
         with self._changed:
-            for kept in self._kept.values():
-                kept.end()
+            for managed in self._managed.values():
+                managed.end()
             self._changed.notify_all()
 
     def _announce(self) -> None:
@@ -147,7 +149,7 @@ class BackendSet:
             self._on_change()
 
 
-class _KeptBackend:
+class _ManagedBackend:
     """One configured backend, and the thread that brings it up with what it is configured with last.
 
     Methods but run() are called with the lock of ``changed`` held; attributes are read without.
@@ -181,7 +183,7 @@ class _KeptBackend:
     def configure(self, configuration: BackendConfiguration) -> None:
         self._desired = configuration
         serves = self.backend is not None
-        error = "its new configuration has not been tried yet" if serves else "not started yet"
+        error = "its new configuration has not been attempted yet" if serves else "not started yet"
         self.status = BackendStatus(name=self.name, is_ready=serves, is_current=False, error=error)
 
     def suspend(self, is_suspended: bool) -> None:
@@ -209,24 +211,24 @@ class _KeptBackend:
             except Exception as error:  # noqa: BLE001
                 # Drivers raise anything when they cannot reach their storage; the reason goes to the status.
                 pause = self._retries[0] if attempts == 1 else min(pause * 2, self._retries[1])
-                self._failed(error, attempts, pause)
+                self._record_failure(error, attempts, pause)
             else:
                 LOG.info("backend %s is ready after %.1f s", self.name, time.monotonic() - began)
                 pause = 0.0
-                self._started(backend, attempts)
+                self._record_start(backend, attempts)
             self._announce()
 
     def _next(self, pause: float) -> BackendConfiguration | None:
-        """Wait for the next configuration to try: a new one at once, one that failed after a pause (seconds; 0 for none
-        that failed). None when this backend is over."""
+        """Wait for the next configuration to start with: a new one at once, one that failed after a pause (seconds; 0
+        for none that failed). None when this backend is over."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_over or self._desired is not self._attempted, pause or None)
             self._attempted = self._desired
             return None if self._is_over else self._attempted
 
-    def _failed(self, error: Exception, attempts: int, pause: float) -> None:
+    def _record_failure(self, error: Exception, attempts: int, pause: float) -> None:
         serves = self.backend is not None
-        text = "backend %s cannot be started%s, next try in %.0f s: %s"
+        text = "backend %s cannot be started%s, retrying in %.0f s: %s"
         LOG.warning(text, self.name, " with its new configuration" if serves else "", pause, error_text(error))
         LOG.debug("backend %s cannot be started", self.name, exc_info=error)
         self._set(
@@ -240,7 +242,7 @@ class _KeptBackend:
             )
         )
 
-    def _started(self, backend: Backend, attempts: int) -> None:
+    def _record_start(self, backend: Backend, attempts: int) -> None:
         with self._changed:
             if self._is_over:
                 backend.close()

@@ -23,7 +23,7 @@ class BackendVolumes:
             return self._volumes
 
     def find(self, volume_id: str | None = None, volume_name: str | None = None) -> list[Volume]:
-        """Those of an id, a name or both, read anew."""
+        """Those of an id, a name or both, read at each call."""
         # From the store, not from the plugin: a third party's plugin holds secrets sealed and knows no revisions.
         wanted: dict[str, Any] = {"backend": self._backend_name, "display_name": volume_name or None}
         if not volume_id:

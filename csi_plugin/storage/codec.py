@@ -46,7 +46,7 @@ def volume_to_ovo(record: VolumeRecord) -> Any:
 
 
 def volume_type(type_id: str, extra_specs: dict[str, str], qos_specs: dict[str, str] | None) -> Any:
-    """A volume type of one volume's own, as cinderlib made them: type, QoS and volume share one id."""
+    """A volume type of one volume's own, as cinderlib created them: type, QoS and volume share one id."""
     qos = None
     if qos_specs:
         qos = objects.QualityOfServiceSpecs(

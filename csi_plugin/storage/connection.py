@@ -50,8 +50,8 @@ def _set_part(connection: "Connection", key: str, value: Any) -> None:
 
 
 class Connection(VolumeChild):
-    """Cinder's volume attachment. Its ``connection_info`` has the driver's answer under ``conn``, the host's connector
-    properties under ``connector``, and the local device under ``device``.
+    """Cinder's volume attachment. Its ``connection_info`` has what the driver returned under ``conn``, the host's
+    connector properties under ``connector``, and the local device under ``device``.
     """
 
     OVO_CLASS: ClassVar[Any] = objects.VolumeAttachment
@@ -132,7 +132,7 @@ class Connection(VolumeChild):
 
     @property
     def conn_info(self) -> dict[str, Any]:
-        """What the driver answered: ``driver_volume_type`` and ``data``, secrets in clear; empty when disconnected."""
+        """What the driver returned: ``driver_volume_type`` and ``data``, secrets in clear; empty when disconnected."""
         return _read_part(self, "conn") or {}
 
     @conn_info.setter

@@ -83,12 +83,12 @@ class Group(Resource):
 
     @property
     def volumes(self) -> list[Volume]:
-        """The group's volumes, read anew at each access."""
+        """The group's volumes, read at each access."""
         return [Volume.from_record(found) for found in STATE.store.find(VolumeRecord, group_id=self._ovo.id)]
 
     @property
     def snapshots(self) -> "list[GroupSnapshot]":
-        """The group's snapshots, read anew at each access."""
+        """The group's snapshots, read at each access."""
         found = STATE.store.find(GroupSnapshotRecord, group_id=self._ovo.id)
         return [class_of(GroupSnapshotRecord).from_record(record) for record in found]
 
@@ -115,12 +115,12 @@ class Group(Resource):
         """Put volumes into the group and take others out."""
         _check_same_backend(self.backend, add)
         added, removed = [volume._ovo for volume in add], [volume._ovo for volume in remove]
-        answer = self._call_driver(
+        updates = self._call_driver(
             lambda driver: _if_implemented(
                 driver.update_group, CONTEXT, self._ovo, add_volumes=added, remove_volumes=removed
             )
         )
-        update, add_updates, remove_updates = answer or (None, None, None)
+        update, add_updates, remove_updates = updates or (None, None, None)
         if update:
             self._ovo.update(update)
             self.save()

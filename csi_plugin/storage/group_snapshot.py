@@ -75,7 +75,7 @@ class GroupSnapshot(Resource):
 
     @property
     def snapshots(self) -> list[Snapshot]:
-        """The volumes' snapshots, read anew at each access."""
+        """The volumes' snapshots, read at each access."""
         found = STATE.store.find(SnapshotRecord, group_snapshot_id=self._ovo.id)
         return [Snapshot.from_record(record) for record in found]
 

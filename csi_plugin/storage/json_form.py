@@ -2,7 +2,7 @@
 
 An object is ``{"class", "backend", "ovo"}``, where ``ovo`` is the primitive form of Cinder's versioned object. Objects
 refer to each other in circles (a volume's snapshots know their volume), so each is written where it is met first. What
-the versioned object has no place for travels in its ``cinderbox.data``, which other readers pass over.
+the versioned object cannot hold travels in its ``cinderbox.data``, which other readers pass over.
 """
 
 from collections.abc import Iterable

@@ -11,7 +11,7 @@ from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.storage import codec, database
 from csi_plugin.storage.cinder import runtime
-from csi_plugin.storage.compatibility.cinderlib_plugin_store import ObjectPluginStore
+from csi_plugin.storage.compatibility.cinderlib_plugin_store import CinderlibPluginStore
 from csi_plugin.storage.library_state import STATE
 
 LOG = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def _as_store(plugin: RecordStore | PersistenceDriverBase) -> RecordStore:
         plugin.codec = codec
     if isinstance(plugin, RecordStore):
         return plugin
-    return ObjectPluginStore(plugin, codec)
+    return CinderlibPluginStore(plugin, codec)
 
 
 _warned_of_clear_secrets = False

@@ -1,4 +1,4 @@
-"""What drivers answer about several resources at once: a list of updates, each with the id of its resource."""
+"""What drivers return for several resources at once: a list of updates, each with the id of its resource."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -35,7 +35,7 @@ def in_slot(method: Callable[Concatenate[R, P], T]) -> Callable[Concatenate[R, P
 
 
 class Resource:
-    """A storage object: Cinder's versioned object (``_ovo``) plus what it has no place for.
+    """A storage object: Cinder's versioned object (``_ovo``) plus what it cannot hold.
 
     Fields of the versioned object are readable as attributes. Changes reach the store with ``save()``. An object is not
     meant to be shared between threads while it is changed; different objects of the same resource are.
@@ -83,7 +83,7 @@ class Resource:
 
     @property
     def record(self) -> Any:
-        """The record that save() would store, built anew at each read."""
+        """The record that save() would store, built at each read."""
         raise NotImplementedError
 
     @classmethod
@@ -126,7 +126,7 @@ class Resource:
         codec.reset_changes(self._ovo)
 
     def _save_deletion(self, if_gone: Exception) -> None:
-        """save() in a deletion: raises ``if_gone`` when another one came first, and makes no record of its own."""
+        """save() in a deletion: raises ``if_gone`` when another one came first, and creates no record of its own."""
         self._is_new = False
         try:
             self.save()

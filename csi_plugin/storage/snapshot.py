@@ -109,7 +109,7 @@ class Snapshot(VolumeChild, NamedResource):
             if update:
                 self._ovo.update(update)
         except Exception:
-            # Drivers raise anything. What they may have made is known by this record.
+            # Drivers raise anything. What they may have created is known by this record.
             self._ovo.status = "error"
             self.save()
             raise

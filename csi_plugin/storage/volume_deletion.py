@@ -152,7 +152,7 @@ def _finish(volume: "Volume") -> bool:
     try:
         volume._call_driver(lambda driver: driver_calls.delete_volume(driver, volume._ovo))
     except Exception as error:  # noqa: BLE001
-        # Whatever a driver raises, the volume stays deferred and is tried again when the next dependant goes.
+        # Whatever a driver raises, the volume stays deferred and is attempted again when the next dependant goes.
         LOG.warning("volume %s, deleted by its owner, still stays on the backend: %s", volume._ovo.id, error)
         _defer(volume, str(error))
         return False

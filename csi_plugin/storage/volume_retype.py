@@ -26,8 +26,8 @@ def retype(volume: "Volume", *, extra_specs: dict[str, str] | None, qos_specs: d
     new_type = codec.volume_type(str(uuid4()), wanted_extra, wanted_qos)
     host = {"host": volume._ovo.host, "cluster_name": None, "capabilities": volume.backend.stats()}
     with database.planned_type(new_type.id, extra_specs=wanted_extra, qos_specs=wanted_qos):
-        answer = volume._call_driver(lambda driver: driver.retype(CONTEXT, volume._ovo, new_type, diff, host))
-    done, update = answer if isinstance(answer, tuple) else (answer, None)
+        result = volume._call_driver(lambda driver: driver.retype(CONTEXT, volume._ovo, new_type, diff, host))
+    done, update = result if isinstance(result, tuple) else (result, None)
     if not done:
         raise exception.InvalidVolume(
             reason=f"the driver cannot change volume {volume._ovo.id} to these specs without moving its data"

@@ -232,7 +232,7 @@ def test_several_backends(serve: Serve, tmp_path: Path) -> None:
 def test_backend_that_cannot_start_stops_nothing_else(serve: Serve) -> None:
     broken = {"volume_backend_name": "broken", "volume_driver": LOOP_DRIVER, "loop_volumes_dir": "/proc/nothing"}
     plugin = serve(others=[broken], wait=False)
-    plugin.backends.wait_until_tried(30)
+    plugin.backends.wait_until_attempted(30)
 
     volume_id = plugin.create("pvc-1").volume_id
     record = plugin.store.get(VolumeRecord, volume_id)

@@ -84,7 +84,7 @@ def test_the_plugin_holds_the_objects_too(make_toy: Callable[[], Any], library: 
     store.close()
 
 
-def test_objects_from_before_are_adopted(
+def test_objects_from_before_are_imported(
     make_toy: Callable[[], Any], library: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from csi_plugin.storage.library_state import STATE

@@ -48,7 +48,7 @@ def error_of(driver: str) -> tuple[str, str]:
     options = {"enable_unsupported_driver": True}
     backends = BackendSet([BackendConfiguration(name="b", driver=driver, options=options)])
     backends.start()
-    if not backends.wait_until_tried(SECONDS):
+    if not backends.wait_until_attempted(SECONDS):
         return driver, f"no answer in {SECONDS:.0f} s"
     (status,) = backends.status()
     return driver, status.error

@@ -233,7 +233,7 @@ def test_a_backend_out_of_reach_stops_neither_the_others_nor_the_process(
         backends.get("set-near")
     with caplog.at_level(logging.WARNING):
         backends.start()
-        assert backends.wait_until_tried(30)
+        assert backends.wait_until_attempted(30)
     try:
         assert backends.get("set-near").name == "set-near"
         assert [backend.name for backend in backends.ready()] == ["set-near"]
@@ -273,7 +273,7 @@ def test_an_unknown_option_is_an_error_in_a_set(store: MemoryPersistence) -> Non
     backends = BackendSet([configured("set-typo", recording_lable="x")])
     backends.start()
     try:
-        assert backends.wait_until_tried(30)
+        assert backends.wait_until_attempted(30)
         assert "did you mean recording_label?" in backends.status()[0].error
     finally:
         backends.close()

@@ -1,10 +1,10 @@
 """A record store on top of a third-party persistence plugin, which keeps the library's objects.
 
-The plugin's objects have no place for what Cinderbox adds (revision, intent, CSI node...), and such a plugin knows
+The plugin's objects cannot hold what Cinderbox adds (revision, intent, CSI node...), and such a plugin knows
 nothing of groups. So each record is kept whole, as JSON, in a key-value of the plugin, under
 ``cinderbox/<kind>/<id>``: one write, which either happened or did not. After it, the plugin is given the object, so
 that its own data and its get_* methods are what their author expects. Objects that a plugin holds already, from
-cinderlib or from a program that calls it directly, are adopted when the store is used first. A plugin sees secrets
+cinderlib or from a program that calls it directly, are imported when the store is used first. A plugin sees secrets
 sealed only.
 
 Key-values are different: programs read and write them through the plugin alone, so the plugin's value counts, and
@@ -42,13 +42,13 @@ R = TypeVar("R", bound=Record)
 
 RESERVED = "cinderbox/"
 _OBJECT_KINDS: tuple[type[Record], ...] = (VolumeRecord, SnapshotRecord, ConnectionRecord)
-_ADOPTED = f"{RESERVED}adopted"
+_IMPORTED = f"{RESERVED}adopted"
 _PAGE = 500
 
 LOG = logging.getLogger(__name__)
 
 
-class ObjectPluginStore(RecordStore):
+class CinderlibPluginStore(RecordStore):
     """Records in a plugin with the thirteen documented methods.
 
     Atomic and thread-safe within the process; between processes if the plugin's own create_if_absent and
@@ -62,15 +62,15 @@ class ObjectPluginStore(RecordStore):
         self.ATOMIC_ACROSS_PROCESSES = plugin.ATOMIC_ACROSS_PROCESSES
         self._codec = codec
         self._locks = [threading.RLock() for _ in range(64 if plugin.THREAD_SAFE else 1)]
-        self._adoption = threading.Lock()
-        self._adopted = False
+        self._import_lock = threading.Lock()
+        self._has_imported = False
 
     @traced
     def create(self, record: R) -> R:
         stored = copy(record)
         stored.revision = 1
         stored.created_at = stored.created_at or utc_now()
-        self._adopt(type(record))
+        self._import_existing(type(record))
         with self._lock(record.KIND, record.id):
             if self.get(type(record), record.id) is not None or not self._create(stored):
                 raise RecordExists(f"{record.KIND} {record.id} exists")
@@ -80,7 +80,7 @@ class ObjectPluginStore(RecordStore):
     @traced
     def update(self, record: R) -> R:
         stored = replace(copy(record), revision=record.revision + 1, updated_at=utc_now())
-        self._adopt(type(record))
+        self._import_existing(type(record))
         with self._lock(record.KIND, record.id):
             text = self._value(_key(record.KIND, record.id))
             current = self._record(type(record), record.id, text)
@@ -93,7 +93,7 @@ class ObjectPluginStore(RecordStore):
 
     @traced
     def delete(self, record: Record) -> None:
-        self._adopt(type(record))
+        self._import_existing(type(record))
         with self._lock(record.KIND, record.id):
             if isinstance(record, (*_OBJECT_KINDS, KeyValueRecord)):
                 for obj in self._objects(type(record), record.id):
@@ -102,7 +102,7 @@ class ObjectPluginStore(RecordStore):
                 self.plugin.delete_key_value(key_value)
 
     def get(self, kind: type[R], record_id: str) -> R | None:
-        self._adopt(kind)
+        self._import_existing(kind)
         with self._lock(kind.KIND, record_id):
             return self._record(kind, record_id, self._value(_key(kind.KIND, record_id)))
 
@@ -111,7 +111,7 @@ class ObjectPluginStore(RecordStore):
         found: list[R] = []
         if limit == 0:
             return found
-        self._adopt(kind)
+        self._import_existing(kind)
         with self._reading():
             for record in self._all(kind, after):
                 if all(getattr(record, name) == value for name, value in wanted.items()):
@@ -205,16 +205,16 @@ class ObjectPluginStore(RecordStore):
     def _key_value(self, key: str, text: str) -> Any:
         return self._codec.to_object(KeyValueRecord(id=key, value=text))
 
-    def _adopt(self, kind: type[Record]) -> None:
-        """Make records of the objects that the plugin holds from before it was used here; once in its life.
+    def _import_existing(self, kind: type[Record]) -> None:
+        """Create records of the objects that the plugin holds from before it was used here; once in its life.
 
-        Objects of a backend that is not set up yet may not be readable: that is tried again at the next call.
+        Objects of a backend that is not set up yet may not be readable: that is attempted again at the next call.
         """
-        if self._adopted or kind not in _OBJECT_KINDS:
+        if self._has_imported or kind not in _OBJECT_KINDS:
             return
-        with self._adoption, self._reading():
-            if self._adopted or self.plugin.get_key_values(_ADOPTED):
-                self._adopted = True
+        with self._import_lock, self._reading():
+            if self._has_imported or self.plugin.get_key_values(_IMPORTED):
+                self._has_imported = True
                 return
             try:
                 found = [obj for kind in _OBJECT_KINDS for obj in getattr(self.plugin, f"get_{kind.KIND}s")()]
@@ -223,8 +223,8 @@ class ObjectPluginStore(RecordStore):
                 return
             for obj in found:
                 self._create(replace(_without_dict(self._codec.to_record(obj)), revision=1))
-            self.plugin.set_key_value(self._key_value(_ADOPTED, "1"))
-            self._adopted = True
+            self.plugin.set_key_value(self._key_value(_IMPORTED, "1"))
+            self._has_imported = True
 
     def _lock(self, kind: str, record_id: str) -> threading.RLock:
         return self._locks[hash((kind, record_id)) % len(self._locks)]
@@ -254,7 +254,7 @@ def _without_dict(record: Record) -> Record:
 
 def _is_reserved(key: str) -> bool:
     """Whether a key-value is one that holds a record, not one of somebody's."""
-    return key == _ADOPTED or any(key.startswith(_key(kind.KIND, "")) for kind in RECORD_TYPES)
+    return key == _IMPORTED or any(key.startswith(_key(kind.KIND, "")) for kind in RECORD_TYPES)
 
 
 def _text(record: Record) -> str:

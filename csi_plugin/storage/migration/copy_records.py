@@ -49,7 +49,7 @@ def copy_records(source: RecordStore, target: RecordStore) -> Iterator[Progress]
     """Copy every record of ``source`` to ``target``; yields after each page of a kind, at least once per kind.
 
     It can be interrupted and run again: what the target has already is skipped, what differs is overwritten. Records
-    that only the target has stay. Nothing else should write to either store meanwhile. Secrets are sealed anew when
+    that only the target has stay. Nothing else should write to either store meanwhile. Secrets are sealed again when
     both stores are given as SealingStore, each with its own keys.
 
     Raises PersistenceError.

@@ -67,14 +67,14 @@ def import_records(api: ResourceAPI, target: RecordStore, *, omitted: Callable[[
     may be running. Nothing of ember-csi's is changed. Raises PersistenceError, also when the API server has no such
     resources.
     """
-    for plural, kind, make in _KINDS:
+    for plural, kind, to_record in _KINDS:
         resources, _ = api.list_all(plural)
         copied = skipped = 0
         total = len(resources)
         yield Progress(kind.KIND, copied, skipped, total)
         for resource in resources:
             try:
-                _check_owner(record := make(resource), target)
+                _check_owner(record := to_record(resource), target)
             except _Omit as error:
                 total -= 1
                 omitted(Omitted(kind.KIND, resource["metadata"]["name"], str(error), error.is_lost))

@@ -12,7 +12,7 @@ from csi_plugin.persistence.base import (
 )
 from csi_plugin.storage import codec
 from csi_plugin.storage.backend import setup
-from csi_plugin.storage.compatibility.cinderlib_plugin_store import ObjectPluginStore
+from csi_plugin.storage.compatibility.cinderlib_plugin_store import CinderlibPluginStore
 from csi_plugin.storage.library_state import STATE
 
 Plugin = RecordStore | PersistenceDriverBase
@@ -20,7 +20,7 @@ Plugin = RecordStore | PersistenceDriverBase
 
 def open_store(plugin: Plugin) -> RecordStore:
     """The plugin as Cinderbox uses it: as a RecordStore."""
-    return plugin if isinstance(plugin, RecordStore) else ObjectPluginStore(plugin, codec)
+    return plugin if isinstance(plugin, RecordStore) else CinderlibPluginStore(plugin, codec)
 
 
 def set_up_library(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Any:
