@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,17 +49,16 @@ def options(array: SolidFireArray) -> dict[str, Any]:
 
 @pytest.fixture
 def served(array: SolidFireArray, tmp_path: Path) -> Iterator[Served]:
-    server = Served(
-        tmp_path,
-        mode="controller",
-        driver=DRIVER,
-        backend={"name": "solidfire", "loop_volumes_dir": None, **options(array)},
-        environment={"CINDERBOX_SEALING_KEYS": generate_key()},
-    )
-    try:
+    with closing(
+        Served(
+            tmp_path,
+            mode="controller",
+            driver=DRIVER,
+            backend={"name": "solidfire", "loop_volumes_dir": None, **options(array)},
+            environment={"CINDERBOX_SEALING_KEYS": generate_key()},
+        )
+    ) as server:
         yield server.start()
-    finally:
-        server.close()
 
 
 class Orchestrator:

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import grpc
@@ -18,11 +19,8 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    served = Served(tmp_path, environment=QUICK)
-    try:
+    with closing(Served(tmp_path, environment=QUICK)) as served:
         yield served
-    finally:
-        served.close()
 
 
 def test_volumes(served: Served) -> None:

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,8 @@ GATED = "tests.crash.drivers.GatedDriver"
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
     environment = QUICK | {"TEST_GATE": str(tmp_path), "CINDERBOX_UNDO_WINDOW_SECONDS": "1"}
-    served = Served(tmp_path, driver=GATED, environment=environment)
-    try:
+    with closing(Served(tmp_path, driver=GATED, environment=environment)) as served:
         yield served
-    finally:
-        served.close()
 
 
 def data_of(file: Path) -> dict[int, bytes]:

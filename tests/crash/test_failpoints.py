@@ -3,6 +3,7 @@
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import grpc
@@ -29,11 +30,8 @@ def failpoints() -> list[str]:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    served = Served(tmp_path, environment=QUICK)
-    try:
+    with closing(Served(tmp_path, environment=QUICK)) as served:
         yield served
-    finally:
-        served.close()
 
 
 @pytest.mark.parametrize("point", failpoints())

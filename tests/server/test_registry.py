@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc, node_registry_pb2, node_registry_pb2_grpc
+from tests.support.csi import fails
 from tests.support.polling import wait_until
 from tests.support.serving import Served
 
@@ -92,12 +93,10 @@ def test_a_certificate_is_good_for_the_registry_alone(address: str, authority: A
     with authority.channel(address) as channel:
         with pytest.raises(grpc.RpcError, match="no volume has the id"):
             node_registry_pb2_grpc.NodeRegistryStub(channel).GetConnection(question, timeout=10)
-        with pytest.raises(grpc.RpcError) as caught:
+        with fails(grpc.StatusCode.UNIMPLEMENTED):
             csi_pb2_grpc.ControllerStub(channel).ListVolumes(csi_pb2.ListVolumesRequest(), timeout=10)
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     stranger = Authority(tmp_path / "stranger")
     stranger.ca = authority.ca
     for channel in (authority.channel(address, certificate=False), stranger.channel(address)):
-        with channel, pytest.raises(grpc.RpcError) as caught:
+        with channel, fails(grpc.StatusCode.UNAVAILABLE):
             node_registry_pb2_grpc.NodeRegistryStub(channel).GetConnection(question, timeout=10)
-        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
