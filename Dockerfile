@@ -25,7 +25,7 @@ ENV UV_PROJECT_ENVIRONMENT=/opt/cinderbox UV_PYTHON=/usr/bin/python3 UV_PYTHON_D
 COPY pyproject.toml uv.lock ./
 RUN /uv/bin/uv sync --frozen --no-dev --no-install-project $(printf -- '--extra %s ' $EXTRAS)
 COPY README.md LICENSE hatch_build.py ./
-COPY scripts/generate_protocol.py scripts/
+COPY scripts/generate/protocol.py scripts/generate/
 COPY proto proto
 COPY csi_plugin csi_plugin
 RUN /uv/bin/uv sync --frozen --no-dev --no-editable $(printf -- '--extra %s ' $EXTRAS) \

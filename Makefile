@@ -43,11 +43,11 @@ storage-lab:
 
 # Python modules and type stubs of the wire protocol.
 proto:
-	.venv/bin/python scripts/generate_protocol.py
+	.venv/bin/python scripts/generate/protocol.py
 
 # Definitions of the custom resources, from the record types.
 crds:
-	.venv/bin/python scripts/generate_custom_resources.py
+	.venv/bin/python scripts/generate/custom_resources.py
 
 # Generated reference pages.
 docs:
@@ -55,8 +55,8 @@ docs:
 
 # Plain manifests, from the chart.
 manifests:
-	scripts/kubernetes
-	.venv/bin/python scripts/manifests.py
+	scripts/dependencies/kubernetes
+	.venv/bin/python scripts/generate/manifests.py
 
 clean:
 	rm -rf .venv .tools build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \

@@ -9,5 +9,5 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 class ProtocolBuildHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        script = Path(self.root) / "scripts" / "generate_protocol.py"
+        script = Path(self.root) / "scripts" / "generate" / "protocol.py"
         runpy.run_path(str(script))["generate"](Path(self.root))

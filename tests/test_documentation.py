@@ -27,8 +27,8 @@ def test_links_lead_somewhere(page: Path) -> None:
             "commands.md",
             ["-m", "typer", "csi_plugin.cli.main", "utils", "docs", "--name", "cinderbox", "--title", "Commands"],
         ),
-        ("backends/drivers.md", ["scripts/generate_drivers_page.py"]),
-        ("backends/database-calls.md", ["scripts/database_calls.py"]),
+        ("backends/drivers.md", ["scripts/generate/drivers_page.py"]),
+        ("backends/database-calls.md", ["scripts/generate/database_calls_page.py"]),
     ],
 )
 def test_generated_pages_are_fresh(page: str, command: list[str]) -> None:

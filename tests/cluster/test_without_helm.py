@@ -41,8 +41,8 @@ def kinds_and_namespaces(cluster: Cluster) -> tuple[str, str]:
 def manifests(folder: Path) -> None:
     """A copy of deploy/ in which the values are changed and the manifests rendered again."""
     shutil.copytree(PROJECT / "deploy", folder / "deploy")
-    (folder / "scripts").mkdir()
-    shutil.copy(PROJECT / "scripts/manifests.py", folder / "scripts")
+    (folder / "scripts/generate").mkdir(parents=True)
+    shutil.copy(PROJECT / "scripts/generate/manifests.py", folder / "scripts/generate")
     (folder / ".tools").symlink_to(PROJECT / ".tools")
     values = folder / "deploy/kubernetes/values.yaml"
     changed = {name: VALUES[name] for name in ("hostPaths", "controller", "node")}
@@ -54,7 +54,7 @@ def manifests(folder: Path) -> None:
         "spec": {"driver": VALUES["backends"][0]["driver"], "options": {"loop_volumes_dir": f"{VOLUMES}/plain"}},
     }
     (folder / "backend.yaml").write_text(yaml.safe_dump(backend))
-    subprocess.run([sys.executable, folder / "scripts/manifests.py"], check=True)
+    subprocess.run([sys.executable, folder / "scripts/generate/manifests.py"], check=True)
 
 
 @pytest.mark.timeout(240)

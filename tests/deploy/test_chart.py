@@ -212,7 +212,7 @@ def test_helm_lint_finds_nothing() -> None:
 
 
 def test_the_plain_manifests_are_fresh(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, PROJECT / "scripts/manifests.py", tmp_path], check=True)
+    subprocess.run([sys.executable, PROJECT / "scripts/generate/manifests.py", tmp_path], check=True)
     made = {file.relative_to(tmp_path): file.read_text() for file in tmp_path.rglob("*") if file.is_file()}
     assert made
     stale = [str(name) for name, text in made.items() if (PROJECT / "deploy" / name).read_text() != text]

@@ -63,7 +63,7 @@ def node(folder: Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
     run("mount", disk("containerd"), str(folder / "state" / NODE / "containerd"))
     shutil.copy(Path(os.environ["STORAGE_LAB_RESULTS"]).parent / "state/kubernetes/kubeconfig", folder)
-    start = [str(PROJECT / "scripts/cluster_node"), str(folder), str(_BIN), NODE, "1"]
+    start = [str(PROJECT / "scripts/cluster_parts/node"), str(folder), str(_BIN), NODE, "1"]
     log_file = folder / "logs/node"
     with log_file.open("wb") as log:
         process = subprocess.Popen(

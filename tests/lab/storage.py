@@ -25,7 +25,7 @@ NFS_ADDRESS = "127.0.0.16"
 
 
 def disk(name: str) -> str:
-    """The guest's disk of that name; scripts/guest/boot gives it."""
+    """The guest's disk of that name; scripts/storage_lab_parts/boot gives it."""
     return f"/dev/disk/by-id/virtio-{name}"
 
 

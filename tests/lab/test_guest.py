@@ -10,7 +10,7 @@ DISKS = ("iscsi", "chap", "small", "small-more", "pool", "pool-more", "multipath
 
 def test_the_guest_is_a_machine_of_its_own() -> None:
     assert os.uname().nodename == "storage-lab"
-    assert Path("/proc/1/cmdline").read_bytes().split(b"\0")[1].endswith(b"/scripts/guest/init")
+    assert Path("/proc/1/cmdline").read_bytes().split(b"\0")[1].endswith(b"/scripts/storage_lab_parts/init")
 
 
 @pytest.mark.parametrize("disk", DISKS)

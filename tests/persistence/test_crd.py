@@ -85,8 +85,8 @@ def a_volume(**values: Any) -> VolumeRecord:
 
 class TestForPeople:
     def test_definitions_are_those_of_the_records(self, tmp_path: Path) -> None:
-        script = "import sys, pathlib, generate_custom_resources as g; g.TARGET = pathlib.Path(sys.argv[1]); g.main()"
-        subprocess.run([sys.executable, "-c", script, tmp_path], cwd=PROJECT / "scripts", check=True)
+        script = "import sys, pathlib, custom_resources as g; g.TARGET = pathlib.Path(sys.argv[1]); g.main()"
+        subprocess.run([sys.executable, "-c", script, tmp_path], cwd=PROJECT / "scripts/generate", check=True)
         made, committed = (
             {path.name: path.read_text() for path in folder.iterdir()} for folder in (tmp_path, DEFINITIONS)
         )

@@ -31,10 +31,10 @@ from csi_plugin.storage.database.rows import DEFAULT_TYPE_ID
 from csi_plugin.storage.database.store_database import StoreDatabase
 from csi_plugin.storage.database.unreached_functions import NOT_REACHED_BY_DRIVERS
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts/generate"))
 
-import database_calls
-from database_calls import ANSWERED, Source
+import database_calls_page
+from database_calls_page import ANSWERED, Source
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PLAIN = "10000000-0000-4000-8000-000000000000"
@@ -104,7 +104,7 @@ def stores(library: None) -> Iterator[tuple[StoreDatabase, MemoryPersistence]]:
 
 @pytest.fixture(scope="module")
 def driver_sources() -> dict[str, Source]:
-    return database_calls.driver_sources()
+    return database_calls_page.driver_sources()
 
 
 Call = tuple[Any, ...]
@@ -367,7 +367,7 @@ def test_all_that_drivers_call_is_answered(driver_sources: dict[str, Source]) ->
 
 
 def test_all_that_versioned_objects_call_is_answered_or_out_of_drivers_reach() -> None:
-    called = set().union(*(source.functions for source in database_calls.database_sources().values()))
+    called = set().union(*(source.functions for source in database_calls_page.database_sources().values()))
     assert called <= ANSWERED | set(NOT_REACHED_BY_DRIVERS)
     assert set(NOT_REACHED_BY_DRIVERS) <= called, "entries that Cinder no longer has"
     assert not set(NOT_REACHED_BY_DRIVERS) & ANSWERED

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/cinderbox"
 HELM = ROOT / ".tools/kubernetes/bin/helm"
 MONITORING = ("alerts.yaml", "dashboard.json")

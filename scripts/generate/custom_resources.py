@@ -32,9 +32,9 @@ from csi_plugin.persistence.records import (
     VolumeRecord,
 )
 
-TARGET = Path(__file__).parent.parent / "deploy" / "helm" / "cinderbox" / "crds"
+TARGET = Path(__file__).parents[2] / "deploy" / "helm" / "cinderbox" / "crds"
 HEADER = "# Generated from csi_plugin/persistence/records.py by `make crds`; do not edit.\n"
-BACKEND_HEADER = "# Generated from scripts/backend_definition.py by `make crds`; do not edit.\n"
+BACKEND_HEADER = "# Generated from scripts/generate/backend_definition.py by `make crds`; do not edit.\n"
 
 Schema = dict[str, Any]
 Columns = tuple[tuple[str, str], ...]

@@ -49,4 +49,4 @@ def _plugin(path: Path, *, entry: str) -> Path:
 
 
 if __name__ == "__main__":
-    generate(Path(__file__).resolve().parent.parent)
+    generate(Path(__file__).resolve().parents[2])

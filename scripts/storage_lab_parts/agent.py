@@ -1,4 +1,4 @@
-"""Runs commands for scripts/guest/client.py, one at a time; inside the guest, on a virtio-serial port.
+"""Runs commands for client.py, one at a time; inside the guest, on a virtio-serial port.
 
 Each message either way is a byte for its kind, four for its length, and its content. ``r`` asks to run what the JSON
 says (``directory``, ``command``, ``environment``); ``o`` carries output, ``s`` the exit status, which ends the answer.
