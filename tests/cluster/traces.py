@@ -6,6 +6,10 @@ from pathlib import Path
 
 from tests.support.project import PROJECT
 
+_FOLDERS = [Path(name) for name in ("/etc", "/opt", "/run", "/usr/libexec", "/var/lib", "/var/log")]
+_WORDS = ("cinderbox-volumes", "cni", "containerd", "etcd", "kube", "netns")
+"""Of what a cluster may make there. Not what other tests may make beside it."""
+_SEARCHED = ("cni", "kubelet")
 DIRECTORY = Path(os.environ.get("CLUSTER_DIR", PROJECT / ".tools/cluster"))
 
 
@@ -42,13 +46,14 @@ def _seen() -> set[str]:
         *(f"loop device {device}" for device in devices if " /tmp/" not in device),
         *(f"interface {path.name}" for path in Path("/sys/class/net").iterdir()),
         *(f"control group {path}" for path in _empty_control_groups()),
-        *(f"folder {path}" for folder in ("/etc", "/run", "/var/lib", "/opt") for path in _folders_of_clusters(folder)),
+        *(f"file or folder {path}" for folder in _FOLDERS for path in _of_clusters(folder)),
     }
 
 
-def _folders_of_clusters(folder: str) -> list[Path]:
-    words = ("cinderbox", "cni", "containerd", "etcd", "kube", "netns")
-    return [path for path in Path(folder).iterdir() if any(word in path.name for word in words)]
+def _of_clusters(folder: Path) -> list[Path]:
+    """What a cluster may have made in a folder of the machine, or in such a one that was there before."""
+    found = [path for path in folder.iterdir() if any(word in path.name for word in _WORDS)] if folder.is_dir() else []
+    return [*found, *(below for path in found if path.name in _SEARCHED for below in path.rglob("*"))]
 
 
 def _empty_control_groups() -> list[Path]:
