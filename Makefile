@@ -11,7 +11,9 @@ quickstart:
 
 # With STORAGE_LAB=1 also the shortest tests of the storage lab, one for each protocol (8 minutes). The scripts' own
 # variables have no CINDERBOX_ prefix: all that begin so are settings of the server, which tests start.
-test: setup lint
+test:
+	scripts/setup begin
+	scripts/lint
 	scripts/test
 	$(if $(STORAGE_LAB),scripts/storage_lab test -k "guest or raw_block and (multipath or nvme or nfs or rbd)")
 

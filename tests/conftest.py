@@ -1,6 +1,9 @@
 """What holds for all tests."""
 
+import subprocess
+import warnings
 from collections.abc import Generator, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ from tests.support.kubernetes_api import KubernetesAPI
 from tests.support.mariadb import MariaDB
 from tests.support.needs import mark_needs
 from tests.support.postgresql import PostgreSQL
+from tests.support.project import PROJECT
 
 
 @pytest.hookimpl(wrapper=True)
@@ -40,11 +44,37 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
 
 
+_WITH_BUILT_PROGRAMS = ("tests/conformance", "tests/crash/test_two_controllers.py")
+"""They use csi-sanity or, by a parameter, Kubernetes; the rest of those that need such a program is marked."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         mark_needs(item)
-    items.sort(key=lambda item: not item.nodeid.startswith(_FIRST))
+    files = {item.path for item in items if _has_built_programs(item)}
+    items.sort(key=lambda item: (not item.nodeid.startswith(_FIRST), item.path in files))
+
+
+def _has_built_programs(item: pytest.Item) -> bool:
+    if item.nodeid.startswith("tests/lab"):  # its machine has them
+        return False
+    marked = any(item.get_closest_marker(name) for name in ("cluster", "kubernetes"))
+    return marked or item.nodeid.startswith(_WITH_BUILT_PROGRAMS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """On a new machine programs are built while other tests run; no test's two minutes are spent waiting for them."""
+    if _has_built_programs(item):
+        _wait_for_built_programs()
+
+
+@cache
+def _wait_for_built_programs() -> None:
+    done = subprocess.run([PROJECT / "scripts/setup", "build"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        warnings.warn(f"`scripts/setup build` failed, so tests will fail: {done.stderr[-2000:]}", stacklevel=1)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.project import PROJECT
 
+pytestmark = pytest.mark.kubernetes  # promtool is built with it
 PROMTOOL = PROJECT / ".tools/bin/promtool"
 RULES = PROJECT / "deploy/monitoring/alerts.yaml"
 DASHBOARD = json.loads((PROJECT / "deploy/monitoring/dashboard.json").read_text())
