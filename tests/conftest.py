@@ -3,7 +3,9 @@
 import subprocess
 import warnings
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, which counts as a failure: {report.longrepr}"
     return report
+
+
+_MADE_ON_THE_MACHINE = (Path("/var/lib/cinderbox"), Path("/etc/nvme"))
+"""Folders that Cinder and os-brick make wherever they run, for their state and for the host's NVMe name."""
+_ABSENT = pytest.StashKey[list[Path]]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[_ABSENT] = [path for path in _MADE_ON_THE_MACHINE if not path.exists()]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave the machine as it was, when all workers have ended."""
+    if not hasattr(session.config, "workerinput"):
+        for path in session.config.stash[_ABSENT]:
+            with suppress(OSError):  # it is not there, or something is in it
+                path.rmdir()
 
 
 class ByFile(LoadFileScheduling):

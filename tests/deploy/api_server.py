@@ -13,7 +13,12 @@ class ApiServer(KubernetesAPI):
     """An API server that is asked to take and to refuse things."""
 
     def try_kubectl(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        command = [BINARIES / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments]
+        command = [
+            BINARIES / "kubectl",
+            f"--kubeconfig={self.kubeconfig}",
+            f"--cache-dir={self.directory}/kubectl",
+            *arguments,
+        ]
         return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
 
     def apply(self, manifests: str | list[dict[str, Any]], *arguments: str) -> str:

@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import json
+import os
 import re
 import subprocess
 import sys
@@ -130,9 +131,12 @@ TOLD = {
 
 
 @pytest.fixture(scope="module")
-def errors() -> dict[str, str]:
+def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     program = Path(__file__).parent / "start_all_drivers.py"
-    made = subprocess.run([sys.executable, program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    environment = os.environ | {"TMPDIR": str(tmp_path_factory.mktemp("drivers"))}
+    made = subprocess.run(
+        [sys.executable, program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, env=environment
+    )
     found: dict[str, str] = json.loads(made.stdout)
     return found
 

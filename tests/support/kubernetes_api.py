@@ -79,7 +79,12 @@ class KubernetesAPI:
     def kubectl(self, *arguments: str, input_text: str | None = None, check: bool = True) -> str:
         """What kubectl prints; its error, when it fails and ``check`` is off."""
         done = subprocess.run(
-            [BINARIES / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments],
+            [
+                BINARIES / "kubectl",
+                f"--kubeconfig={self.kubeconfig}",
+                f"--cache-dir={self.directory}/kubectl",
+                *arguments,
+            ],
             input=input_text,
             capture_output=True,
             text=True,
