@@ -42,7 +42,7 @@ Columns = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What people see of a kind."""
+    """What `kubectl get` shows of a kind."""
 
     description: str
     columns: Columns
@@ -56,7 +56,7 @@ class Shown:
 
 
 STATE: dict[str, tuple[str, str] | Schema] = {"state": ("string", "State of the object, as the driver serves it.")}
-SEALED_ANEW: Schema = {
+RESEALED_CONNECTIONS: Schema = {
     "description": "What volumes were published with, resealed because the node has another key now.",
     "type": "array",
     "x-kubernetes-list-type": "map",
@@ -91,11 +91,11 @@ SHOWN: dict[type[Record], Shown] = {
             "pool": ("string", "Pool inside the backend."),
             "nodes": ("array", "Nodes that the volume is published to."),
             "attachedTo": ("string", "The nodes in one text."),
-            "claim": ("string", "namespace/name of the PersistentVolumeClaim that it was made for."),
-            "persistentVolume": ("string", "Name of the PersistentVolume that it was made for."),
+            "claim": ("string", "namespace/name of the PersistentVolumeClaim that it was created for."),
+            "persistentVolume": ("string", "Name of the PersistentVolume that it was created for."),
             "snapshots": ("integer", "Snapshots that need it."),
             "type": ("string", "Extra specs and QoS specs in one text."),
-            "source": ("string", "snapshot/id or volume/id that it was made from."),
+            "source": ("string", "snapshot/id or volume/id that it was created from."),
         },
         fixed=("id",),
     ),
@@ -111,8 +111,8 @@ SHOWN: dict[type[Record], Shown] = {
         status=STATE
         | {
             "size": ("string", "Size of the volume when it was taken, as a quantity."),
-            "volumeSnapshot": ("string", "namespace/name of the VolumeSnapshot that it was made for."),
-            "clones": ("integer", "Volumes that were made from it and are there."),
+            "volumeSnapshot": ("string", "namespace/name of the VolumeSnapshot that it was created for."),
+            "clones": ("integer", "Volumes that were created from it and exist."),
         },
         fixed=("id", "volume_id"),
     ),
@@ -156,7 +156,7 @@ SHOWN: dict[type[Record], Shown] = {
             "volumes": ("integer", "Volumes that are published to it."),
             "topology": ("string", "Topology segments in one text."),
             "publicKey": ("string", "Key of the node that its connections were last compared with."),
-            "connections": SEALED_ANEW,
+            "connections": RESEALED_CONNECTIONS,
         },
         fixed=("id",),
     ),
@@ -176,7 +176,7 @@ CONDITIONS: Schema = {
             "type": {"type": "string", "description": "Name of the condition.", "maxLength": 316},
             "status": {"type": "string", "description": "Whether it holds.", "enum": ["True", "False", "Unknown"]},
             "reason": {"type": "string", "description": "Why, in one word.", "maxLength": 1024},
-            "message": {"type": "string", "description": "Why, for people.", "maxLength": 32768},
+            "message": {"type": "string", "description": "The reason, for humans.", "maxLength": 32768},
             "lastTransitionTime": {"type": "string", "format": "date-time", "description": "Since when."},
         },
     },
@@ -270,7 +270,7 @@ def whole_schema(kind: type[Record]) -> Schema:
         status["conditions"] = CONDITIONS
         properties["status"] = {
             "type": "object",
-            "description": "For people to read; made anew from the records when it is lost.",
+            "description": "For humans; recreated from the records when it is lost.",
             "properties": status,
         }
     return {"type": "object", "description": shown.description, "required": ["spec"], "properties": properties}
