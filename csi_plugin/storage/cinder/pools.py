@@ -84,6 +84,7 @@ class Pool:
         return ""
 
     def has_room(self, spec: VolumeSpec) -> bool:
+        """Whether such a volume fits; True when the driver does not know its room."""
         free = self.free_gib(spec)
         # A thin pool may have much left to promise when what is written has filled it.
         return free is None or (

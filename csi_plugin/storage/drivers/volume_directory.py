@@ -93,6 +93,7 @@ class VolumeDirectory:
                 os.close(descriptor)
 
     def filesystem(self) -> os.statvfs_result:
+        """Room of the filesystem that has the directory."""
         return os.statvfs(self._path)
 
     def files(self) -> Iterator[tuple[Path, os.stat_result]]:
