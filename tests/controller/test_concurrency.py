@@ -68,7 +68,7 @@ def test_repeat_waits_up_to_its_own_deadline(serve: Serve, gate: threading.Event
     assert waiting.result(10) == running.result(10)
 
 
-def test_volume_that_is_being_made_cannot_be_deleted(serve: Serve, gate: threading.Event) -> None:
+def test_volume_that_is_being_created_cannot_be_deleted(serve: Serve, gate: threading.Event) -> None:
     plugin = serve(driver=SLOW)
     running = plugin.controller.CreateVolume.future(create_request("gated"))
     assert SlowDriver.started.wait(10)

@@ -146,7 +146,7 @@ def test_get_volume(plugin: Plugin) -> None:
         plugin.controller.ControllerGetVolume(csi_pb2.ControllerGetVolumeRequest())
 
 
-def test_volumes_that_the_library_made_are_listed(plugin: Plugin) -> None:
+def test_volumes_that_the_library_created_are_listed(plugin: Plugin) -> None:
     volume = plugin.service._context.backends.ready()[0].create_volume(1, name="mine")
 
     assert plugin.list() == [volume.id]

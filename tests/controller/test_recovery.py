@@ -1,4 +1,4 @@
-"""Failed and interrupted tries, restored backups, and what a restart finishes."""
+"""Failed and interrupted attempts, restored backups, and what a restart finishes."""
 
 import subprocess
 from collections.abc import Iterator
@@ -70,7 +70,7 @@ def loop_device(path: Path) -> Iterator[None]:
         subprocess.run(["losetup", "--detach", device], check=True)
 
 
-def test_error_of_the_driver_is_told_without_secrets_and_the_next_try_has_a_new_id(serve: Serve) -> None:
+def test_error_of_the_driver_is_reported_without_secrets_and_the_next_attempt_has_a_new_id(serve: Serve) -> None:
     plugin = serve(driver=FAULTY)
 
     with fails(Code.INTERNAL, "nothing was made", "auth_password=***"):
@@ -86,7 +86,7 @@ def test_error_of_the_driver_is_told_without_secrets_and_the_next_try_has_a_new_
     assert list_orphans(plugin.store) == []
 
 
-def test_pieces_of_a_failed_try_are_removed(serve: Serve) -> None:
+def test_pieces_of_a_failed_attempt_are_removed(serve: Serve) -> None:
     plugin = serve(driver=FAULTY)
 
     with fails(Code.INTERNAL, "it was made, but"):
@@ -100,7 +100,7 @@ def test_pieces_of_a_failed_try_are_removed(serve: Serve) -> None:
     assert [record.id for record in plugin.store.find(VolumeRecord)] == [volume.volume_id]
 
 
-def test_failed_try_that_is_never_repeated_leaves_nothing(serve: Serve) -> None:
+def test_failed_attempt_that_is_never_repeated_leaves_nothing(serve: Serve) -> None:
     plugin = serve(driver=FAULTY, settle_seconds=0)
     with fails(Code.INTERNAL):
         plugin.create("after")
@@ -111,7 +111,7 @@ def test_failed_try_that_is_never_repeated_leaves_nothing(serve: Serve) -> None:
     assert list_orphans(plugin.store) == plugin.store.find(VolumeRecord) == []
 
 
-def test_id_of_a_failed_try_is_not_used_again_at_once(serve: Serve) -> None:
+def test_id_of_a_failed_attempt_is_not_used_again_at_once(serve: Serve) -> None:
     plugin = serve(driver=FAULTY)
     with fails(Code.INTERNAL):
         plugin.create("after-once")
@@ -137,7 +137,7 @@ def test_delete_that_silently_does_nothing_is_found_out(serve: Serve) -> None:
     assert plugin.list() == []
 
 
-def test_leftover_that_cannot_be_deleted_is_held(serve: Serve) -> None:
+def test_orphan_that_cannot_be_deleted_is_held(serve: Serve) -> None:
     plugin = serve(driver=FAULTY)
     with fails(Code.INTERNAL):
         plugin.create("after-undeletable")
@@ -150,7 +150,7 @@ def test_leftover_that_cannot_be_deleted_is_held(serve: Serve) -> None:
     plugin.delete(failed.id)
 
 
-def test_failed_try_on_a_driver_that_cannot_list_is_deleted_as_cinder_does(serve: Serve) -> None:
+def test_failed_attempt_on_a_driver_that_cannot_list_is_deleted_as_cinder_does(serve: Serve) -> None:
     plugin = serve(driver=PLAIN)
     with fails(Code.INTERNAL, "password=***"):
         plugin.create("broken")
@@ -159,7 +159,7 @@ def test_failed_try_on_a_driver_that_cannot_list_is_deleted_as_cinder_does(serve
     assert plugin.files() == []
 
 
-def test_interrupted_try_is_replaced_and_its_object_removed(plugin: Plugin, serve: Serve) -> None:
+def test_interrupted_attempt_is_replaced_and_its_object_removed(plugin: Plugin, serve: Serve) -> None:
     first = plugin.create("pvc-1").volume_id
     interrupt(plugin.store, first)
     again = restart(plugin, serve)
@@ -175,7 +175,7 @@ def test_interrupted_try_is_replaced_and_its_object_removed(plugin: Plugin, serv
 
 
 @pytest.mark.parametrize("settle_seconds", [0, 3600])
-def test_interrupted_try_that_left_nothing_is_forgotten_when_the_array_has_settled(
+def test_interrupted_attempt_that_left_nothing_is_forgotten_when_the_array_has_settled(
     serve: Serve, settle_seconds: float
 ) -> None:
     plugin = serve(settle_seconds=settle_seconds)
@@ -285,7 +285,7 @@ def test_object_that_something_refers_to_is_never_removed(plugin: Plugin) -> Non
     assert f"volume-{first}" in plugin.files()
 
 
-def test_interrupted_try_on_a_driver_that_cannot_list_is_held(serve: Serve) -> None:
+def test_interrupted_attempt_on_a_driver_that_cannot_list_is_held(serve: Serve) -> None:
     plugin = serve(driver=PLAIN)
     first = plugin.create("pvc-1").volume_id
     interrupt(plugin.store, first)
@@ -297,7 +297,7 @@ def test_interrupted_try_on_a_driver_that_cannot_list_is_held(serve: Serve) -> N
     assert f"volume-{first}" in plugin.files()
 
 
-def test_deleting_an_interrupted_try_is_ok_and_leaves_it_to_recovery(plugin: Plugin) -> None:
+def test_deleting_an_interrupted_attempt_is_ok_and_leaves_it_to_recovery(plugin: Plugin) -> None:
     first = plugin.create("pvc-1").volume_id
     interrupt(plugin.store, first)
 
@@ -307,7 +307,7 @@ def test_deleting_an_interrupted_try_is_ok_and_leaves_it_to_recovery(plugin: Plu
     assert plugin.files() == []
 
 
-def test_snapshot_of_a_failed_try_is_removed(serve: Serve) -> None:
+def test_snapshot_of_a_failed_attempt_is_removed(serve: Serve) -> None:
     plugin = serve(driver=FAULTY)
     volume_id = plugin.create("pvc-1").volume_id
     with fails(Code.INTERNAL, "it was made, but"):
@@ -321,7 +321,7 @@ def test_snapshot_of_a_failed_try_is_removed(serve: Serve) -> None:
     assert [record.id for record in plugin.store.find(SnapshotRecord)] == [snapshot.snapshot_id]
 
 
-def test_group_snapshot_of_a_failed_try_is_removed(serve: Serve) -> None:
+def test_group_snapshot_of_a_failed_attempt_is_removed(serve: Serve) -> None:
     plugin = serve(driver=FAULTY)
     volume_id = plugin.create("pvc-1").volume_id
     FaultyDriver.failed_group_snapshots.append("once")
