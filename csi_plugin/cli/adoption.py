@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from csi_plugin.cli.output import Output, OutputOption, show
 from csi_plugin.cli.settings_source import EXIT_SETTINGS, SettingsOption, load_settings, metadata
-from csi_plugin.cli.tables import Output, OutputOption, show
 
 if TYPE_CHECKING:
     from csi_plugin.server.settings import Settings

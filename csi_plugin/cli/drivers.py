@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from csi_plugin.cli.tables import Output, OutputOption, show
+from csi_plugin.cli.output import Output, OutputOption, show
 
 
 def drivers(

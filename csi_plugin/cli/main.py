@@ -55,7 +55,7 @@ app.command("wait-for-detach")(node.wait_for_detach)
 @app.command()
 def settings() -> None:
     """Print the reference of all settings, as Markdown."""
-    from csi_plugin.server.settings_reference import settings_reference
+    from csi_plugin.cli.settings_reference import settings_reference
 
     print(settings_reference(), end="")
 

@@ -1,6 +1,7 @@
 """Commands for the whole of the metadata: moving it elsewhere, and the keys that seal its secrets."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from csi_plugin.cli.settings_source import EXIT_SETTINGS, SettingsOption, load_settings, metadata, readable_errors
+from csi_plugin.persistence.records import VolumeRecord
 
 if TYPE_CHECKING:
     from csi_plugin.storage.migration.copy_records import Progress
@@ -50,10 +52,7 @@ def import_ember_csi(
 
     It can be interrupted and run again: what has arrived is left as it is. Exit status 1: something could not be read.
     """
-    from collections import Counter
-
     from csi_plugin.controller.lookups import iterate
-    from csi_plugin.persistence.records import VolumeRecord
 
     omitted: list[Omitted] = []
     with metadata(settings) as store:

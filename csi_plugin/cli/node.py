@@ -3,6 +3,7 @@
 import typer
 
 from csi_plugin.cli.settings_source import SettingsOption, load_settings, readable_errors
+from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
 
 
 def wait_for_detach(settings: SettingsOption = None) -> None:
@@ -12,7 +13,6 @@ def wait_for_detach(settings: SettingsOption = None) -> None:
     and their pods wait six minutes for them elsewhere.
     """
     from csi_plugin.cli.drain import is_drained, wait_until_unstaged
-    from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
 
     with readable_errors():
         loaded = load_settings(settings)

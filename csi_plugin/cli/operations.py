@@ -4,8 +4,8 @@ from typing import Any
 
 import typer
 
+from csi_plugin.cli.output import Output, OutputOption, show
 from csi_plugin.cli.settings_source import SettingsOption, load_settings
-from csi_plugin.cli.tables import Output, OutputOption, show
 
 _SECONDS = 10
 EXIT_UNREACHABLE = 1

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from csi_plugin.persistence.base import InvalidPersistence, PersistenceError, RecordStore
+
 if TYPE_CHECKING:
-    from csi_plugin.persistence.base import RecordStore
     from csi_plugin.server.settings import Settings
 
 EXIT_SETTINGS = 2
@@ -18,7 +19,6 @@ SettingsOption = Annotated[Path | None, typer.Option(help="YAML file with settin
 @contextmanager
 def readable_errors() -> Iterator[None]:
     """Settings and metadata that cannot work end the command with one line and exit status 2."""
-    from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
     from csi_plugin.server.settings import SettingsError
 
     try:
@@ -37,7 +37,7 @@ def load_settings(file: Path | None, flags: Mapping[str, Any] | None = None) -> 
 
 
 @contextmanager
-def metadata(file: Path | None) -> "Iterator[RecordStore]":
+def metadata(file: Path | None) -> Iterator[RecordStore]:
     """The metadata that the settings name, open. Ends the command when it is out of reach."""
     settings = load_settings(file)
     if settings.persistence.get("storage", "memory") in ("memory", "memory_db"):

@@ -1,12 +1,16 @@
 """``cinderbox volumes``: what the metadata says, read without the serving process, and adopting volumes."""
 
+import json
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from csi_plugin.cli import adoption
+from csi_plugin.cli.output import Output, OutputOption, show
 from csi_plugin.cli.settings_source import SettingsOption, metadata
-from csi_plugin.cli.tables import Output, OutputOption, show
+from csi_plugin.persistence.encoding import to_json
+from csi_plugin.persistence.records import ConnectionRecord, SnapshotRecord, VolumeRecord
 
 app = typer.Typer(help="Look at the metadata of volumes, and adopt what the storage holds.", no_args_is_help=True)
 app.command()(adoption.manageable)
@@ -17,7 +21,6 @@ app.command()(adoption.adopt)
 def list_volumes(settings: SettingsOption = None, output: OutputOption = Output.TABLE) -> None:
     """Volumes, by id."""
     from csi_plugin.controller.lookups import iterate
-    from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 
     with metadata(settings) as store:
         nodes: dict[str, list[str]] = {}
@@ -42,10 +45,6 @@ def list_volumes(settings: SettingsOption = None, output: OutputOption = Output.
 @app.command("show")
 def show_volume(volume_id: str, settings: SettingsOption = None) -> None:
     """Everything that is recorded of a volume, its snapshots and connections, as JSON without secrets."""
-    import json
-
-    from csi_plugin.persistence.encoding import to_json
-    from csi_plugin.persistence.records import ConnectionRecord, SnapshotRecord, VolumeRecord
     from csi_plugin.server.redaction import redact
 
     with metadata(settings) as store:
@@ -61,30 +60,31 @@ def show_volume(volume_id: str, settings: SettingsOption = None) -> None:
 
 
 @app.command()
-def leftovers(settings: SettingsOption = None, output: OutputOption = Output.TABLE) -> None:
+def orphans(settings: SettingsOption = None, output: OutputOption = Output.TABLE) -> None:
     """What interrupted or failed operations may have left on the storage, and deletions that wait."""
-    from dataclasses import asdict
-
     from csi_plugin.controller.recovery.orphans import list_orphans
 
     with metadata(settings) as store:
         rows = [asdict(orphan) for orphan in list_orphans(store)]
-    show(rows, output, empty="no leftovers")
+    show(rows, output, empty="no orphans")
+
+
+app.command("leftovers", help="The same as `orphans`: its earlier name.")(orphans)
 
 
 @app.command()
 def forget(
-    leftover_id: Annotated[str, typer.Argument(help="Id of a leftover, as `leftovers` lists it.")],
+    orphan_id: Annotated[str, typer.Argument(help="Id of an orphan, as `orphans` lists it.")],
     settings: SettingsOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Drop the record of a leftover. Nothing on the storage is touched: remove that first, or adopt it."""
+    """Drop the record of an orphan. Nothing on the storage is touched: remove that first, or adopt it."""
     from csi_plugin.controller.recovery.orphans import forget_orphan, list_orphans
 
     with metadata(settings) as store:
-        found = next((orphan for orphan in list_orphans(store) if orphan.id == leftover_id), None)
+        found = next((orphan for orphan in list_orphans(store) if orphan.id == orphan_id), None)
         if found is None:
-            raise _unknown(leftover_id, what="leftover")
+            raise _unknown(orphan_id, what="orphan")
         typer.echo(f"{found.kind} {found.id} ({found.name}) on backend {found.backend}: {found.condition}")
         if not yes:
             typer.confirm("Forget it?", abort=True)

@@ -16,7 +16,6 @@ _EMBER_CONFIG = {
     "file_locks_path": "file_locks_path",
     "state_path": "state_dir",
     "grpc_workers": "workers",
-    "debug": "debug",
     "disable_logs": "disable_logs",
     "disabled": "disabled_features",
 }
@@ -39,7 +38,7 @@ _JSON = {
     "X_CSI_NODE_TOPOLOGY": "node_topology",
 }
 _OF_NO_USE = {
-    "X_CSI_DEBUG_MODE": "no remote debugger is started; it means debug",
+    "X_CSI_DEBUG_MODE": "no remote debugger is started; it means `log_level`: debug",
     "X_CSI_SPEC_VERSION": "ignored: CSI 1.13 is served, which 1.x clients understand",
     "X_CSI_ABORT_DUPLICATES": "ignored: a repeated request waits for the running one and shares its answer",
 }
@@ -75,7 +74,7 @@ def ember_settings(environment: Mapping[str, str]) -> dict[str, Any]:
         if environment.get(variable):
             LOG.warning("%s: %s", variable, meaning)
     if environment.get("X_CSI_DEBUG_MODE"):
-        settings["debug"] = True
+        settings["log_level"] = "debug"
     return _ember_config(_json(environment, "X_CSI_EMBER_CONFIG", dict) or {}) | settings
 
 
@@ -84,6 +83,7 @@ def variables() -> list[tuple[str, str]]:
     rows = [(variable, f"`{name}`") for variable, name in (_PLAIN | _JSON).items()]
     rows += [(f"X_CSI_EMBER_CONFIG.{key}", f"`{name}`") for key, name in _EMBER_CONFIG.items()]
     rows.append(("X_CSI_EMBER_CONFIG.plugin_name", "`driver_name`, with `.ember-csi.io` behind it"))
+    rows.append(("X_CSI_EMBER_CONFIG.debug", "`log_level`: debug"))
     rows += [(f"X_CSI_EMBER_CONFIG.{key}", f"ignored: {why}") for key, why in _IGNORED_EMBER_CONFIG.items()]
     rows.append(("X_CSI_EMBER_CONFIG, any other key", "an option of Cinder: `cinder_options`"))
     return rows + list(_OF_NO_USE.items())
@@ -108,6 +108,9 @@ def _ember_config(config: Mapping[str, Any]) -> dict[str, Any]:
         elif key == "plugin_name":
             if value:
                 settings["driver_name"] = value if "ember-csi" in value else f"{value}.ember-csi.io"
+        elif key == "debug":
+            if value:
+                settings["log_level"] = "debug"
         elif key in _IGNORED_EMBER_CONFIG:
             LOG.warning("%s in X_CSI_EMBER_CONFIG is ignored: %s", key, _IGNORED_EMBER_CONFIG[key])
         else:

@@ -35,7 +35,7 @@ def serve(settings: Settings) -> int:
 
     Ends the process with 3 when another controller has taken over, and with 4 when operations did not end in time.
     """
-    logs.configure(log_format=settings.log_format, level="debug" if settings.debug else settings.log_level)
+    logs.configure(log_format=settings.log_format, level=settings.log_level)
     try:
         return _Process(settings).run()
     except (SettingsError, sockets.AddressInUse, ValueError) as error:

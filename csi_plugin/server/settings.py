@@ -117,8 +117,10 @@ class Settings(BaseModel):
     workers: int = Field(512, ge=1, description="Operations that may run or wait at once.")
     stop_seconds: float = Field(60, ge=0, description="How long running operations may go on after SIGTERM.")
     log_format: Literal["json", "console"] = Field("console", description="Form of the log lines.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
-    debug: bool = Field(False, description="Same as log_level=debug.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description="Least level that is logged. `debug: true`, its earlier form, means debug.",
+    )
     disable_logs: bool = Field(False, description="Silence Cinder and its libraries.")
     system_files: Path | None = Field(
         None, description="Tar of files and directories that vendor tools need, unpacked to / at start."
@@ -230,7 +232,7 @@ def load(
     merged: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for source, values in sources:
-        for name, value in values.items():
+        for name, value in _with_log_level(values).items():
             _check_known(name, source)
             if name not in merged:
                 merged[name], origin[name] = value, source
@@ -254,6 +256,15 @@ def grpc_address(endpoint: str) -> str:
     if not separator or not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
         raise ValueError("must be unix:///path or tcp://host:port")
     return f"{host}:{port}"
+
+
+def _with_log_level(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values with ``debug``, the earlier form of a log level, as ``log_level``."""
+    if "debug" not in values:
+        return values
+    others = {name: value for name, value in values.items() if name != "debug"}
+    is_debug = yaml.safe_load(values["debug"]) if isinstance(values["debug"], str) else values["debug"]
+    return others | {"log_level": "debug"} if is_debug else others
 
 
 def _check_known(name: str, source: str) -> None:

@@ -11,6 +11,7 @@ import csi_plugin.storage.snapshot  # noqa: F401
 from csi_plugin.persistence.base import RecordStore
 from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 from csi_plugin.storage import adoption, library_setup
+from csi_plugin.storage.backend_configuration import DEFAULT_CONCURRENCY, BackendConfiguration
 from csi_plugin.storage.backend_json import BackendJSON
 from csi_plugin.storage.backend_volumes import BackendVolumes
 from csi_plugin.storage.cinder import (
@@ -27,8 +28,6 @@ from csi_plugin.storage.cinder.slots import Slots
 from csi_plugin.storage.group import Group
 from csi_plugin.storage.library_state import STATE, StateClass, register_class, state_attribute
 from csi_plugin.storage.volume import Volume
-
-DEFAULT_CONCURRENCY = 32
 
 
 class Backend(BackendJSON, metaclass=StateClass):
@@ -52,21 +51,26 @@ class Backend(BackendJSON, metaclass=StateClass):
     reservations: Reservations
     is_suspended: bool
     """Whether it takes no new volumes; everything else goes on. May be set."""
-    _original_driver_cfg: dict[str, Any]
     _start_lock: threading.RLock
 
     def __new__(cls, volume_backend_name: str, **driver_cfg: Any) -> "Backend":
+        wanted = BackendConfiguration.from_arguments(volume_backend_name, **driver_cfg)
         with STATE.lock:
             existing = STATE.backends.get(volume_backend_name) or STATE.starting_backends.get(volume_backend_name)
             if existing is None:
-                new = super().__new__(cls)
-                new._original_driver_cfg = driver_cfg
-                new._start_lock = threading.RLock()
-                STATE.starting_backends[volume_backend_name] = new
-                return new
-            if driver_cfg != existing._original_driver_cfg:
+                return cls._announce(wanted)
+            if wanted != existing._backend_configuration:
                 raise ValueError(f"Backend named {volume_backend_name} already exists with a different configuration")
             return existing
+
+    @classmethod
+    def _announce(cls, wanted: BackendConfiguration) -> "Backend":
+        """A new object that is being started; with STATE.lock held."""
+        new = super().__new__(cls)
+        new._backend_configuration = wanted
+        new._start_lock = threading.RLock()
+        STATE.starting_backends[wanted.name] = new
+        return new
 
     def __init__(
         self,
@@ -100,17 +104,17 @@ class Backend(BackendJSON, metaclass=StateClass):
                     if not STATE.is_set_up:
                         library_setup.global_setup()
                 _check_name(volume_backend_name)
-                self.topology = [dict(segments) for segments in topology]
-                self._driver_cfg = {**driver_cfg, "volume_backend_name": volume_backend_name}
-                self._prepare(max_concurrent_operations)
-                self._start(strict=strict, secret_options=secret_options)
+                self.topology = [dict(segments) for segments in self._backend_configuration.topology]
+                self._prepare()
+                self._start()
                 with STATE.lock:
                     STATE.backends[volume_backend_name] = self
             finally:
                 with STATE.lock:
                     del STATE.starting_backends[volume_backend_name]
 
-    def _prepare(self, max_concurrent_operations: int) -> None:
+    def _prepare(self) -> None:
+        max_concurrent_operations = self._backend_configuration.max_concurrent_operations
         if max_concurrent_operations < 1:
             raise ValueError("max_concurrent_operations must be at least 1")
         self._slots = Slots(self.id, max_concurrent_operations)
@@ -119,11 +123,9 @@ class Backend(BackendJSON, metaclass=StateClass):
         self.is_suspended = False if replaced is None else replaced.is_suspended
         self._known_volumes = BackendVolumes(self.id)
 
-    def _start(self, *, strict: bool, secret_options: Collection[str]) -> None:
+    def _start(self) -> None:
         self.host = f"{runtime.host()}@{self.id}"
-        self.driver = driver_start.new_driver(
-            self.id, self._driver_cfg, host=self.host, strict=strict, secret=secret_options
-        )
+        self.driver = driver_start.new_driver(self._backend_configuration, host=self.host)
         self.extra_capabilities = driver_stats.extra_capabilities(self.driver)
         driver_start.start(self.driver)
         self.driver_stats = DriverStats(self.driver, self.id)
@@ -145,22 +147,20 @@ class Backend(BackendJSON, metaclass=StateClass):
         happened when the new one cannot start, which raises as a new Backend does. Without a present one, this is a new
         Backend. The same arguments again give the present one.
         """
+        wanted = BackendConfiguration.from_arguments(volume_backend_name, **driver_cfg)
         with STATE.lock:
             present = STATE.backends.get(volume_backend_name)
-            if present is None or present._original_driver_cfg == driver_cfg:
+            if present is None or present._backend_configuration == wanted:
                 return cls(volume_backend_name, **driver_cfg)
             if volume_backend_name in STATE.starting_backends:
                 raise ValueError(f"Backend named {volume_backend_name} is being started by another thread")
-            new = super().__new__(cls)
-            new._original_driver_cfg = driver_cfg
-            new._start_lock = threading.RLock()
-            STATE.starting_backends[volume_backend_name] = new
+            new = cls._announce(wanted)
         options.detach(present.configuration)
         try:
             new.__init__(volume_backend_name, **driver_cfg)  # type: ignore[misc]
         except BaseException:
             # Drivers that look options up by the backend's name shall find the old ones.
-            options.refill(volume_backend_name, present._driver_cfg)
+            options.refill(volume_backend_name, present._backend_configuration.driver_options())
             raise
         return new
 

@@ -45,7 +45,7 @@ class BackendConfiguration:
         """The configuration that arguments of Backend stand for. Raises ValueError for a missing name."""
         return cls(
             name=volume_backend_name,
-            driver=volume_driver,
+            driver=volume_driver or DEFAULT_DRIVER,
             options=options,
             secrets=frozenset(secret_options),
             topology=tuple(dict(segments) for segments in topology or ()),
@@ -53,12 +53,14 @@ class BackendConfiguration:
             is_strict=strict,
         )
 
+    def driver_options(self) -> dict[str, Any]:
+        """What the driver is configured with: its options, its class path and the backend's name."""
+        return {**self.options, "volume_driver": self.driver, "volume_backend_name": self.name}
+
     def arguments(self) -> dict[str, Any]:
         """The arguments of Backend that stand for this configuration."""
         return {
-            **self.options,
-            "volume_backend_name": self.name,
-            "volume_driver": self.driver,
+            **self.driver_options(),
             "secret_options": self.secrets,
             "topology": self.topology,
             "max_concurrent_operations": self.max_concurrent_operations,

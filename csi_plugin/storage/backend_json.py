@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Self
 
+from csi_plugin.storage.backend_configuration import BackendConfiguration
 from csi_plugin.storage.backend_volumes import BackendVolumes
 from csi_plugin.storage.library_state import STATE
 from csi_plugin.storage.volume import Volume
@@ -12,13 +13,12 @@ from csi_plugin.storage.volume import Volume
 class BackendJSON:
     """What Backend is as plain data: its name, its configuration and its volumes."""
 
-    _driver_cfg: dict[str, Any]
+    _backend_configuration: BackendConfiguration
     _known_volumes: BackendVolumes
 
     @property
     def id(self) -> str:
-        name: str = self._driver_cfg["volume_backend_name"]
-        return name
+        return self._backend_configuration.name
 
     @property
     def name(self) -> str:
@@ -27,7 +27,11 @@ class BackendJSON:
     @property
     def config(self) -> dict[str, Any]:
         """The configuration as dumps hold it: all of it only with ``output_all_backend_info``."""
-        return dict(self._driver_cfg) if STATE.output_all_backend_info else {"volume_backend_name": self.id}
+        return (
+            self._backend_configuration.driver_options()
+            if STATE.output_all_backend_info
+            else {"volume_backend_name": self.id}
+        )
 
     @property
     def json(self) -> dict[str, Any]:

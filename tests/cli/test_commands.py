@@ -52,8 +52,8 @@ def test_leftovers_are_listed_and_forgotten(tmp_path: Path) -> None:
         served.wait_for_exit()
         served.start()
         life.create()
-        wait_until(lambda: "held: " in served.command("volumes", "leftovers"), served.log_text)
-        (leftover,) = json.loads(served.command("volumes", "leftovers", "-o", "json"))
+        wait_until(lambda: "held: " in served.command("volumes", "orphans"), served.log_text)
+        (leftover,) = json.loads(served.command("volumes", "orphans", "-o", "json"))
         assert leftover["name"] == "pvc-1"
         served.command("volumes", "forget", life.volume.volume_id, expect=1)  # not a leftover
         assert leftover["id"] in served.command("volumes", "forget", "--yes", leftover["id"])

@@ -106,7 +106,7 @@ def test_every_variable_of_ember_csi() -> None:
         "state_dir": Path("/var/lib/ember"),
         "workers": 30,
         "disabled_features": ["clone", "block_rwx"],
-        "debug": True,
+        "log_level": "debug",
         "disable_logs": True,
         "cinder_options": {"my_ip": "192.0.2.7"},
         "default_filesystem": "xfs",

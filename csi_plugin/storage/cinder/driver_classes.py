@@ -7,7 +7,7 @@ from typing import Any
 from cinder.volume import driver as volume_driver
 from cinder.volume import manager
 
-DEFAULT_DRIVER = "cinder.volume.drivers.lvm.LVMVolumeDriver"
+from csi_plugin.storage.backend_configuration import DEFAULT_DRIVER
 
 
 def driver_class(path: str) -> type[Any]:

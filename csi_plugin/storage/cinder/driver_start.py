@@ -1,15 +1,16 @@
 """How Cinder's volume manager starts a driver, and what it does for the volumes that are there already."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cinder import exception, objects
 from cinder.volume import volume_utils
 
+from csi_plugin.storage.backend_configuration import BackendConfiguration
 from csi_plugin.storage.cinder import driver_calls, driver_requirements
 from csi_plugin.storage.cinder.adaptations import nvmet_exports
-from csi_plugin.storage.cinder.driver_classes import driver_class, driver_path, implements
+from csi_plugin.storage.cinder.driver_classes import current_path, driver_class, implements
 from csi_plugin.storage.cinder.option_definitions import without_value
 from csi_plugin.storage.cinder.options import backend_configuration
 from csi_plugin.storage.cinder.runtime import CONTEXT
@@ -20,15 +21,18 @@ _MISCONFIGURED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 """What a driver's constructor raises when it trips over an option that has no value."""
 
 
-def new_driver(name: str, options: Mapping[str, Any], *, host: str, strict: bool, secret: Collection[str] = ()) -> Any:
-    """A driver object, not started: ``options`` with ``volume_driver``, for the backend ``name``.
+def new_driver(configuration: BackendConfiguration, *, host: str) -> Any:
+    """A driver object, not started.
 
     Raises as backend_configuration does, driver_requirements.MissingRequirement, ValueError for a constructor that
     trips over its options, and whatever else the driver's constructor raises.
     """
-    path = driver_path(options)
+    path = current_path(configuration.driver)
     cls = driver_class(path)
-    driver_configuration = backend_configuration(name, {**options, "volume_driver": path}, strict=strict, secret=secret)
+    options = {**configuration.driver_options(), "volume_driver": path}
+    driver_configuration = backend_configuration(
+        configuration.name, options, strict=configuration.is_strict, secret=configuration.secrets
+    )
     driver_requirements.check(path, cls, options)
     try:
         return cls(
