@@ -16,7 +16,7 @@ from csi_plugin.attachment import devices, host_tables, loop_devices
 from csi_plugin.attachment.errors import AttachmentError
 from csi_plugin.attachment.programs import ProgramFailed
 from tests.support.csi import MIB
-from tests.support.devices import clean_up
+from tests.support.devices import backing_file, clean_up
 
 
 @pytest.fixture
@@ -72,11 +72,12 @@ def test_device_outlives_the_container_that_made_it(file: Path, tmp_path: Path) 
     script = f"mount --bind {tmp_path} {elsewhere} && losetup --find --show {elsewhere}/volume"
     made = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=True)
     identity = host_tables.device_identity(made.stdout.strip())
+    shown = backing_file(made.stdout.strip())
     device = devices.attach(connection(file))
     assert device["path"] == made.stdout.strip()
     assert host_tables.device_identity(device["path"]) == identity
     devices.detach(connection(file), device)
-    assert not Path("/sys/block", Path(device["path"]).name, "loop").exists()
+    assert backing_file(device["path"]) != shown
 
 
 @pytest.mark.root

@@ -130,6 +130,10 @@ def test_rebooted_node_stages_anew(pair: tuple[Served, Served]) -> None:
 def test_device_name_that_another_volume_has_got(pair: tuple[Served, Served]) -> None:
     """After a reboot the kernel gives names out anew; raw block has no filesystem that would tell."""
     controller, node = pair
+    # The kernel gives the lowest name that is free, to whoever asks: this one keeps the other from tests beside this.
+    spare = controller.folder / "spare"
+    spare.write_bytes(bytes(4096))
+    lower = subprocess.run(["losetup", "--find", "--show", spare], check=True, capture_output=True, text=True).stdout
     first = claimed(pair, "first", block=True)
     path = first.use()
     with path.open("r+b", buffering=0) as device:
@@ -138,6 +142,7 @@ def test_device_name_that_another_volume_has_got(pair: tuple[Served, Served]) ->
     node.kill()
     taken = first.device
     subprocess.run(["umount", str(path)], check=True)
+    subprocess.run(["losetup", "--detach", lower.strip()], check=True)
     subprocess.run(["losetup", "--detach", taken], check=True)
     subprocess.run(["losetup", taken, str(other.file)], check=True)
     node.start()

@@ -4,15 +4,21 @@ import subprocess
 from pathlib import Path
 
 
+def backing_file(device: str) -> str:
+    """The file that a loop device shows; empty when it shows none. Its name may be another test's by then."""
+    try:
+        return Path("/sys/block", Path(device).name, "loop/backing_file").read_text().strip()
+    except OSError:
+        return ""
+
+
 def loop_devices(folder: Path) -> list[str]:
     """Loop devices whose file is in a folder."""
     found = []
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
-        try:
-            if backing.read_text().startswith(f"{folder}/"):
-                found.append(f"/dev/{backing.parent.parent.name}")
-        except OSError:
-            continue
+        device = f"/dev/{backing.parent.parent.name}"
+        if backing_file(device).startswith(f"{folder}/"):
+            found.append(device)
     return found
 
 
