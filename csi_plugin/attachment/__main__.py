@@ -28,7 +28,7 @@ from csi_plugin.attachment.tasks import TASKS
 
 def main() -> None:
     _import_less()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the forks
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the forks
     node = socket.socket(fileno=0)
     preloaded = False
     while True:
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _run_task(channel: socket.socket) -> None:
-    """In the fork: read, run and answer one task, and end."""
+    """In the fork: read one task, run it, respond, and end."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     channel.set_inheritable(False)
@@ -63,14 +63,14 @@ def _run_task(channel: socket.socket) -> None:
         request = json.load(channel.makefile("r"))
         _wait_for_others(request.get("publication", ""))
         task = TASKS[request.pop("task")]
-        answer: dict[str, Any] = {"result": task(**request)}
+        response: dict[str, Any] = {"result": task(**request)}
     except Exception as error:  # noqa: BLE001 - the boundary to the node, which gets every error as data
-        answer = {"error": str(error) or type(error).__name__, "kind": type(error).__name__}
-    lines.write(answer)
+        response = {"error": str(error) or type(error).__name__, "kind": type(error).__name__}
+    lines.write(response)
 
 
 class _Lines(logging.Handler):
-    """Lines for the node: log records, of which it knows what must not be in its log, and the answer.
+    """Lines for the node: log records, of which it knows what must not be in its log, and the response.
 
     At once: a fork that hangs is killed, and what it said until then tells why.
     """

@@ -22,7 +22,7 @@ def attach(
 ) -> dict[str, Any]:
     """Make the volume a block device of this host and return os-brick's device information; its ``path`` is the device.
 
-    ``connection_info``: what the Cinder driver answered (``driver_volume_type`` and ``data``). Attaching an attached
+    ``connection_info``: what the Cinder driver returned (``driver_volume_type`` and ``data``). Attaching an attached
     volume gives the same device. Raises AttachmentError, ProgramFailed, and os-brick's errors.
     """
     files.check_format(connection_info)

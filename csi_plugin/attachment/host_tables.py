@@ -54,7 +54,7 @@ class Mount:
 
 
 def mounts() -> list[Mount]:
-    """All mounts that this process sees, in the order in which they were made."""
+    """All mounts that this process sees, in the order in which they were mounted."""
     return [parse_mount(line) for line in _MOUNTS.read_text().splitlines()]
 
 
@@ -107,7 +107,7 @@ def device_size(device_path: str) -> int:
 
 
 def lower_devices(folder: Path) -> list[Path]:
-    """The folders of the devices that a device-mapper device is made of; none for any other device."""
+    """The folders of the devices below a device-mapper device; none for any other device."""
     return [entry.resolve() for entry in (folder / "slaves").glob("*")]
 
 
@@ -161,8 +161,8 @@ def device_identity(device_path: str) -> str:
 def loop_devices_by_file_name() -> dict[str, list[Path]]:
     """Loop devices by the name, without directory, of the file that backs them.
 
-    The directory that the kernel tells is the one of the mount namespace in which the device was made, and changes when
-    that ends, as it does with every container.
+    The directory that the kernel tells is the one of the mount namespace in which the device was set up, and changes
+    when that ends, as it does with every container.
     """
     found: dict[str, list[Path]] = {}
     for attribute in _NAMED_DEVICES.glob("loop*/loop/backing_file"):

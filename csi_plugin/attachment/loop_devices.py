@@ -14,7 +14,7 @@ _LOOP_SET_DIRECT_IO = 0x4C08
 
 
 def attach(file: str, *, read_only: bool = False) -> str:
-    """The loop device of a file, made unless there is one. Raises ProgramFailed.
+    """The loop device of a file, set up unless there is one. Raises ProgramFailed.
 
     Direct I/O is used where the filesystem below can, so that data is not cached twice.
     """

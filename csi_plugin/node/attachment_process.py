@@ -61,23 +61,23 @@ class AttachmentProcess:
             **arguments,
         }
         with tracing.span(f"attachment.{task}"):
-            answer = self._ask(task, json.dumps(request).encode())
-        if "error" not in answer:
-            return answer["result"]
-        if answer["kind"] == SealedBoxError.__name__:
-            raise ConnectionUnreadable(answer["error"])
-        if answer["kind"] in _PRECONDITIONS:
-            raise failed_precondition(answer["error"])
-        raise internal(f"{task} failed: {answer['error']}")
+            response = self._ask(task, json.dumps(request).encode())
+        if "error" not in response:
+            return response["result"]
+        if response["kind"] == SealedBoxError.__name__:
+            raise ConnectionUnreadable(response["error"])
+        if response["kind"] in _PRECONDITIONS:
+            raise failed_precondition(response["error"])
+        raise internal(f"{task} failed: {response['error']}")
 
     def _ask(self, task: str, request: bytes) -> dict[str, Any]:
         for _ in range(2):
             with self._fork() as (channel, process):
-                answer = _talk(channel, task, request)
-            if answer is not None:
-                return answer
+                response = _talk(channel, task, request)
+            if response is not None:
+                return response
             # The process was killed before it forked: the task has not begun.
-            self._bury(process)
+            self._discard(process)
         raise internal(f"{task} could not begin: the process that attaches volumes was killed, twice")
 
     @contextmanager
@@ -106,17 +106,17 @@ class AttachmentProcess:
         try:
             socket.send_fds(control, [b"1"], [channel.fileno()])
         except ConnectionError:
-            self._bury_locked(process)
+            self._discard_locked(process)
             process, control = self._start()
             socket.send_fds(control, [b"1"], [channel.fileno()])
         return process
 
-    def _bury(self, process: subprocess.Popen[bytes]) -> None:
+    def _discard(self, process: subprocess.Popen[bytes]) -> None:
         """A process was killed: nothing is sent to it any more, even if it is not gone yet."""
         with self._lock:
-            self._bury_locked(process)
+            self._discard_locked(process)
 
-    def _bury_locked(self, process: subprocess.Popen[bytes]) -> None:
+    def _discard_locked(self, process: subprocess.Popen[bytes]) -> None:
         if self._running_process is None or self._running_process[0] is not process:
             return  # another thread has seen it
         LOG.warning("the process that attaches volumes was killed; another one is started")
@@ -130,7 +130,7 @@ class AttachmentProcess:
         environment = {"OSLO_LOCK_PATH": str(configuration.locks_dir), "TMPDIR": str(configuration.temporary_dir)}
         ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
         with theirs:
-            # Its standard error may hold anything, so nobody reads it; what it logs comes with the answers.
+            # Its standard error may hold anything, so nobody reads it; what it logs comes with the responses.
             process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-m", "csi_plugin.attachment"],
                 stdin=theirs.fileno(),
@@ -153,9 +153,9 @@ class AttachmentProcess:
 
 
 def _talk(channel: socket.socket, task: str, request: bytes) -> dict[str, Any] | None:
-    """Log what the fork logs; returns its answer when it has ended, or None if there was no fork."""
+    """Log what the fork logs; returns its response when it has ended, or None if there was no fork."""
     pid: int | None = None
-    answer: dict[str, Any] | None = None
+    response: dict[str, Any] | None = None
     try:
         for record in _exchange(channel, request):
             if "pid" in record:
@@ -163,15 +163,15 @@ def _talk(channel: socket.socket, task: str, request: bytes) -> dict[str, Any] |
             elif "logger" in record:
                 logging.getLogger(record["logger"]).log(record["level"], record["message"])
             else:
-                answer = record
+                response = record
     except TimeoutError:
         if pid is not None:
             # With the programs that it has started. One that hangs in the kernel stays, and nobody waits for it.
             os.killpg(pid, signal.SIGKILL)
         raise internal(f"{task} did not end within {_TASK_SECONDS} s") from None
-    if answer is None and pid is not None:
-        raise internal(f"{task} was killed, or ended without an answer")
-    return answer
+    if response is None and pid is not None:
+        raise internal(f"{task} was killed, or ended without a response")
+    return response
 
 
 def _exchange(channel: socket.socket, request: bytes) -> Iterator[dict[str, Any]]:

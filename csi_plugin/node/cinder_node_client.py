@@ -51,11 +51,11 @@ class CinderNodeClient:
                 timeout=_SECONDS,
                 check=False,
             )
-            answer = json.loads(done.stdout)
+            response = json.loads(done.stdout)
         except subprocess.TimeoutExpired:
             raise unavailable(f"the Kubernetes API server did not answer within {_SECONDS} s") from None
         except ValueError:
-            raise unavailable(f"cinder_node ended with status {done.returncode} and no answer") from None
-        if "error" in answer:
-            raise unavailable(answer["error"])
-        return answer
+            raise unavailable(f"cinder_node ended with status {done.returncode} and no response") from None
+        if "error" in response:
+            raise unavailable(response["error"])
+        return response

@@ -59,7 +59,7 @@ def _problems(state: VolumeState) -> list[csi_pb2.VolumeHealth.VolumeHealthEntry
         return [_inaccessible("NotMounted", f"{state.device_path} is not mounted at {state.staging_path} any more")]
     problems = []
     if not state.read_only and (mounted.is_read_only or mounted.is_filesystem_read_only):
-        message = "the kernel has made the filesystem read-only, as it does after errors"
+        message = "the kernel has set the filesystem read-only, as it does after errors"
         problems.append(_degraded("FilesystemReadOnly", message))
     if errors := _filesystem_errors(state):
         message = f"the filesystem has recorded {errors} errors; check it with fsck when it can be unmounted"

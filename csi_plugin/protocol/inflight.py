@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from csi_plugin.protocol import calls
+from csi_plugin.protocol import current_rpc
 from csi_plugin.protocol.errors import aborted
 
 T = TypeVar("T")
@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Operation:
-    """A mark on a resource, with what people ask who want to know why it is busy. Made by the thread that works."""
+    """A mark on a resource, with what people ask who want to know why it is busy. Created by the thread that works."""
 
     key: str
     fingerprint: str
     started: float = field(default_factory=time.monotonic)
     thread: threading.Thread = field(default_factory=threading.current_thread)
-    call: calls.Call | None = field(default_factory=calls.current)
+    rpc: current_rpc.Rpc | None = field(default_factory=current_rpc.get)
     waiting: int = 0
     """Repeats that wait for its end."""
     ended: threading.Event = field(default_factory=threading.Event)
@@ -100,7 +100,8 @@ class InFlight:
             raise self._busy(running)
         if wait_seconds is not None:
             # gRPC tells by centuries that a caller has no deadline.
-            wait_seconds = None if wait_seconds > threading.TIMEOUT_MAX / 2 else calls.in_time(wait_seconds)
+            is_forever = wait_seconds > threading.TIMEOUT_MAX / 2
+            wait_seconds = None if is_forever else current_rpc.leave_time_to_answer(wait_seconds)
         with self._lock:
             running.waiting += 1
         try:

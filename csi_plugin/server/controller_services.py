@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from csi_plugin.controller.configuration import ControllerConfiguration
 from csi_plugin.controller.service import ControllerService
 from csi_plugin.persistence.base import PersistenceError
-from csi_plugin.protocol import calls
+from csi_plugin.protocol import current_rpc
 from csi_plugin.protocol.errors import failed_precondition
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.server.backend_configurations import backend_configurations
@@ -48,7 +48,7 @@ class ControllerServices:
                 raise BackendNotReady(str(error)) from error
 
         STATE.before_driver_call = before_driver_call
-        STATE.time_to_wait = calls.time_to_wait
+        STATE.time_to_wait = current_rpc.time_to_wait
         settings = self._settings
         backends = self._backends = BackendSet(backend_configurations(settings), on_change=self._on_backend_change)
         configuration = ControllerConfiguration(

@@ -13,7 +13,7 @@ import structlog
 from google.protobuf.message import Message
 
 from csi_plugin.instrumentation import tracing
-from csi_plugin.protocol import calls
+from csi_plugin.protocol import current_rpc
 from csi_plugin.protocol.errors import RpcError
 from csi_plugin.server.redaction import redact_message, redact_text
 
@@ -99,7 +99,7 @@ class RpcInterceptor(grpc.ServerInterceptor):
         if LOG.isEnabledFor(logging.DEBUG):
             LOG.debug("request", method=method, request=redact_message(request))
         try:
-            with calls.calling(method, request_id=request_id, time_remaining=context.time_remaining()):
+            with current_rpc.enter(method, request_id=request_id, time_remaining=context.time_remaining()):
                 answer = behaviour(request, context)
         except RpcError as error:
             code, message = error.code, redact_text(error.message)

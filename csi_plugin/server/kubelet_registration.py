@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 
 from csi_plugin.protocol import plugin_registration_pb2, plugin_registration_pb2_grpc
+from csi_plugin.protocol.backoff import Backoff
 from csi_plugin.server import sockets
 
 LOG = logging.getLogger(__name__)
@@ -66,9 +67,10 @@ class KubeletRegistration(plugin_registration_pb2_grpc.RegistrationServicer):
             self._thread.join()
 
     def _run(self) -> None:
-        pause = _FIRST_RETRY_SECONDS
+        backoff = Backoff(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
         while not self._stopping.is_set():
             self._failed.clear()
+            pause = backoff.next_pause()
             try:
                 self._offer()
             except (OSError, sockets.AddressInUse) as error:
@@ -77,10 +79,9 @@ class KubeletRegistration(plugin_registration_pb2_grpc.RegistrationServicer):
             lost = self._wait(lambda: not self._socket.exists())
             self._withdraw()
             if lost:
-                pause = _FIRST_RETRY_SECONDS
+                backoff.reset()
             else:
                 self._stopping.wait(pause)
-                pause = min(pause * 2, _LAST_RETRY_SECONDS)
 
     def _wait(self, is_lost: Callable[[], bool]) -> bool:
         """Wait until the socket is lost (True), or kubelet refuses or stop() is called (False)."""

@@ -45,16 +45,16 @@ def by_thread(inflight: InFlight) -> list[list[Operation]]:
 def _shown(marks: list[Operation]) -> operations_pb2.Operation:
     first, now = marks[0], time.monotonic()
     shown = operations_pb2.Operation(
-        what=first.call.method if first.call else first.thread.name,
+        what=first.rpc.method if first.rpc else first.thread.name,
         resource=next((_resource(mark.key) for mark in marks if not _is_name(mark.key)), ""),
         name=next((mark.key.partition("/")[2] for mark in marks if _is_name(mark.key)), ""),
         age_seconds=first.age_seconds,
         command=_command(first.thread),
         waiting_calls=sum(mark.waiting for mark in marks),
-        request_id=first.call.request_id if first.call else "",
+        request_id=first.rpc.request_id if first.rpc else "",
     )
-    if first.call and first.call.deadline is not None and now > first.call.deadline:
-        shown.overdue_seconds = now - first.call.deadline
+    if first.rpc and first.rpc.deadline is not None and now > first.rpc.deadline:
+        shown.overdue_seconds = now - first.rpc.deadline
     if taken := steps.of_thread(first.thread.ident or 0):
         shown.step, shown.step_seconds = taken[-1].name, now - taken[-1].began
         shown.backend = next((step.attributes["backend"] for step in taken if "backend" in step.attributes), "")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from csi_plugin.error_text import error_text
+from csi_plugin.protocol.backoff import Backoff
 from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.backend_configuration import BackendConfiguration
 from csi_plugin.storage.cinder import exception
@@ -203,14 +204,16 @@ class _ManagedBackend:
             self.backend = None
 
     def run(self) -> None:
-        pause = 0.0
+        backoff, pause = Backoff(*self._retries), 0.0
         while (configuration := self._next(pause)) is not None:
             attempts, began = self.status.attempts + 1, time.monotonic()
             try:
                 backend = Backend.replace(**configuration.arguments())
             except Exception as error:  # noqa: BLE001
                 # Drivers raise anything when they cannot reach their storage; the reason goes to the status.
-                pause = self._retries[0] if attempts == 1 else min(pause * 2, self._retries[1])
+                if attempts == 1:  # with this configuration
+                    backoff.reset()
+                pause = backoff.next_pause()
                 self._record_failure(error, attempts, pause)
             else:
                 LOG.info("backend %s is ready after %.1f s", self.name, time.monotonic() - began)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from csi_plugin.persistence.crd.api import Expired, ResourceAPI, Watch
 from csi_plugin.persistence.records import JSON
+from csi_plugin.protocol.backoff import Backoff
 
 LOG = logging.getLogger(__name__)
 
@@ -71,11 +72,11 @@ class ListWatch:
             self._thread.join(_END_SECONDS)
 
     def _follow(self) -> None:
-        pause = _FIRST_PAUSE
+        backoff = Backoff(_FIRST_PAUSE, _LAST_PAUSE)
         while not self._stopping.is_set():
             try:
                 self._watch_once()
-                pause = _FIRST_PAUSE
+                backoff.reset()
             except Expired:
                 self._has_to_list = True
                 self._unreachable_since = self._unreachable_since or time.monotonic()
@@ -86,9 +87,9 @@ class ListWatch:
                 # A watch that is taken up where it broke shows only later that its version is too old.
                 self._has_to_list = True
                 self._unreachable_since = self._unreachable_since or time.monotonic()
+                pause = backoff.next_pause()
                 LOG.info("the watch of %s ended, retrying in %.1f s: %s", self._plural, pause, error)
                 self._stopping.wait(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, _LAST_PAUSE)
 
     def _watch_once(self) -> None:
         if self._has_to_list:

@@ -10,7 +10,7 @@ _YEAR = 365 * 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Rpc:
     """An RPC: its method's name, the id under which it is logged, and when its caller gives up (time.monotonic)."""
 
     method: str
@@ -18,32 +18,32 @@ class Call:
     deadline: float | None
 
 
-_current: ContextVar[Call | None] = ContextVar("call", default=None)
+_current: ContextVar[Rpc | None] = ContextVar("rpc", default=None)
 
 
 @contextmanager
-def calling(method: str, *, request_id: str, time_remaining: float | None) -> Iterator[None]:
+def enter(method: str, *, request_id: str, time_remaining: float | None) -> Iterator[None]:
     """This thread works for an RPC for the length of a block; ``time_remaining``: of grpc.ServicerContext."""
     has_deadline = time_remaining is not None and time_remaining < _YEAR  # gRPC says centuries for none
     deadline = time.monotonic() + time_remaining if has_deadline and time_remaining is not None else None
-    token = _current.set(Call(method=method, request_id=request_id, deadline=deadline))
+    token = _current.set(Rpc(method=method, request_id=request_id, deadline=deadline))
     try:
         yield
     finally:
         _current.reset(token)
 
 
-def current() -> Call | None:
+def get() -> Rpc | None:
     """The RPC that this thread works for; None for work of its own accord."""
     return _current.get()
 
 
 def time_to_wait() -> float | None:
     """Seconds that the RPC of this thread may wait for others; None for as long as it takes, without a deadline."""
-    call = _current.get()
-    return None if call is None or call.deadline is None else in_time(call.deadline - time.monotonic())
+    rpc = _current.get()
+    return None if rpc is None or rpc.deadline is None else leave_time_to_answer(rpc.deadline - time.monotonic())
 
 
-def in_time(time_remaining: float) -> float:
-    """Seconds to wait of those that are left, so that the caller gets the answer before it gives up."""
+def leave_time_to_answer(time_remaining: float) -> float:
+    """How many of the seconds that are left may be waited for others, so that the caller has an answer in time."""
     return max(0.0, time_remaining - min(1.0, time_remaining / 10))
