@@ -15,6 +15,9 @@ from typing import Any, ClassVar
 
 JSON = dict[str, Any]
 
+CINDER_NAMES = {"name_id": "_name_id"}
+"""Fields that Cinder's objects and tables have under another name."""
+
 PUBLIC_KEY = "csi_public_key"
 """Entry of a connection's connector; drivers ignore what they don't know."""
 
@@ -31,7 +34,6 @@ class Phase(StrEnum):
     """Deleted for the CO; the driver's delete waits for the last dependant to go."""
     ORPHAN = "leftover"
     """What an interrupted attempt may have left, replaced by a later generation; see the controller's recovery."""
-    LEFTOVER = ORPHAN
 
 
 @dataclass(kw_only=True, slots=True)

@@ -119,28 +119,28 @@ class _Controller(Collector):
         yield from (ready, current, capacity, free)
 
     def _volumes(self) -> Iterator[GaugeMetricFamily]:
-        counted_at, volumes, leftovers = self._counted
+        counted_at, volumes, orphans = self._counted
         if time.monotonic() - counted_at > COUNT_SECONDS and self._controller.is_leading():
             try:
-                volumes, leftovers = self._count()
+                volumes, orphans = self._count()
             except PersistenceError:
                 return  # its own call to the store says what is wrong
-            self._counted = (time.monotonic(), volumes, leftovers)
+            self._counted = (time.monotonic(), volumes, orphans)
         by_backend = _gauge("volumes", "Volumes by backend and Cinder status.", ("backend", "status"))
         for (backend, status), count in volumes.items():
             by_backend.add_metric([backend, status], count)
         left = _gauge("leftovers", "Objects that interrupted operations may have left on the storage.")
-        left.add_metric([], leftovers)
+        left.add_metric([], orphans)
         yield from (by_backend, left)
 
     def _count(self) -> tuple[dict[tuple[str, str], int], int]:
         volumes: dict[tuple[str, str], int] = {}
-        leftovers = 0
+        orphans = 0
         store = self._controller.store
         for record in store.find(VolumeRecord) if store is not None else []:
-            if record.intent is not None and record.intent.phase is Phase.LEFTOVER:
-                leftovers += 1
+            if record.intent is not None and record.intent.phase is Phase.ORPHAN:
+                orphans += 1
                 continue
             key = (record.backend, record.status)
             volumes[key] = volumes.get(key, 0) + 1
-        return volumes, leftovers
+        return volumes, orphans

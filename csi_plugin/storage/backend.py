@@ -130,14 +130,7 @@ class Backend(BackendJSON, metaclass=StateClass):
         driver_start.start(self.driver)
         self.driver_stats = DriverStats(self.driver, self.id)
         self._pool_names = tuple(pool["pool_name"] for pool in self.stats()["pools"])
-        self._restore_volumes()
-
-    def _restore_volumes(self) -> None:
-        attached: dict[str, list[Mapping[str, Any]]] = {}
-        for record in STATE.store.find(ConnectionRecord):
-            if record.attach_status == "attached":
-                attached.setdefault(record.volume_id, []).append(record.connector or {})
-        driver_start.restore(self.driver, self.host, attached)
+        driver_start.restore(self.driver, self.host, _attached_connectors())
 
     @classmethod
     def replace(cls, volume_backend_name: str, **driver_cfg: Any) -> "Backend":
@@ -297,6 +290,15 @@ class Backend(BackendJSON, metaclass=StateClass):
 register_class(Backend, json_name="Backend")
 
 setup = library_setup.global_setup
+
+
+def _attached_connectors() -> dict[str, list[Mapping[str, Any]]]:
+    """The connectors that volumes are exported to, by the volume's id."""
+    attached: dict[str, list[Mapping[str, Any]]] = {}
+    for record in STATE.store.find(ConnectionRecord):
+        if record.attach_status == "attached":
+            attached.setdefault(record.volume_id, []).append(record.connector or {})
+    return attached
 
 
 def _check_name(name: str) -> None:

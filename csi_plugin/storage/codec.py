@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from csi_plugin.persistence.records import (
+    CINDER_NAMES,
     ConnectionRecord,
     GroupRecord,
     GroupSnapshotRecord,
@@ -21,7 +22,6 @@ from csi_plugin.storage.library_state import class_of
 
 # Fields of records that versioned objects do not have under that name.
 _OWN = {"revision", "intent", "extra_specs", "qos_specs", "node_id", "backend", "group_specs"}
-_RENAMED = {"name_id": "_name_id"}
 
 
 def to_object(record: Record) -> Any:
@@ -127,7 +127,7 @@ def _plain(record: Record, ovo_class: Any) -> dict[str, Any]:
     """The record's fields under the versioned object's names."""
     values = {}
     for item in fields(record):
-        name = _RENAMED.get(item.name, item.name)
+        name = CINDER_NAMES.get(item.name, item.name)
         if item.name not in _OWN and name in ovo_class.fields:
             value = getattr(record, item.name)
             values[name] = value.copy() if isinstance(value, dict | list) else value
@@ -139,7 +139,7 @@ def _values(ovo: Any, record_class: type[Record]) -> dict[str, Any]:
     """The versioned object's set fields under the record's names; None falls back to the record's default."""
     values = {}
     for item in fields(record_class):
-        name = _RENAMED.get(item.name, item.name)
+        name = CINDER_NAMES.get(item.name, item.name)
         if item.name in _OWN or name not in ovo.fields or isinstance(ovo.fields[name], objects_base.fields.ObjectField):
             continue
         if ovo.obj_attr_is_set(name):

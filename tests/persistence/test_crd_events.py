@@ -40,7 +40,7 @@ def events(kubernetes: KubernetesAPI, namespace: str) -> list[Any]:
 
 
 def a_leftover(condition: str) -> VolumeRecord:
-    intent = Intent(name="pvc-1", phase=Phase.LEFTOVER, condition=condition)
+    intent = Intent(name="pvc-1", phase=Phase.ORPHAN, condition=condition)
     return VolumeRecord(id=new_id(), host="host@lvm", status="error", intent=intent)
 
 

@@ -127,7 +127,7 @@ def _node(record: NodeRecord, find: Find) -> JSON:
 
 def _state(cinder_status: str, intent: Intent | None) -> str:
     """Cinder's word, unless the CO sees the object differently."""
-    if intent is not None and intent.phase in (Phase.DEFERRED, Phase.LEFTOVER, Phase.DELETING):
+    if intent is not None and intent.phase in (Phase.DEFERRED, Phase.ORPHAN, Phase.DELETING):
         return str(intent.phase)
     return cinder_status
 

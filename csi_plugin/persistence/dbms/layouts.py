@@ -151,7 +151,8 @@ def _aware(value: datetime | None) -> datetime | None:
     return None if value is None else value.replace(tzinfo=UTC, microsecond=0)
 
 
-_RENAMED = {("volume", "name_id"): "_name_id", ("snapshot", "backend"): "progress"}
+_BACKEND_OF_SNAPSHOT = "progress"
+"""Column of Cinder's snapshots in which cinderlib kept the backend."""
 
 
 def _layout(
@@ -162,7 +163,9 @@ def _layout(
     for field in fields(kind):
         if field.name in {"id", "revision", secret, *(dictionary.field for dictionary in dictionaries)}:
             continue
-        name = _RENAMED.get((kind.KIND, field.name), field.name)
+        name = records.CINDER_NAMES.get(field.name, field.name)
+        if (kind, name) == (records.SnapshotRecord, "backend"):
+            name = _BACKEND_OF_SNAPSHOT
         columns[field.name] = table.c[name] if name in table.c else extra.c[name]
     decoders = {
         name: _aware if isinstance(column.type, sa.DateTime) else _decoder(kind, name)

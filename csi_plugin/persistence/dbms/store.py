@@ -149,32 +149,21 @@ class DBPersistence(BuiltinPlugin):
         self._choose_type(connection, record)
         main, extra = self._column_values(layout, record)
         connection.execute(layout.table.insert(), main | {layout.id.name: record.id})
-        self._insert_rest(connection, layout, record, extra)
+        _insert_rest(connection, layout, record, extra)
         return True
 
     def _revive(self, connection: sa.Connection, layout: Layout, record: Any) -> bool:
         """Create a record on the row that a soft delete left of its id; False when the id is taken."""
         if connection.execute(sa.select(layout.id).where(*_is_there(layout, record.id))).first():
             return False
-        self._remove_rest(connection, layout, record.id)
+        _remove_rest(connection, layout, record.id)
         self._choose_type(connection, record)
         main, extra = self._column_values(layout, record)
         revived = layout.table.update().where(layout.id == record.id)
         if connection.execute(revived.values(main)).rowcount == 0:
             connection.execute(layout.table.insert(), main | {layout.id.name: record.id})
-        self._insert_rest(connection, layout, record, extra)
+        _insert_rest(connection, layout, record, extra)
         return True
-
-    def _insert_rest(self, connection: sa.Connection, layout: Layout, record: Any, extra: dict[str, Any]) -> None:
-        """Insert what belongs to a record outside its row in Cinder's table."""
-        connection.execute(layout.extra.insert(), extra | {"id": record.id, "revision": record.revision})
-        for dictionary in layout.dictionaries:
-            if dictionary not in TYPE_SPECS:
-                dictionaries.insert(connection, dictionary, record.id, getattr(record, dictionary.field))
-        if isinstance(record, VolumeRecord) and record.volume_type_id == record.id:
-            volume_types.write(connection, record, now=_naive(utc_now()))
-        elif isinstance(record, GroupRecord):
-            volume_types.write_group(connection, record, now=_naive(utc_now()))
 
     def _replace(self, connection: sa.Connection, layout: Layout, record: Any) -> None:
         self._choose_type(connection, record)
@@ -226,19 +215,8 @@ class DBPersistence(BuiltinPlugin):
                 volume_types.write(connection, record, now=_naive(utc_now()))
 
     def _remove(self, connection: sa.Connection, layout: Layout, record_id: str) -> None:
-        self._remove_rest(connection, layout, record_id)
+        _remove_rest(connection, layout, record_id)
         connection.execute(layout.table.delete().where(layout.id == record_id))
-
-    def _remove_rest(self, connection: sa.Connection, layout: Layout, record_id: str) -> None:
-        """Remove what belongs to a record outside its row in Cinder's table."""
-        if layout.kind is VolumeRecord:
-            volume_types.delete(connection, record_id)
-        elif layout.kind is GroupRecord:
-            volume_types.delete_group(connection, record_id)
-        for dictionary in layout.dictionaries:
-            if dictionary not in TYPE_SPECS:
-                connection.execute(dictionary.table.delete().where(dictionary.owner == record_id))
-        connection.execute(layout.extra.delete().where(layout.extra.c.id == record_id))
 
     def _soft_delete(self, connection: sa.Connection, layout: Layout, record_id: str) -> None:
         now = _naive(utc_now())
@@ -373,6 +351,30 @@ def _normalised(record: R) -> R:
         if isinstance(value, datetime):
             setattr(stored, field.name, value.astimezone(UTC).replace(microsecond=0))
     return stored
+
+
+def _insert_rest(connection: sa.Connection, layout: Layout, record: Any, extra: dict[str, Any]) -> None:
+    """Insert what belongs to a record outside its row in Cinder's table."""
+    connection.execute(layout.extra.insert(), extra | {"id": record.id, "revision": record.revision})
+    for dictionary in layout.dictionaries:
+        if dictionary not in TYPE_SPECS:
+            dictionaries.insert(connection, dictionary, record.id, getattr(record, dictionary.field))
+    if isinstance(record, VolumeRecord) and record.volume_type_id == record.id:
+        volume_types.write(connection, record, now=_naive(utc_now()))
+    elif isinstance(record, GroupRecord):
+        volume_types.write_group(connection, record, now=_naive(utc_now()))
+
+
+def _remove_rest(connection: sa.Connection, layout: Layout, record_id: str) -> None:
+    """Remove what belongs to a record outside its row in Cinder's table."""
+    if layout.kind is VolumeRecord:
+        volume_types.delete(connection, record_id)
+    elif layout.kind is GroupRecord:
+        volume_types.delete_group(connection, record_id)
+    for dictionary in layout.dictionaries:
+        if dictionary not in TYPE_SPECS:
+            connection.execute(dictionary.table.delete().where(dictionary.owner == record_id))
+    connection.execute(layout.extra.delete().where(layout.extra.c.id == record_id))
 
 
 def _naive(moment: datetime) -> datetime:

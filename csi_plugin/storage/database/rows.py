@@ -13,6 +13,7 @@ from typing import Any
 from oslo_config import cfg
 
 from csi_plugin.persistence.records import (
+    CINDER_NAMES,
     JSON,
     ConnectionRecord,
     GroupRecord,
@@ -41,7 +42,6 @@ NOT_COLUMNS = {
 }
 """Record fields that Cinder's tables do not have as columns."""
 
-RENAMED = {"name_id": "_name_id"}
 """Record fields whose column has another name in Cinder's model."""
 
 
@@ -82,7 +82,7 @@ class Row(Mapping[str, Any]):
 def columns(record: Record) -> JSON:
     """The plain columns of a record's row."""
     found = {
-        RENAMED.get(item.name, item.name): getattr(record, item.name)
+        CINDER_NAMES.get(item.name, item.name): getattr(record, item.name)
         for item in fields(record)
         if item.name not in NOT_COLUMNS
     }
@@ -213,7 +213,7 @@ def group_type_of(type_id: str, record: GroupRecord) -> JSON:
 def values_for(kind: type[Record], values: Mapping[str, Any]) -> JSON:
     """The record fields among the values that Cinder's layer is asked to write."""
     names = {item.name for item in fields(kind)} - {"revision", "id", "intent", "backend"}
-    originals = {column: field for field, column in RENAMED.items()}
+    originals = {column: field for field, column in CINDER_NAMES.items()}
     found = {originals.get(key, key): value for key, value in values.items()}
     for name in ("connection_info", "connector"):
         if isinstance(found.get(name), str):
