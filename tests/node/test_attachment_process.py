@@ -18,6 +18,8 @@ from csi_plugin.protocol.errors import RpcError
 from tests.support.claims import attachment_held
 from tests.support.polling import wait_until
 
+pytestmark = pytest.mark.root
+
 PUBLICATION = "worker-1/volume-1"
 
 

@@ -4,6 +4,10 @@ before or not."""
 import subprocess
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.root
+
 SCRIPT = Path(__file__).parents[2] / "scripts/cluster_parts/private_folders"
 
 

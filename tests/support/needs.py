@@ -12,12 +12,13 @@ _OF_FOLDERS = {
     "tests/arrays/": "root",
     "tests/conformance/": "root",
     "tests/crash/": "root",
-    "tests/node/": "root",
 }
 _OF_FIXTURES = {
     "api_server": "kubernetes",
     "kubernetes": "kubernetes",
     "served": "root",  # a server that is a node, too
+    "claim": "root",  # staged on a node
+    "pair": "root",
     "mounts": "root",  # of other filesystems, or files that loop devices show
 }
 
