@@ -39,3 +39,15 @@ def test_generated_pages_are_fresh(page: str, command: list[str]) -> None:
 def test_every_page_is_listed_in_the_readme() -> None:
     readme = (PROJECT / "README.md").read_text()
     assert [page.name for page in PROJECT.glob("docs/*.md") if f"docs/{page.name}" not in readme] == []
+
+
+def test_every_folder_is_on_the_map() -> None:
+    """With docs/architecture.md a newcomer finds where a thing lives."""
+    files = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True, cwd=PROJECT).stdout.split(
+        "\n"
+    )
+    packages = {str(Path(name).parent) for name in files if name.startswith("csi_plugin/") and name.endswith(".py")}
+    packages = {folder for folder in packages if "migrations" not in folder}  # of dbms, where Alembic wants them
+    tops = {name.partition("/")[0] for name in files if "/" in name and not name.startswith(".")}
+    page = (PROJECT / "docs" / "architecture.md").read_text().partition("## Map")[2]
+    assert set(re.findall(r"^\| `([\w/]+)` \|", page, re.MULTILINE)) == packages | tops
