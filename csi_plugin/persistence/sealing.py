@@ -90,37 +90,37 @@ class Sealer:
         """Whether the value was sealed with the key that seals now."""
         return value.startswith(f"{_PREFIX}{self._current}:")
 
-    def seal(self, text: str, *, context: str) -> str:
-        """Encrypt text for a context (``kind/id/field``)."""
+    def seal(self, text: str, *, associated_data: str) -> str:
+        """Encrypt text; ``associated_data`` (``kind/id/field``) is authenticated with it."""
         nonce = os.urandom(_NONCE_LENGTH)
-        ciphertext = self._ciphers[self._current].encrypt(nonce, text.encode(), context.encode())
+        ciphertext = self._ciphers[self._current].encrypt(nonce, text.encode(), associated_data.encode())
         return f"{_PREFIX}{self._current}:{base64.b64encode(nonce + ciphertext).decode()}"
 
-    def unseal(self, value: str, *, context: str) -> str:
+    def unseal(self, value: str, *, associated_data: str) -> str:
         """The text of a sealed value; one that is not sealed is returned unchanged. Raises SealingError."""
         if not self.is_sealed(value):
             return value
         key_id, _, encoded = value.removeprefix(_PREFIX).partition(":")
         cipher = self._ciphers.get(key_id)
         if cipher is None:
-            raise SealingError(f"{context} is sealed with key {key_id}, which is not configured")
+            raise SealingError(f"{associated_data} is sealed with key {key_id}, which is not configured")
         try:
             blob = base64.b64decode(encoded, validate=True)
-            return cipher.decrypt(blob[:_NONCE_LENGTH], blob[_NONCE_LENGTH:], context.encode()).decode()
+            return cipher.decrypt(blob[:_NONCE_LENGTH], blob[_NONCE_LENGTH:], associated_data.encode()).decode()
         except (InvalidTag, ValueError) as error:
-            raise SealingError(f"{context} does not open with key {key_id}: damaged or moved") from error
+            raise SealingError(f"{associated_data} does not open with key {key_id}: damaged or moved") from error
 
-    def seal_field(self, value: Any, *, context: str) -> str | None:
+    def seal_field(self, value: Any, *, associated_data: str) -> str | None:
         """Seal a secret field: text as it is, else as JSON. None and an already sealed value stay."""
         if value is None or self.is_sealed(value):
             return value  # type: ignore[no-any-return]
-        return self.seal(_encode(value), context=context)
+        return self.seal(_encode(value), associated_data=associated_data)
 
-    def unseal_field(self, value: Any, *, context: str) -> Any:
+    def unseal_field(self, value: Any, *, associated_data: str) -> Any:
         """What seal_field was given. Raises SealingError."""
         if not self.is_sealed(value):
             return value
-        return _decode(self.unseal(value, context=context))
+        return _decode(self.unseal(value, associated_data=associated_data))
 
     def seal_record(self, record: R) -> R:
         """A copy of the record with its SECRET fields sealed."""
@@ -132,7 +132,7 @@ class Sealer:
 
     def _with_secrets(self, record: R, change: Any) -> R:
         changed = {
-            name: change(getattr(record, name), context=f"{record.KIND}/{record.id}/{name}")
+            name: change(getattr(record, name), associated_data=f"{record.KIND}/{record.id}/{name}")
             for name in record.SECRET
             if getattr(record, name) is not None
         }

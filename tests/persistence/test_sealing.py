@@ -40,7 +40,7 @@ def test_the_plugin_sees_sealed_secrets_only() -> None:
 
 def test_the_same_secret_never_looks_the_same() -> None:
     sealer = Sealer([OLD])
-    assert sealer.seal("a", context="c") != sealer.seal("a", context="c")
+    assert sealer.seal("a", associated_data="c") != sealer.seal("a", associated_data="c")
 
 
 def test_no_secret_in_a_sqlite_file(tmp_path: Path) -> None:
@@ -138,8 +138,8 @@ def test_a_sealed_value_opens_only_where_it_belongs() -> None:
 def test_text_that_looks_like_json_stays_text() -> None:
     sealer = Sealer([OLD])
     for value in ('{"a": 1}', "", "null", {"a": [1, None]}, {}, "plain"):
-        assert sealer.unseal_field(sealer.seal_field(value, context="c"), context="c") == value
-    assert sealer.seal_field(None, context="c") is None
+        assert sealer.unseal_field(sealer.seal_field(value, associated_data="c"), associated_data="c") == value
+    assert sealer.seal_field(None, associated_data="c") is None
 
 
 def test_keys_from_a_file_or_the_environment(tmp_path: Path) -> None:

@@ -76,11 +76,11 @@ def _open(connection: sa.Connection, target: Any) -> None:
     layout, name = _layout_and_secret(type(target))
     if target.__dict__.get(name) != SEALED[name]:
         return
-    sealer, context = _sealer_of(connection), f"{layout.kind.KIND}/{target.id}/{name}"
+    sealer, associated_data = _sealer_of(connection), f"{layout.kind.KIND}/{target.id}/{name}"
     if sealer is None:
-        raise SealingError(f"{context} is sealed and no key is configured")
+        raise SealingError(f"{associated_data} is sealed and no key is configured")
     sealed = connection.execute(sa.select(layout.extra.c[name]).where(layout.extra.c.id == target.id)).scalar()
-    value = sealer.unseal_field(sealed, context=context)
+    value = sealer.unseal_field(sealed, associated_data=associated_data)
     attributes.set_committed_value(target, name, value if isinstance(value, str | None) else json.dumps(value))
 
 
@@ -124,7 +124,7 @@ def _before_update(state: ORMExecuteState) -> None:
 def _write_sealed(connection: sa.Connection, sealer: Sealer, layout: Layout, record_id: str, value: str) -> None:
     name = str(layout.secret)
     plain = json.loads(value) if name == "connection_info" else value
-    text = sealer.seal_field(plain, context=f"{layout.kind.KIND}/{record_id}/{name}")
+    text = sealer.seal_field(plain, associated_data=f"{layout.kind.KIND}/{record_id}/{name}")
     _write_extra(connection, layout, record_id, {name: text})
 
 
