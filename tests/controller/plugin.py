@@ -13,6 +13,7 @@ import grpc
 from csi_plugin.controller.service import ControllerService
 from csi_plugin.persistence.base import RecordStore
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc, node_registry_pb2_grpc, sealed_box
+from csi_plugin.protocol.node_identity import NodeIdentity
 from csi_plugin.storage.backend_set import BackendSet
 from tests.support.csi import create_request, mount
 
@@ -57,13 +58,13 @@ class Plugin:
     def add_node(self, node_id: str, *, max_volumes: int = 0, **connector: Any) -> bytes:
         """Register a node; its private key."""
         private_key = sealed_box.generate_private_key()
-        self.service.node_registry.register(
-            node_id,
+        identity = NodeIdentity(
+            node_id=node_id,
             connector={"host": node_id, "ip": "192.0.2.1", **connector},
             public_key=sealed_box.public_key_of(private_key),
-            topology={},
             max_volumes=max_volumes,
         )
+        self.service.node_registry.register(identity)
         return private_key
 
     def list(self) -> list[str]:
