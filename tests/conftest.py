@@ -55,7 +55,7 @@ class ByFile(LoadFileScheduling):
 
 
 _TOGETHER = ("tests/cluster", "tests/node")
-_FIRST = ("tests/cluster", "tests/crash")
+_FIRST = ("tests/cluster/", "tests/crash/")
 """They take longest, so that the workers end together."""
 
 
@@ -63,8 +63,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
 
 
-_WITH_BUILT_PROGRAMS = ("tests/conformance", "tests/crash/test_two_controllers.py")
-"""They use csi-sanity or, by a parameter, Kubernetes; the rest of those that need such a program is marked."""
+_WITH_BUILT_PROGRAMS = (
+    *("tests/conformance", "tests/crash/test_two_controllers.py", "tests/deploy/test_monitoring.py"),
+    "tests/protocol/test_csi_proto.py",
+)
+"""They use csi-sanity and what comes with it, promtool or, by a parameter, Kubernetes; the rest has markers."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -72,7 +75,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         mark_needs(item)
     files = {item.path for item in items if _has_built_programs(item)}
-    items.sort(key=lambda item: (not item.nodeid.startswith(_FIRST), item.path in files))
+    items.sort(key=lambda item: (*(not item.nodeid.startswith(folder) for folder in _FIRST), item.path in files))
 
 
 def _has_built_programs(item: pytest.Item) -> bool:
