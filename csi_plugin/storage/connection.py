@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from csi_plugin import attachment
 from csi_plugin.persistence.records import ConnectionRecord, Record
 from csi_plugin.storage import codec, json_form, volume_export
-from csi_plugin.storage.cinder import cinder_utils, exception, objects
+from csi_plugin.storage.cinder import cinder_utils, connection_info, exception, objects
 from csi_plugin.storage.exception import NotLocal
 from csi_plugin.storage.library_state import STATE
 from csi_plugin.storage.volume import Volume
@@ -250,13 +250,7 @@ class Connection(VolumeChild):
     def connector(self) -> Any:
         """os-brick's connector for this connection; None when disconnected."""
         if self._connector is None and self.conn_info:
-            from cinder.volume import volume_utils
-
-            self._connector = volume_utils.brick_get_connector(
-                self.protocol,
-                use_multipath=self.use_multipath,
-                device_scan_attempts=self.scan_attempts,
-                conn=self.conn_info,
-                do_local_attach=True,
+            self._connector = connection_info.get_connector(
+                self.conn_info, multipath=self.use_multipath, scan_attempts=self.scan_attempts
             )
         return self._connector

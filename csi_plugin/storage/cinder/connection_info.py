@@ -1,4 +1,4 @@
-"""What Cinder's volume manager adds to a driver's connection information, since connectors read it."""
+"""Connection information: what Cinder's volume manager adds to a driver's, and the connector that reads it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,6 +37,19 @@ def complete(
         data.update(_BLOCK_SIZES.get(driver.configuration.safe_get("disk_geometry"), {}))
     if data.get("discard") is None and driver.configuration.safe_get("report_discard_supported"):
         data["discard"] = True
+
+
+def get_connector(connection_info: Mapping[str, Any], *, multipath: bool, scan_attempts: int) -> Any:
+    """os-brick's connector for complete connection information, with Cinder's root helper."""
+    from cinder.volume import volume_utils
+
+    return volume_utils.brick_get_connector(
+        connection_info["driver_volume_type"],
+        use_multipath=multipath,
+        device_scan_attempts=scan_attempts,
+        conn=connection_info,
+        do_local_attach=True,
+    )
 
 
 def _front_end_qos(volume: Any) -> dict[str, Any] | None:
