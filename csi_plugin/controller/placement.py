@@ -76,6 +76,28 @@ def full_pool_errors(backend: Backend, *, pool: str, gib: int, extra_specs: Mapp
         raise resource_exhausted(f"backend {backend.name} has no room for {gib} GiB: {error.message}") from error
 
 
+@contextmanager
+def room_to_grow(backend: Backend, volume: VolumeRecord, *, size: int) -> Iterator[None]:
+    """Hold the room that a volume needs to have ``size`` GiB while a driver makes it that large, in the block.
+
+    Raises OUT_OF_RANGE, before or after, where there is none: COs take that as final, so that a claim can be given its
+    former size again, and RESOURCE_EXHAUSTED as something that may still be going on.
+    """
+    growth = size - volume.size
+    try:
+        with driver_errors(f"capacity_range.required_bytes: volume {volume.id} cannot have {size} GiB"):
+            pool = scheduler.reserve_growth(backend, pool_name=volume.pool, size=growth, extra_specs=volume.extra_specs)
+        try:
+            with full_pool_errors(backend, pool=volume.pool, gib=growth, extra_specs=volume.extra_specs):
+                yield
+        finally:
+            backend.reservations.settle(pool, growth)
+    except RpcError as error:
+        if error.code is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+            raise
+        raise out_of_range(error.message) from error
+
+
 def _schedule(context: ControllerContext, request: VolumeRequest) -> Placement:
     parameters = request.parameters
     size = sizes.size_in_range(request.capacity)

@@ -283,6 +283,21 @@ def test_expansion(plugin: Plugin) -> None:
         expand(plugin, "nothing", 1)
 
 
+def test_expansion_beyond_the_pool(serve: Serve) -> None:
+    plugin = serve(options={"max_over_subscription_ratio": "1"})
+    volume_id = plugin.create("pvc-1").volume_id
+    free = plugin.controller.GetCapacity(csi_pb2.GetCapacityRequest()).available_capacity // GIB
+
+    # Final for a CO, which may then ask for less; RESOURCE_EXHAUSTED would not be.
+    with fails(Code.OUT_OF_RANGE, "capacity_range.required_bytes", "CapacityFilter", "GiB free"):
+        expand(plugin, volume_id, 2 * free + 100)
+
+    assert plugin.store.get(VolumeRecord, volume_id).status == "available"
+    assert expand(plugin, volume_id, 2).capacity_bytes == 2 * GIB
+    # Nothing is held for what was refused.
+    assert expand(plugin, volume_id, 3).capacity_bytes == 3 * GIB
+
+
 def test_expansion_of_a_published_volume_that_the_driver_cannot_do(serve: Serve) -> None:
     plugin = serve(driver="tests.controller.drivers.PlainDriver")
     plugin.add_node("node-1")

@@ -6,7 +6,7 @@ from csi_plugin.controller import lookups, storage_objects
 from csi_plugin.controller.attempts import resource_of
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
-from csi_plugin.controller.placement import full_pool_errors
+from csi_plugin.controller.placement import room_to_grow
 from csi_plugin.controller.requests import access, sizes
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
@@ -66,7 +66,7 @@ def _expand(context: ControllerContext, request: ExpandRequest) -> int:
     backend = storage_objects.backend(context, volume.backend)
     with (
         context.source_locks.changing(resource_of(VolumeRecord, volume.id)),
-        full_pool_errors(backend, pool=volume.pool, gib=size - volume.size, extra_specs=volume.extra_specs),
+        room_to_grow(backend, volume, size=size),
         driver_errors(f"expanding volume {volume.id}"),
     ):
         storage_objects.volume(context, volume).extend(size)

@@ -8,7 +8,7 @@ run side by side do not all see the same free space. Topology is one more filter
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cinder import exception
@@ -102,6 +102,21 @@ def capacity(
     )
 
 
+def reserve_growth(backend: "Backend", *, pool_name: str, size: int, extra_specs: Mapping[str, str]) -> str:
+    """Reserve room for ``size`` GiB more of a volume, by the filters that a creation passes, and return the pool.
+
+    The reservation is the caller's to settle. A ``pool_name`` that the driver does not report is any pool, and where it
+    reports none, the driver decides. A suspended backend takes no new volumes; those it has may grow. When nothing
+    fits, the stats are read again first. Raises NoPool. Thread-safe.
+    """
+    spec = VolumeSpec(size=size, extra_specs=extra_specs, pool_name=pool_name or None, topology=(), multiattach=False)
+    try:
+        return _reserve_growth(backend, spec)
+    except NoPool:
+        backend.driver_stats.read_again()
+        return _reserve_growth(backend, spec)
+
+
 def has_room(backend: "Backend", *, pool_name: str, size: int, extra_specs: Mapping[str, str]) -> bool:
     """Whether a pool has room for ``size`` GiB more, by stats that are read now; True where a driver does not know.
 
@@ -131,6 +146,23 @@ def _choose(backends: Sequence["Backend"], spec: VolumeSpec) -> tuple["Backend",
                 best.backend.reservations.add(best.name, spec.size)
                 return best.backend, best.name
     raise NoPool(reason=f"no pool fits: {'; '.join(reasons) or 'no backend is ready'}")
+
+
+def _reserve_growth(backend: "Backend", spec: VolumeSpec) -> str:
+    with _lock:
+        pools = pools_of(backend)
+        if spec.pool_name not in [pool.name for pool in pools]:
+            spec = replace(spec, pool_name=None)
+        reasons = []
+        for pool in pools:
+            reason = pool.reason_against(spec)
+            if reason is None:
+                backend.reservations.add(pool.name, spec.size)
+                return pool.name
+            reasons.append(f"{backend.name}#{pool.name}: {reason}")
+    if not reasons:
+        return ""
+    raise NoPool(reason=f"no pool fits: {'; '.join(reasons)}")
 
 
 def _fitting_pools(backends: Sequence["Backend"], spec: VolumeSpec) -> tuple[list[Pool], list[str]]:
