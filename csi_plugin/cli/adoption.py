@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from csi_plugin.cli.output import Output, OutputOption, show
+from csi_plugin.cli.output import Output, OutputOption, complain, show
 from csi_plugin.cli.settings_source import EXIT_SETTINGS, SettingsOption, load_settings, metadata
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _started(name: str, settings: Path | None) -> "Iterator[Backend]":
         with _driver_errors():
             configuration = _configuration(name, load_settings(settings))
         if configuration is None:
-            typer.echo(f"cinderbox: backend {name} is not configured", err=True)
+            complain(f"backend {name} is not configured")
             raise typer.Exit(EXIT_SETTINGS)
         from csi_plugin.storage.backend import Backend
 
@@ -96,7 +96,7 @@ def _driver_errors() -> Iterator[None]:
     except typer.Exit:
         raise
     except Exception as error:  # noqa: BLE001
-        typer.echo(f"cinderbox: {str(error).strip() or type(error).__name__}", err=True)
+        complain(str(error).strip() or type(error).__name__)
         raise typer.Exit(1) from None
 
 
@@ -106,6 +106,6 @@ def _parsed(reference: str) -> dict[str, Any] | str:
     try:
         parsed: dict[str, Any] = json.loads(reference)
     except ValueError as error:
-        typer.echo(f"cinderbox: REFERENCE is no JSON object: {error}", err=True)
+        complain(f"REFERENCE is no JSON object: {error}")
         raise typer.Exit(EXIT_SETTINGS) from None
     return parsed

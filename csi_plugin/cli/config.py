@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from csi_plugin.cli.output import say
 from csi_plugin.cli.settings_source import EXIT_SETTINGS, SettingsOption, load_settings, readable_errors
 
 
@@ -32,7 +33,7 @@ def config(
     backends.start()
     backends.wait_until_attempted()
     for status in backends.status():
-        typer.echo(f"backend {status.name}: {'ready' if status.is_ready else status.error}", err=True)
+        say(f"backend {status.name}: {'ready' if status.is_ready else status.error}", err=True)
     backends.close()
     if not all(status.is_ready for status in backends.status()):
         raise typer.Exit(EXIT_SETTINGS)

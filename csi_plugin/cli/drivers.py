@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from csi_plugin.cli.output import Output, OutputOption, show
+from csi_plugin.cli.output import Output, OutputOption, complain, show
 
 
 def drivers(
@@ -40,7 +40,7 @@ def _find(name: str) -> dict[str, Any]:
     path = full_driver_name(name)
     found = next((driver for driver in _all() if driver["class_fqn"] == path), None)
     if found is None:
-        typer.echo(f"cinderbox: no driver is named {name}; `cinderbox drivers` lists them", err=True)
+        complain(f"no driver is named {name}; `cinderbox drivers` lists them")
         raise typer.Exit(1)
     return found
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from csi_plugin.cli.output import complain, say
 from csi_plugin.cli.settings_source import EXIT_SETTINGS, SettingsOption, load_settings, metadata, readable_errors
 from csi_plugin.persistence.records import VolumeRecord
 
@@ -63,9 +64,9 @@ def import_ember_csi(
         _show(ember_csi.import_records(api, store, omitted=omitted.append))
         backends = Counter(volume.backend for volume in iterate(store, VolumeRecord))
     for one in omitted:
-        typer.echo(f"left out: {one.kind} {one.name}: {one.reason}")
+        say(f"left out: {one.kind} {one.name}: {one.reason}")
     for name, count in sorted(backends.items()):
-        typer.echo(f"volumes on backend {name}, which the settings have to name so: {count}")
+        say(f"volumes on backend {name}, which the settings have to name so: {count}")
     if any(one.is_lost for one in omitted):
         raise typer.Exit(1)
 
@@ -83,7 +84,7 @@ def reseal(settings: SettingsOption = None) -> None:
 
     with metadata(settings) as store:
         if not isinstance(store, SealingStore):
-            typer.echo("cinderbox: no sealing keys are set (sealing_keys_file, or CINDERBOX_SEALING_KEYS)", err=True)
+            complain("no sealing keys are set (sealing_keys_file, or CINDERBOX_SEALING_KEYS)")
             raise typer.Exit(EXIT_SETTINGS)
         print(f"{store.reseal()} records were resealed")
 
@@ -109,6 +110,6 @@ def _parsed(text: str) -> dict[str, Any]:
     except ValueError as error:
         config = str(error)
     if not isinstance(config, dict):
-        typer.echo(f"cinderbox: TARGET must be a JSON object with `storage` and its arguments: {config}", err=True)
+        complain("TARGET must be a JSON object with `storage` and its arguments")
         raise typer.Exit(EXIT_SETTINGS)
     return config

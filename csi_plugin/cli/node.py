@@ -1,7 +1,6 @@
 """Commands for a node's pod."""
 
-import typer
-
+from csi_plugin.cli.output import say
 from csi_plugin.cli.settings_source import SettingsOption, load_settings, readable_errors
 from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
 
@@ -21,7 +20,7 @@ def wait_for_detach(settings: SettingsOption = None) -> None:
         drained = is_drained(loaded.node_id, namespace=where.get("namespace"), kubeconfig=where.get("kubeconfig"))
     except (PersistenceError, InvalidPersistence) as error:
         # A hook that fails only delays the end of the pod.
-        typer.echo(f"cannot tell whether the node is drained: {error}", err=True)
+        say(f"cannot tell whether the node is drained: {error}", err=True)
         return
     if drained:
         wait_until_unstaged(loaded.state_dir / "node" / "volumes")

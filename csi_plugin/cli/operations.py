@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 
-from csi_plugin.cli.output import Output, OutputOption, show
+from csi_plugin.cli.output import Output, OutputOption, complain, show
 from csi_plugin.cli.settings_source import SettingsOption, load_settings
 
 _SECONDS = 10
@@ -28,7 +28,7 @@ def operations(output: OutputOption = Output.TABLE, settings: SettingsOption = N
         try:
             answer = stub.ListOperations(operations_pb2.ListOperationsRequest(), timeout=_SECONDS)
         except grpc.RpcError as error:
-            typer.echo(f"cinderbox: {_reason(endpoint, error)}", err=True)
+            complain(_reason(endpoint, error))
             raise typer.Exit(EXIT_UNREACHABLE) from None
     show([_row(operation) for operation in answer.operations], output, empty="nothing runs")
 

@@ -8,6 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from csi_plugin.printable import printable
+from csi_plugin.secrets_in_text import redact_text
+
 
 class Output(StrEnum):
     TABLE = "table"
@@ -15,6 +18,16 @@ class Output(StrEnum):
 
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="A table for humans, or JSON.")]
+
+
+def complain(text: str) -> None:
+    """Say on standard error what went wrong."""
+    say(f"cinderbox: {text}", err=True)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a text that may quote names, or errors, from outside."""
+    typer.echo(printable(redact_text(text), keep="\n"), err=err)
 
 
 def show(rows: Sequence[Mapping[str, Any]], output: Output, *, empty: str) -> None:
@@ -27,11 +40,12 @@ def show(rows: Sequence[Mapping[str, Any]], output: Output, *, empty: str) -> No
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for name in rows[0]:
         table.add_column(name.upper().replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+        table.add_row(*(Text("" if value is None else printable(str(value))) for value in row.values()))
     # Where nobody looks at it (a pipe, a file), a row stays on a line.
     Console(width=None if sys.stdout.isatty() else 1000).print(table)

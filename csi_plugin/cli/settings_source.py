@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from csi_plugin.cli.output import complain
 from csi_plugin.persistence.base import InvalidPersistence, PersistenceError, RecordStore
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except (SettingsError, InvalidPersistence, PersistenceError) as error:
-        typer.echo(f"cinderbox: {error}", err=True)
+        complain(str(error))
         raise typer.Exit(EXIT_SETTINGS) from None
 
 
@@ -41,7 +42,7 @@ def metadata(file: Path | None) -> Iterator[RecordStore]:
     """The metadata that the settings name, open. Ends the command when it is out of reach."""
     settings = load_settings(file)
     if settings.persistence.get("storage", "memory") in ("memory", "memory_db"):
-        typer.echo("cinderbox: persistence: this metadata is in the memory of the serving process alone", err=True)
+        complain("persistence: this metadata is in the memory of the serving process alone")
         raise typer.Exit(EXIT_SETTINGS)
     from csi_plugin.server.metadata_store import open_store
 

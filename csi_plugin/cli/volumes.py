@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from csi_plugin.cli import adoption
-from csi_plugin.cli.output import Output, OutputOption, show
+from csi_plugin.cli.output import Output, OutputOption, complain, say, show
 from csi_plugin.cli.settings_source import SettingsOption, metadata
 from csi_plugin.persistence.encoding import to_json
 from csi_plugin.persistence.records import ConnectionRecord, SnapshotRecord, VolumeRecord
@@ -56,7 +56,7 @@ def show_volume(volume_id: str, settings: SettingsOption = None) -> None:
     shown: dict[str, Any] = _public(volume, to_json(volume))
     shown["snapshots"] = [_public(snapshot, to_json(snapshot)) for snapshot in snapshots]
     shown["connections"] = [_public(connection, to_json(connection)) for connection in connections]
-    print(json.dumps(redact(shown), indent=2, default=str))
+    print(json.dumps(redact(shown, bounded=False), indent=2, default=str))
 
 
 @app.command()
@@ -85,7 +85,7 @@ def forget(
         found = next((orphan for orphan in list_orphans(store) if orphan.id == orphan_id), None)
         if found is None:
             raise _unknown(orphan_id, what="orphan")
-        typer.echo(f"{found.kind} {found.id} ({found.name}) on backend {found.backend}: {found.condition}")
+        say(f"{found.kind} {found.id} ({found.name}) on backend {found.backend}: {found.condition}")
         if not yes:
             typer.confirm("Forget it?", abort=True)
         forget_orphan(store, found)
@@ -97,5 +97,5 @@ def _public(record: Any, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unknown(record_id: str, *, what: str = "volume") -> typer.Exit:
-    typer.echo(f"cinderbox: no {what} has the id {record_id}", err=True)
+    complain(f"no {what} has the id {record_id}")
     return typer.Exit(1)

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from csi_plugin.known_secrets import keep_secret
 from csi_plugin.persistence.crd.api import Missing
 from csi_plugin.persistence.crd.backend_resources import BackendResources, DesiredBackend
-from csi_plugin.server import redaction
 from csi_plugin.server.driver_names import full_driver_name
 from csi_plugin.server.topology_rules import check_topologies
 from csi_plugin.storage.backend_configuration import DEFAULT_CONCURRENCY, BackendConfiguration
@@ -72,5 +72,5 @@ def _secret_options(desired: DesiredBackend, resources: BackendResources) -> dic
         raise Refused("SecretNotFound", f"Secret {desired.secret} (spec.secretRef) does not exist") from error
     except ValueError as error:
         raise Refused("InvalidConfiguration", str(error)) from error
-    redaction.keep_secret(options.values())
+    keep_secret(options.values())
     return options

@@ -15,7 +15,7 @@ from csi_plugin.persistence.crd.backend_resources import (
     DesiredBackend,
     Pool,
 )
-from csi_plugin.server import redaction
+from csi_plugin.secrets_in_text import redact_text
 from csi_plugin.server.cinder_backend_configuration import Refused, configuration_of
 from csi_plugin.storage.backend_configuration import BackendConfiguration
 from csi_plugin.storage.backend_set import BackendSet, BackendStatus
@@ -181,7 +181,7 @@ class CinderBackends:
         if status.is_current:
             return Condition(status=True, reason="InForce", message="spec and Secret are in force as they are now")
         reason = "InvalidConfiguration" if status.is_invalid else "StartFailed"
-        return Condition(status=False, reason=reason, message=redaction.redact_text(status.error))
+        return Condition(status=False, reason=reason, message=redact_text(status.error))
 
     def _ready(self, desired: DesiredBackend, up_to_date: Condition) -> Condition:
         status = self._status(desired.name)
@@ -189,7 +189,7 @@ class CinderBackends:
             return Condition(status=False, reason=up_to_date.reason, message=up_to_date.message)
         backend = self._backends.get(desired.name)
         if backend.driver_stats.error:
-            message = redaction.redact_text(f"the storage does not answer: {backend.driver_stats.error}")
+            message = redact_text(f"the storage does not answer: {backend.driver_stats.error}")
             return Condition(status=False, reason="Unreachable", message=message)
         if not is_up(backend.driver_stats.recent()):
             return Condition(status=False, reason="Unreachable", message="the driver says that its storage is down")

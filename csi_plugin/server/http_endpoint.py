@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from csi_plugin.protocol.errors import RpcError
+from csi_plugin.secrets_in_text import FIELD_LIMIT, redact_text
 from csi_plugin.server.metrics import Metrics
 from csi_plugin.server.sockets import AddressInUse
 
@@ -66,6 +67,6 @@ def _handler(is_ready: Callable[[], bool], metrics: Metrics) -> type[BaseHTTPReq
             self.wfile.write(body)
 
         def log_message(self, format: str, *arguments: Any) -> None:
-            LOG.debug("http: %s", format % arguments)
+            LOG.debug("http: %s", redact_text(format % arguments, limit=FIELD_LIMIT))
 
     return Handler

@@ -15,7 +15,8 @@ from google.protobuf.message import Message
 from csi_plugin.instrumentation import tracing
 from csi_plugin.protocol import current_rpc
 from csi_plugin.protocol.errors import RpcError
-from csi_plugin.server.redaction import redact_message, redact_text
+from csi_plugin.secrets_in_text import FIELD_LIMIT, MESSAGE_LIMIT, redact_text
+from csi_plugin.server.redaction import keep_secrets_of, redact_message
 
 LOG = structlog.stdlib.get_logger(__name__)
 
@@ -92,24 +93,25 @@ class RpcInterceptor(grpc.ServerInterceptor):
         metadata: dict[str, Any],
     ) -> Any:
         answer: Any = None
-        request_id = str(metadata.get(REQUEST_ID_KEY) or uuid.uuid4().hex[:16])
+        request_id = _shown(metadata.get(REQUEST_ID_KEY)) or uuid.uuid4().hex[:16]
         structlog.contextvars.bind_contextvars(request_id=request_id)
         began = time.monotonic()
         code, message = grpc.StatusCode.OK, ""
+        keep_secrets_of(request)
         if LOG.isEnabledFor(logging.DEBUG):
             LOG.debug("request", method=method, request=redact_message(request))
         try:
             with current_rpc.enter(method, request_id=request_id, time_remaining=context.time_remaining()):
                 answer = behaviour(request, context)
         except RpcError as error:
-            code, message = error.code, redact_text(error.message)
+            code, message = error.code, redact_text(error.message, limit=MESSAGE_LIMIT)
         except Exception as error:
             # The last boundary: nothing that a request causes may get further, and the caller learns no internals.
             LOG.exception("unexpected error", method=method)
             code, message = grpc.StatusCode.INTERNAL, f"unexpected {type(error).__name__}; the driver's log has more"
         finally:
             seconds = time.monotonic() - began
-            identifying = {name: value for name in _IDENTIFYING if (value := getattr(request, name, ""))}
+            identifying = {name: value for name in _IDENTIFYING if (value := _shown(getattr(request, name, "")))}
             self._log(method, identifying, code, message, seconds)
             tracing.rpc_ended((code.value[0], code.name), message, identifying)
             self._observe(method, code.name, seconds)
@@ -130,3 +132,8 @@ class RpcInterceptor(grpc.ServerInterceptor):
             LOG.warning(method, **details)
         else:
             (LOG.debug if method in self._quiet else LOG.info)(method, **details)
+
+
+def _shown(value: Any) -> str:
+    """A value of a request as logs and traces have it: bounded, since whoever sends it chooses its length."""
+    return redact_text(str(value), limit=FIELD_LIMIT) if value else ""

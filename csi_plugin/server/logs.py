@@ -14,6 +14,7 @@ if "rich" not in sys.modules:
 else:
     import structlog
 
+from csi_plugin.printable import printable
 from csi_plugin.server.redaction import redact
 
 # Chatty at debug level, and about nothing that concerns storage.
@@ -43,7 +44,12 @@ def configure(*, log_format: Literal["json", "console"], level: str) -> None:
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _without_secrets, renderer],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _without_secrets,
+            *([_printable] if log_format == "console" else []),  # JSON escapes by itself
+            renderer,
+        ],
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
@@ -60,3 +66,13 @@ def _without_secrets(logger: Any, method: str, event: MutableMapping[str, Any]) 
     redacted = redact(dict(event))
     assert isinstance(redacted, dict)
     return redacted
+
+
+_AS_THEY_ARE = {"event": "", "logger": "", "exception": "\n", "stack": "\n"}
+"""What the renderer for humans writes without quoting it, and what of control characters stays: a traceback's lines."""
+
+
+def _printable(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A line for humans, whose terminals obey control characters."""
+    shown = {name: printable(str(event[name]), keep=keep) for name, keep in _AS_THEY_ARE.items() if name in event}
+    return {**event, **shown}

@@ -10,7 +10,7 @@ from typing import Any
 from csi_plugin.instrumentation import steps
 from csi_plugin.protocol import operations_pb2, operations_pb2_grpc
 from csi_plugin.protocol.inflight import InFlight, Operation
-from csi_plugin.server.redaction import redact_text
+from csi_plugin.secrets_in_text import redact_text
 
 _COMMAND_LENGTH = 300
 """Characters that are shown of a program and its arguments."""
@@ -84,7 +84,7 @@ def _command(thread: threading.Thread) -> str:
         return ""
     arguments = _read(Path(f"/proc/{process}/cmdline")).rstrip(b"\0").split(b"\0")
     # Joined without quotes, so that known secrets are found as they are.
-    text = redact_text(" ".join(os.fsdecode(argument) for argument in arguments).encode(errors="replace").decode())
+    text = redact_text(" ".join(os.fsdecode(argument) for argument in arguments))
     return " ".join(text.split())[:_COMMAND_LENGTH]
 
 

@@ -6,13 +6,14 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
+from csi_plugin.protocol import csi_pb2, csi_pb2_grpc, node_registry_pb2, node_registry_pb2_grpc
 from tests.support.csi import GIB, MOUNT, fails
 from tests.support.polling import wait_until
 from tests.support.serving import Served, serving
@@ -73,6 +74,38 @@ def test_every_request_has_an_id_in_the_log_and_no_secret(served: Served) -> Non
     of_driver = [line for line in lines if str(line.get("logger", "")).startswith(("cinder", "csi_plugin.storage"))]
     assert of_driver, "what Cinder logs is in the same form"
     assert "hunter2" not in served.log.read_text()
+
+
+@pytest.mark.parametrize("shape", ["passw", "password='", "CHAP a "])
+def test_a_field_of_megabytes_stops_nobody(served: Served, shape: str) -> None:
+    """RE2 and the cut: such a field was searched for minutes, under the lock that every thread needs."""
+    field = shape * (3 * 1024**2 // len(shape))
+    with fails(grpc.StatusCode.INVALID_ARGUMENT, "volume_id must have at most 128 bytes"):
+        served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=field), timeout=30)
+    with fails(grpc.StatusCode.INVALID_ARGUMENT):
+        served.controller.CreateVolume(
+            csi_pb2.CreateVolumeRequest(name="x", parameters={f"k{n}": shape * 90 for n in range(3000)}), timeout=30
+        )
+    registry = node_registry_pb2_grpc.NodeRegistryStub(served.channel)
+    for node in ({"node_id": field}, {"topology": {"zone": field}}, {"connector_json": '"' + field}):
+        request = node_registry_pb2.RegisterNodeRequest(
+            **{"node_id": "n", "connector_json": "{}", "public_key": b"x" * 32, **node}
+        )
+        with pytest.raises(grpc.RpcError) as caught:
+            registry.RegisterNode(request, timeout=30)
+        error: Any = caught.value
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, error
+        assert len(error.details()) < 1200
+    assert served.is_ready()
+    assert max(len(line) for line in served.log.read_text().splitlines()) < 150_000
+
+
+def test_console_lines_have_no_control_characters(tmp_path: Path) -> None:
+    with serving(tmp_path, persistence=MEMORY) as served:
+        served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id="a\x1b[2J\x9b\u202e\nforged line\r"))
+    log = served.log.read_bytes().decode()
+    assert r"a\x1b[2J\x9b\u202e\nforged line\r" in log
+    assert not [line for line in log.split("\n") if not line.isprintable() or line.startswith("forged")]
 
 
 def test_tcp(tmp_path: Path) -> None:

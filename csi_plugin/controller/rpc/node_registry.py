@@ -85,5 +85,8 @@ def _check(identity: NodeIdentity) -> None:
         raise invalid_argument(f"node_id must have 1 to {request_rules.NODE_ID_LIMIT} printable bytes")
     if key_bytes != _KEY_BYTES:
         raise invalid_argument(f"public_key must be a raw X25519 key of {_KEY_BYTES} bytes, not {key_bytes}")
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in identity.topology.items())
+    if size > request_rules.MAP_LIMIT:
+        raise invalid_argument(f"topology must have at most {request_rules.MAP_LIMIT} bytes, not {size}")
     if identity.max_volumes < 0:
         raise invalid_argument(f"max_volumes must not be negative, as {identity.max_volumes} is")

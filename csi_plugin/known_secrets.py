@@ -1,0 +1,165 @@
+"""Values that are known to be secret: whoever sees one first tells it here, and texts are searched for all of them.
+
+A search takes one pass over the text, however many values are known.
+"""
+
+import bisect
+import json
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote
+from xml.sax.saxutils import escape
+
+MASK = "***"
+
+LEAST_LENGTH = 6
+"""Shorter values would mask parts of words all over a log."""
+_TELLING_LENGTH = 48
+"""A longer value is known by its beginning, so that one that was cut is known too."""
+_LONGEST = 16 * 1024
+"""Characters of a value that are compared."""
+_LEAST_LINE_LENGTH = 20
+"""Lines of a key are searched for one by one: a text may quote them apart."""
+_PASSING_LIMIT = 5_000
+"""Values of requests and connections that are kept, and as many that were seen before those."""
+
+
+class _Values:
+    """Values by what they begin with."""
+
+    def __init__(self) -> None:
+        self._by_start: dict[str, dict[int, dict[str, list[str]]]] = {}
+        """First characters -> length of the telling part -> the telling part -> values with it, sorted."""
+        self.count = 0
+
+    def add(self, value: str) -> None:
+        told = value[:_TELLING_LENGTH]
+        found = self._by_start.setdefault(value[:LEAST_LENGTH], {}).setdefault(len(told), {}).setdefault(told, [])
+        place = bisect.bisect_left(found, value)
+        if place == len(found) or found[place] != value:
+            found.insert(place, value)
+            self.count += 1
+
+    def starts_with(self, start: str) -> bool:
+        return start in self._by_start
+
+    def length_at(self, text: str, place: int) -> int:
+        """Length of the longest value that stands at a place of the text; 0 for none."""
+        for length, values in sorted(self._by_start.get(text[place : place + LEAST_LENGTH], {}).items(), reverse=True):
+            found = values.get(text[place : place + length])
+            if found is not None:
+                return _length_in_common(text, place, found) if length == _TELLING_LENGTH else length
+        return 0
+
+
+def _length_in_common(text: str, place: int, values: list[str]) -> int:
+    """How far the text goes on as one of the sorted values does, whether to its end or not."""
+    rest = text[place : place + _LONGEST]
+    after = bisect.bisect_right(values, rest)
+    # Of sorted values, those beside the text have most in common with it.
+    return max(_common_length(rest, value) for value in values[max(after - 1, 0) : after + 1])
+
+
+def _common_length(one: str, other: str) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
+
+
+_lock = threading.Lock()
+_kept, _passing, _earlier = _Values(), _Values(), _Values()
+
+
+def keep_secret(values: Iterable[str]) -> None:
+    """Mask these values in everything from now on, unless they are too short to be told from words."""
+    with _lock:
+        for value in values:
+            for form in _forms(value):
+                _kept.add(form)
+
+
+def keep_passing_secret(values: Iterable[str]) -> None:
+    """As keep_secret(), for values that come with requests and connections: the latest thousands are masked."""
+    global _passing, _earlier
+    with _lock:
+        for value in values:
+            for form in _forms(value):
+                if _kept.length_at(form, 0) != len(form):
+                    _passing.add(form)
+        if _passing.count > _PASSING_LIMIT:
+            _passing, _earlier = _Values(), _passing
+
+
+def mask_known(text: str) -> str:
+    """Text with the known values masked."""
+    sets = [values for values in (_kept, _passing, _earlier) if values.count]
+    if not sets:
+        return text
+    pieces, done = [], 0
+    for place in range(len(text) - LEAST_LENGTH + 1):
+        start = text[place : place + LEAST_LENGTH]
+        if place < done or not any(values.starts_with(start) for values in sets):
+            continue
+        if length := max(values.length_at(text, place) for values in sets):
+            pieces += [text[done:place], MASK]
+            done = place + length
+    return "".join([*pieces, text[done:]])
+
+
+def _forms(value: str) -> set[str]:
+    """A value as texts have it: as it is, line by line, and as programs quote it."""
+    values = [value, value.strip()]
+    values += [line for line in map(str.strip, value.splitlines()) if len(line) >= _LEAST_LINE_LENGTH]
+    quoted = {
+        form
+        for one in values
+        for form in (one, json.dumps(one)[1:-1], repr(one)[1:-1], quote(one, safe=""), quote(one), escape(one))
+    }
+    return {form for form in quoted if len(form) >= LEAST_LENGTH}
+
+
+# Names whose values are secret.
+
+SECRET_WORDS = (
+    r"pass(?:word|wd|phrase)?|secret\w*|token|keyring|credential\w*|auth_password|chap\w*|api_?key|private_?key|"
+    r"encryption_?key|provider_auth|sealing_?keys?|authorization|cookie"
+)
+_SECRET_NAME = re.compile(rf"(?:{SECRET_WORDS})(?:$|[._-])", re.IGNORECASE)
+# Names that sound secret and are not: what they hold helps to understand a log.
+_HARMLESS = re.compile(
+    r"(?:starting|next|page)_?token$|_(?:type|method|id|file|path|file_path)$|^encryption_key_id$", re.I
+)
+_NAME_LENGTH = 256
+
+
+def is_secret_name(name: object) -> bool:
+    """Whether values under such a name are secret."""
+    if not isinstance(name, str):
+        return False
+    name = name[-_NAME_LENGTH:]
+    return bool(_SECRET_NAME.search(name)) and not _HARMLESS.search(name)
+
+
+def secrets_in(data: object) -> Iterable[str]:
+    """The texts under secret names in data of JSON's types, at any depth."""
+    if isinstance(data, Mapping):
+        for name, value in data.items():
+            if is_secret_name(name):
+                yield from texts_in(value)
+            else:
+                yield from secrets_in(value)
+    elif isinstance(data, list | tuple | set):
+        for item in data:
+            yield from secrets_in(item)
+
+
+def texts_in(data: object) -> Iterable[str]:
+    """All texts in data of JSON's types, and numbers as text."""
+    if isinstance(data, Mapping):
+        for value in data.values():
+            yield from texts_in(value)
+    elif isinstance(data, list | tuple | set):
+        for item in data:
+            yield from texts_in(item)
+    elif isinstance(data, str | int | float) and not isinstance(data, bool):
+        yield str(data)
