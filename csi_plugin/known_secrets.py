@@ -110,12 +110,22 @@ def _forms(value: str) -> set[str]:
     """A value as texts have it: as it is, line by line, and as programs quote it."""
     values = [value, value.strip()]
     values += [line for line in map(str.strip, value.splitlines()) if len(line) >= _LEAST_LINE_LENGTH]
-    quoted = {
-        form
-        for one in values
-        for form in (one, json.dumps(one)[1:-1], repr(one)[1:-1], quote(one, safe=""), quote(one), escape(one))
-    }
+    quoted = set()
+    for one in values:
+        in_python = one.encode("unicode_escape").decode()  # within a longer text, either quote may need a backslash
+        quoted |= {one, in_python, in_python.replace("'", "\\'"), json.dumps(one)[1:-1], repr(one)[1:-1]}
+        quoted |= {quote(one, safe="", errors="replace"), quote(one, errors="replace")}
+        quoted |= {escape(one), one.replace("'", "'\"'\"'")}
     return {form for form in quoted if len(form) >= LEAST_LENGTH}
+
+
+def keep_secrets_of_driver(data: object) -> None:
+    """Mask what is secret in connection information, and in ``provider_auth``, which is ``CHAP user password``."""
+    if not data:
+        return
+    keep_passing_secret(secrets_in(data))
+    if isinstance(data, Mapping) and isinstance(auth := data.get("provider_auth"), str):
+        keep_passing_secret([auth, auth.rpartition(" ")[2]])
 
 
 # Names whose values are secret.
@@ -130,6 +140,8 @@ _HARMLESS = re.compile(
     r"(?:starting|next|page)_?token$|_(?:type|method|id|file|path|file_path)$|^encryption_key_id$", re.I
 )
 _NAME_LENGTH = 256
+# Of what is masked under its name, values that may be words, and are not looked for elsewhere.
+_MASKED_THERE_ALONE = re.compile(r"(?:user|username|name|login|uuid|group|level|mode|enabled|auth)$", re.IGNORECASE)
 
 
 def is_secret_name(name: object) -> bool:
@@ -144,8 +156,9 @@ def secrets_in(data: object) -> Iterable[str]:
     """The texts under secret names in data of JSON's types, at any depth."""
     if isinstance(data, Mapping):
         for name, value in data.items():
-            if is_secret_name(name):
-                yield from texts_in(value)
+            if is_secret_name(name) and not _MASKED_THERE_ALONE.search(str(name)[-_NAME_LENGTH:]):
+                # Some options name the file with a key.
+                yield from (text for text in texts_in(value) if not text.startswith("/"))
             else:
                 yield from secrets_in(value)
     elif isinstance(data, list | tuple | set):

@@ -24,6 +24,9 @@ from typing import Any, TextIO
 
 from csi_plugin.attachment import connectors
 from csi_plugin.attachment.tasks import TASKS
+from csi_plugin.error_text import error_text
+from csi_plugin.known_secrets import keep_secret, texts_in
+from csi_plugin.secrets_in_text import redact_text
 
 
 def main() -> None:
@@ -61,16 +64,17 @@ def _run_task(channel: socket.socket) -> None:
     lines.write({"pid": os.getpid()})
     try:
         request = json.load(channel.makefile("r"))
+        keep_secret(texts_in(request.get("secrets")))
         _wait_for_others(request.get("publication", ""))
         task = TASKS[request.pop("task")]
         response: dict[str, Any] = {"result": task(**request)}
     except Exception as error:  # noqa: BLE001 - the boundary to the node, which gets every error as data
-        response = {"error": str(error) or type(error).__name__, "kind": type(error).__name__}
+        response = {"error": error_text(error), "kind": type(error).__name__}
     lines.write(response)
 
 
 class _Lines(logging.Handler):
-    """Lines for the node: log records, of which it knows what must not be in its log, and the response.
+    """Lines for the node: log records and the response, without secrets, which only the fork knows.
 
     At once: a fork that hangs is killed, and what it said until then tells why.
     """
@@ -84,7 +88,7 @@ class _Lines(logging.Handler):
         if record.exc_info:
             # Not its traceback, which tells only a developer of os-brick more.
             message = f"{message}: {record.exc_info[1]}"
-        self.write({"logger": record.name, "level": record.levelno, "message": message})
+        self.write({"logger": record.name, "level": record.levelno, "message": redact_text(message)})
 
     def write(self, line: dict[str, Any]) -> None:
         self.acquire()  # os-brick logs from threads of its own

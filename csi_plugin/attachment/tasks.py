@@ -20,6 +20,7 @@ from csi_plugin.attachment import devices, encryption, iscsi
 from csi_plugin.attachment.connectors import connector_properties
 from csi_plugin.attachment.errors import AttachmentError
 from csi_plugin.attachment.host_tables import device_size, path_count
+from csi_plugin.known_secrets import keep_secrets_of_driver
 from csi_plugin.protocol.sealed_box import generate_private_key, open_from_controller, public_key_of
 from csi_plugin.units import GIB
 
@@ -176,6 +177,7 @@ def _open_connection(key_file: str, sealed: str, publication: str) -> dict[str, 
         Path(key_file).read_bytes(), base64.b64decode(sealed), associated_data=publication.encode()
     )
     connection_info: dict[str, Any] = json.loads(data)
+    keep_secrets_of_driver(connection_info)
     return connection_info
 
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from csi_plugin.known_secrets import keep_secret
 from csi_plugin.persistence.base import PersistenceError, RecordNotFound, RecordStore, RevisionConflict
 from csi_plugin.persistence.records import RECORD_TYPES, Record
 
@@ -57,6 +58,7 @@ def load_keys(path: str | Path | None = None, *, environment: Mapping[str, str] 
     else:
         text, source = environment.get(KEYS_VARIABLE, ""), KEYS_VARIABLE
     words = [word for line in text.splitlines() for word in line.partition("#")[0].split()]
+    keep_secret(words)
     keys = []
     for position, word in enumerate(words, start=1):
         try:

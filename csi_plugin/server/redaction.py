@@ -4,6 +4,7 @@ Three nets: values under telling names, in dictionaries and messages; telling sh
 known to be secret, wherever they are. A line has bounds in every direction, so that no request makes one long.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
@@ -16,6 +17,9 @@ from csi_plugin.secrets_in_text import FIELD_LIMIT, TEXT_LIMIT, redact_text
 
 # What the specification does not mark: how a node gets at a volume, which is nobody else's business.
 _SECRET_FIELDS = frozenset({"publish_context", "sealed_connection"})
+# CSI spec, VolumeCapability.MountVolume: they "MAY contain sensitive information".
+_MOUNT_FLAGS = "mount_flags"
+_LABEL = re.compile(r"(?:fs|def|root)?context$")
 
 _ITEM_LIMIT = 64
 """Items of a dictionary, list or message that are shown."""
@@ -43,7 +47,24 @@ def keep_secrets_of(request: Message) -> None:
     for field, value in request.ListFields():
         if field.GetOptions().Extensions[csi_pb2.csi_secret]:
             texts = value.values() if isinstance(value, Mapping) else texts_in(value)
-            keep_passing_secret(text for text in islice(texts, _ITEM_LIMIT) if len(text) <= TEXT_LIMIT)
+            _keep(texts)
+        elif field.name == "volume_capability":
+            _keep(_values_of_flags(value))
+        elif field.name == "volume_capabilities":
+            for capability in islice(value, _ITEM_LIMIT):
+                _keep(_values_of_flags(capability))
+
+
+def _keep(texts: Iterable[str]) -> None:
+    keep_passing_secret(text for text in islice(texts, _ITEM_LIMIT) if len(text) <= TEXT_LIMIT)
+
+
+def _values_of_flags(capability: csi_pb2.VolumeCapability) -> Iterable[str]:
+    """What mount flags say behind an equals sign; SELinux' labels are no secrets."""
+    for flag in capability.mount.mount_flags:
+        for name, _, value in (one.partition("=") for one in flag.split(",")):
+            if not _LABEL.match(name):
+                yield value
 
 
 class _Walk:
@@ -105,6 +126,8 @@ class _Walk:
                 result[field.name] = self._mapping(value.items(), len(value), depth, secret=is_secret)
             elif is_secret:
                 result[field.name] = MASK
+            elif field.name == _MOUNT_FLAGS:
+                result[field.name] = self._list([MASK] * min(len(value), _ITEM_LIMIT), len(value), depth)
             elif field.is_repeated:
                 result[field.name] = self._list(value, len(value), depth)
             else:

@@ -6,10 +6,12 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import unquote
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from csi_plugin.known_secrets import keep_secret, secrets_in, texts_in
 from csi_plugin.server.ember_environment import backend_settings, ember_settings
 from csi_plugin.server.topology_rules import check_topologies
 from csi_plugin.suggestions import did_you_mean
@@ -19,6 +21,9 @@ SETTINGS_FILE_VARIABLE = "CINDERBOX_SETTINGS"
 
 # CSI spec, GetPluginInfoResponse.name: domain name notation of at most 63 characters.
 _DRIVER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
+
+
+_PASSWORD_OF_URL = re.compile(r"^[a-z][\w+.-]*://[^:/@]*:(.+)@", re.IGNORECASE)
 
 
 class SettingsError(ValueError):
@@ -57,7 +62,10 @@ class Settings(BaseModel):
         description="Backends: `name`, `driver` (class path or short name), `topology` (list of segments), "
         "`max_concurrent_operations`, and options of the driver. With persistence in crd, CinderBackends come to them.",
     )
-    cinder_conf: Path | None = Field(None, description="A cinder.conf whose enabled_backends are added to `backends`.")
+    cinder_conf: Path | None = Field(
+        None,
+        description="A cinder.conf whose enabled_backends are added to `backends`, by their sections' names.",
+    )
     cinder_options: dict[str, Any] = Field(
         default_factory=dict, description="Options of Cinder's [DEFAULT] section, or `group.option`."
     )
@@ -236,10 +244,23 @@ def load(
             _check_known(name, source)
             if name not in merged:
                 merged[name], origin[name] = value, source
+    _keep_secrets(merged)
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
         raise SettingsError("; ".join(_readable(problem, origin) for problem in error.errors())) from None
+
+
+def _keep_secrets(settings: Mapping[str, Any]) -> None:
+    """Before anything can quote them. What only Cinder knows to be secret, it tells when the options are set."""
+    keep_secret(secrets_in(settings))
+    backends = settings.get("backends")
+    for backend in backends if isinstance(backends, list) else []:
+        if isinstance(backend, dict) and isinstance(names := backend.get("secret_options"), list):
+            keep_secret(texts_in([backend.get(str(name)) for name in names]))
+    for text in texts_in(settings):
+        if found := _PASSWORD_OF_URL.search(text):
+            keep_secret([found[1], unquote(found[1])])
 
 
 def grpc_address(endpoint: str) -> str:
@@ -291,7 +312,7 @@ def parse_text(name: str, text: str, *, source: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SettingsError(f"{source} is not valid JSON or YAML: {error}") from error
+        raise SettingsError(f"{source} is not valid JSON or YAML: {_where(error)}") from None
 
 
 # Variables with our prefix that other parts read by themselves.
@@ -304,12 +325,25 @@ def _from_file(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsError(f"settings file {file} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
-        raise SettingsError(f"settings file {file} is not valid YAML: {error}") from error
+        raise SettingsError(f"settings file {file} is not valid YAML: {_where(error)}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"settings file {file} is not UTF-8: byte {error.start}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise SettingsError(f"settings file {file} must hold a mapping of settings")
     return {str(name): value for name, value in content.items()}
+
+
+def _where(error: yaml.YAMLError) -> str:
+    """What is wrong and where, without what the parser quotes of it: that may be a password."""
+    mark = getattr(error, "problem_mark", None)
+    problem = _QUOTED.sub("(...)", str(getattr(error, "problem", None) or "it cannot be read"))
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return f"{place}{problem} (text with characters such as : # * & ! % @ needs quotes)"
+
+
+_QUOTED = re.compile(r"'.*'|\".*\"", re.DOTALL)
 
 
 def _readable(problem: Any, origin: Mapping[str, str]) -> str:

@@ -8,6 +8,11 @@ DEFAULT_DRIVER = "cinder.volume.drivers.lvm.LVMVolumeDriver"
 DEFAULT_CONCURRENCY = 32
 
 
+class Repeated(tuple[str, ...]):
+    """The values of an option that a configuration file has more than once: all count if the option takes several, else
+    the last."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BackendConfiguration:
     """What a backend is started with. Raises ValueError for a missing name."""

@@ -7,6 +7,7 @@ out: Cinder loads those on access.
 from dataclasses import fields
 from typing import Any
 
+from csi_plugin.known_secrets import keep_secrets_of_driver
 from csi_plugin.persistence.records import (
     CINDER_NAMES,
     ConnectionRecord,
@@ -125,6 +126,7 @@ def group_snapshot_to_record(ovo: Any, *, backend: str) -> GroupSnapshotRecord:
 
 def _plain(record: Record, ovo_class: Any) -> dict[str, Any]:
     """The record's fields under the versioned object's names."""
+    keep_secrets_of_driver({name: getattr(record, name) for name in record.SECRET})
     values = {}
     for item in fields(record):
         name = CINDER_NAMES.get(item.name, item.name)

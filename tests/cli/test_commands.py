@@ -110,6 +110,18 @@ def test_config(served: Served) -> None:
     printed = served.command("config", "--connect", X_CSI_EMBER_CONFIG='{"san_password": "hunter2"}')
     assert "loop_volumes_dir" in printed
     assert "hunter2" not in printed
+    printed = served.command(
+        "config",
+        X_CSI_PERSISTENCE_CONFIG='{"storage": "db", "connection": "mysql+pymysql://cinder:planted/1@db.example/cinder"}',
+        X_CSI_BACKEND_CONFIG='{"name": "x", "driver": "tests.server.talkative_driver.TalkativeDriver", '
+        '"talkative_phrase": "planted", '
+        '"talkative_devices": [{"san_password": "planted"}, "x:y,san_password:planted"]}',
+        CINDERBOX_CINDER_OPTIONS='{"database.connection": "planted://", "fc-zone-manager.fc_fabric_names": "a", '
+        '"a.fc_fabric_password": "planted", "glance_core_properties": "kept"}',
+    )
+    assert "planted" not in printed
+    assert "mysql+pymysql://cinder:***@db.example/cinder" in printed
+    assert "glance_core_properties: kept" in printed
     served.command("config", X_CSI_BACKEND_CONFIG="{", expect=2)
     wrong = '{"name":"loop","driver":"loop","loop_volumes_dir":"relative"}'
     served.command("config", X_CSI_BACKEND_CONFIG=wrong)

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from csi_plugin.secrets_in_text import redact_text
 from csi_plugin.server.backend_configurations import backend_configurations
+from csi_plugin.server.cinder_conf import read_backends
 from csi_plugin.server.settings import Settings, SettingsError, load
-from csi_plugin.storage.backend_configuration import BackendConfiguration
+from csi_plugin.storage.backend_configuration import BackendConfiguration, Repeated
 
 BACKEND = '{"name": "loop", "driver": "loop", "loop_volumes_dir": "/var/lib/vols"}'
 
@@ -154,6 +156,34 @@ volume_driver = x
 """
 
 
+TWO_DEVICES = ("backend_id:a,san_ip:192.0.2.7", "backend_id:b")
+SHARED_NAME = """[DEFAULT]
+# Größe, in an encoding of long ago
+enabled_backends = "array-1", Array-2
+my_ip: 192.0.2.1
+[array-1]
+volume_driver = cinder.volume.drivers.rbd.RBDDriver
+volume_backend_name = array
+san_password = " blank # no comment"
+replication_device = backend_id:a,san_ip:192.0.2.7
+replication_device = backend_id:b
+san_ip = b
+[ARRAY-2]
+volume_driver = cinder.volume.drivers.rbd.RBDDriver
+volume_backend_name = array
+replication_device = backend_id:c,san_password:Pa$w
+long = one
+  two
+[fc-zone-manager]
+zone_driver = cinder.zonemanager.drivers.brocade.brcd_fc_zone_driver.BrcdFCZoneDriver
+fc_fabric_names = FABRIC_A, fabric_b
+[FABRIC_A]
+fc_fabric_password = Pa$word1
+[FABRIC_B]
+fc_fabric_address = 192.0.2.2
+"""
+
+
 def test_native_cinder_conf(tmp_path: Path) -> None:
     path = tmp_path / "cinder.conf"
     path.write_text(CINDER_CONF)
@@ -169,11 +199,31 @@ def test_native_cinder_conf(tmp_path: Path) -> None:
             },
         ),
         BackendConfiguration(
-            name="LVM_iSCSI",
+            name="lvm",
             driver="cinder.volume.drivers.lvm.LVMVolumeDriver",
             options={"reserved_percentage": "10"},
         ),
     ]
+    path.write_text(SHARED_NAME, encoding="latin-1")
+    first, second = backend_configurations(settings)
+    assert (first.name, second.name) == ("array-1", "Array-2"), "both have one volume_backend_name"
+    assert first.options == {"san_password": " blank # no comment", "replication_device": TWO_DEVICES, "san_ip": "b"}
+    assert isinstance(first.options["replication_device"], Repeated)
+    assert second.options == {"replication_device": "backend_id:c,san_password:Pa$w", "long": "one\ntwo"}
+    assert read_backends(path)[1] == {
+        "my_ip": "192.0.2.1",
+        "fc-zone-manager.zone_driver": "cinder.zonemanager.drivers.brocade.brcd_fc_zone_driver.BrcdFCZoneDriver",
+        "fc-zone-manager.fc_fabric_names": "FABRIC_A, fabric_b",
+        "FABRIC_A.fc_fabric_password": "Pa$word1",
+        "fabric_b.fc_fabric_address": "192.0.2.2",
+    }
+    path.write_text("[DEFAULT]\nenabled_backends = a\n[a]\nsan_password Hunter2\n")
+    with pytest.raises(SettingsError, match=r"line 4: No ':' or '=' found in assignment$"):
+        backend_configurations(settings)
+    path.write_bytes(b"[DEFAULT]\nenabled_backends = a\n[a]\nsan_password = Hunter\xff2\n")
+    with pytest.raises(SettingsError, match="'san_password'") as caught:
+        backend_configurations(settings)
+    assert "Hunter" not in str(caught.value)
     path.write_text("[DEFAULT]\nenabled_backends = gone\n")
     with pytest.raises(SettingsError, match="enabled_backends names gone, which has no section"):
         backend_configurations(settings)
@@ -222,3 +272,41 @@ def test_wrong_files_are_named(tmp_path: Path, content: str) -> None:
 def test_addresses() -> None:
     for endpoint in ("unix:///run/csi.sock", "unix:/run/csi.sock", "tcp://0.0.0.0:5000", "[::]:50051"):
         assert loaded({"CINDERBOX_ENDPOINT": endpoint}).endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "backends:\n- san_password: *Hunter2\n",
+        "backends:\n- san_password: !Hunter2 x\n",
+        "backends:\n- san_password: @Hunter2\n",
+        "backends:\n- san_password: %Hunter2\n",
+        'backends:\n- san_password: "Hunter2\n',
+        "backends:\n- san_password: a: Hunter2\n",
+        "backends:\n- {san_password: Hunter2\n",
+        "backends: [san_password: [Hunter2, {]\n",
+        'backends:\n- san_password: "Hunter2\\q"\n',
+    ],
+)
+def test_what_is_no_yaml_is_not_quoted(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=r"is not valid YAML: line [123], column") as caught:
+        loaded(file=file)
+    assert "Hunter2" not in str(caught.value)
+    with pytest.raises(SettingsError, match="CINDERBOX_BACKENDS is not valid") as caught:
+        loaded({"CINDERBOX_BACKENDS": text})
+    assert "Hunter2" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_passwords_in_settings_are_known_to_the_redaction() -> None:
+    loaded(
+        {
+            "X_CSI_PERSISTENCE_CONFIG": '{"storage":"db","connection":"mysql+pymysql://u:Planted/1@x%40@db/c"}',
+            "X_CSI_BACKEND_CONFIG": '{"name": "x", "driver": "loop", "san_password": "Planted-two", '
+            '"replication_device": [{"backend_id": "r", "san_password": "Planted-three"}]}',
+        }
+    )
+    for secret in ("Planted/1@x%40", "Planted/1@x@", "Planted-two", "Planted-three"):
+        assert "Planted" not in redact_text(f"the driver says: {secret}!"), secret

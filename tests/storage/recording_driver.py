@@ -12,6 +12,8 @@ recording_opts = [
     cfg.ListOpt("recording_pools", default=["one"], help="Names of the pools."),
     cfg.StrOpt("recording_label", default="", help="Any text."),
     cfg.StrOpt("recording_secret", secret=True, help="A secret with a form.", regex="^[a-z]+$"),
+    cfg.StrOpt("recording_password", secret=True, help="A secret of any form."),
+    cfg.StrOpt("recording_other", help="Any other text."),
     cfg.MultiOpt("recording_devices", item_type=cfg.types.Dict(), help="Like replication_device."),
     cfg.BoolOpt("recording_multiattach", default=False, help="What the stats say.", deprecated_name="old_multiattach"),
 ]

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 
+from csi_plugin.secrets_in_text import redact_text
 from csi_plugin.storage.backend import Backend
+from csi_plugin.storage.backend_configuration import Repeated
 from csi_plugin.storage.cinder import driver_catalogue, driver_classes, option_definitions, options
 from csi_plugin.storage.cinder.adaptations import hidden_options
 
@@ -107,6 +109,76 @@ def test_a_closed_backends_options_do_not_come_back(new_backend: NewBackend) -> 
 def test_references_in_values_are_replaced(new_backend: NewBackend) -> None:
     backend = new_backend(recording_label="$recording_secret-${coordination.backend_url}", recording_secret="abc")
     assert backend.configuration.recording_label == f"abc-{cfg.CONF.coordination.backend_url}"
+
+
+@pytest.mark.parametrize(
+    "value", ["Pa$word1", "Pa$recording_label", "Pa${recording_label}", "a$$b", r"a\$b", "$", "${", "$(x)", "$my_ip"]
+)
+def test_secrets_are_taken_as_they_are(new_backend: NewBackend, value: str) -> None:
+    """oslo.config takes a dollar sign for a reference in secrets as well."""
+    devices = [f"backend_id:x,san_password:{value}", {"backend_id": "y", "san_password": value}]
+    backend = new_backend(
+        recording_label="label",
+        recording_password=value,
+        recording_devices=devices,
+        recording_other=value,
+        secret_options=["recording_other"],
+    )
+    assert backend.configuration.recording_password == value
+    assert backend.configuration.safe_get("recording_password") == value
+    assert backend.configuration.recording_other == value
+    assert [device["san_password"] for device in backend.configuration.recording_devices] == [value, value]
+
+
+def test_a_reference_to_nothing_stays_as_it_is(new_backend: NewBackend) -> None:
+    backend = new_backend(
+        recording_label="$nothing ${no.thing} $5 $$recording_free_gb $recording_label $recording_free_gb.",
+        recording_pools="$recording_free_gb,b$nothing",
+        recording_free_gb="4",
+    )
+    assert backend.configuration.recording_label == "$nothing ${no.thing} $5 $recording_free_gb $recording_label 4."
+    assert backend.configuration.recording_pools == ["4", "b$nothing"]
+    one_for_another = new_backend(recording_label="$recording_other", recording_other="$recording_label")
+    assert one_for_another.configuration.recording_label == "$recording_label"
+
+
+def test_no_error_has_a_part_of_a_secret(new_backend: NewBackend, caplog: pytest.LogCaptureFixture) -> None:
+    """Not by a reference from another option, either; and a driver's error that quotes it is masked."""
+    for arguments in (
+        {"recording_secret": "Hunter2$Hunter3"},
+        {"recording_free_gb": "$recording_secret", "recording_secret": "hunterhunter"},
+        {"recording_free_gb": "Hunter2$Hunter3", "secret_options": ["recording_free_gb"]},
+    ):
+        with pytest.raises(ValueError, match=r"recording_\w+ of backend \w+: not a valid") as caught:
+            new_backend(volume_backend_name="ill", **arguments)
+        assert "unter" not in f"{caught.value}{caplog.text}"
+    new_backend(recording_password="Planted$one", recording_devices="backend_id:x,san_password:Planted$two")
+    assert redact_text("E: Planted$one Planted$two") == "E: *** ***"
+
+
+def test_options_that_a_file_has_twice(new_backend: NewBackend) -> None:
+    twice = Repeated(("backend_id:x", "backend_id:y"))
+    backend = new_backend(recording_devices=twice, recording_label=Repeated(("first", "last")))
+    assert backend.configuration.recording_devices == [{"backend_id": "x"}, {"backend_id": "y"}]
+    assert backend.configuration.recording_label == "last"
+
+
+def test_fibre_channel_fabrics(library: None) -> None:
+    names = ("zone_driver", "fc_fabric_names")
+    options.set_global(
+        {
+            "fc-zone-manager.zone_driver": "cinder.zonemanager.drivers.brocade.brcd_fc_zone_driver.BrcdFCZoneDriver",
+            "fc-zone-manager.fc_fabric_names": "fabric_a,fabric_b",
+            "fabric_b.fc_fabric_password": "Pa$word1",
+        }
+    )
+    from cinder.zonemanager.drivers.brocade import brcd_fabric_opts
+
+    fabrics = brcd_fabric_opts.load_fabric_configurations(["fabric_a", "fabric_b"])
+    assert fabrics["fabric_b"].safe_get("fc_fabric_password") == "Pa$word1"
+    assert cfg.CONF["fc-zone-manager"].zone_driver.endswith("BrcdFCZoneDriver")
+    for name in names:
+        cfg.CONF.clear_override(name, "fc-zone-manager")
 
 
 def test_a_name_that_cinders_configuration_uses_is_refused(new_backend: NewBackend) -> None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.pool import QueuePool
 
+from csi_plugin.known_secrets import keep_secret
 from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
 
 BUSY_SECONDS = 60
@@ -38,6 +39,7 @@ def plain_engine(connection: str, *, sqlite_synchronous: bool = True) -> sa.Engi
     """An engine with SQLAlchemy's own exceptions. Raises InvalidPersistence as create_engine()."""
     try:
         url = sa.make_url(connection)
+        keep_secret([str(url.password or "")])
         dialect = url.get_dialect()
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
         raise InvalidPersistence("connection must be a SQLAlchemy database URL") from error

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from cinder import exception, utils
 
+from csi_plugin.known_secrets import keep_secrets_of_driver
 from csi_plugin.storage.cinder import connection_info as completion
 from csi_plugin.storage.cinder.adaptations import rbd_clones, remotefs_copies
 from csi_plugin.storage.cinder.driver_classes import implements
@@ -37,6 +38,7 @@ def connect(
     except exception.InvalidConnectorException as error:
         raise exception.InvalidInput(reason=str(error)) from error
     model_update = driver.create_export(CONTEXT, volume, connector)
+    keep_secrets_of_driver(model_update)
     try:
         if model_update:
             # Before access is granted: a repeat after a crash has to find the CHAP secret that the target got with it.
@@ -47,6 +49,7 @@ def connect(
         # Whatever was raised, the export must not stay.
         driver.remove_export(CONTEXT, volume)
         raise
+    keep_secrets_of_driver(connection_info)
     completion.complete(driver, volume, connector, connection_info, attach_mode)
     return connection_info
 

@@ -1,7 +1,6 @@
 """Configuration options: checked against the definitions that Cinder and each driver have in oslo.config."""
 
 import logging
-import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
@@ -9,15 +8,16 @@ from typing import Any
 from cinder.volume import configuration
 from oslo_config import cfg
 
+from csi_plugin.known_secrets import is_secret_name, keep_secret, secrets_in, texts_in
+from csi_plugin.storage.backend_configuration import Repeated
+from csi_plugin.storage.cinder.adaptations import fibre_channel_zones
 from csi_plugin.storage.cinder.adaptations.hidden_options import ACCEPTED_UNREGISTERED
 from csi_plugin.storage.cinder.driver_classes import driver_path
 from csi_plugin.storage.cinder.option_definitions import definitions_of, read_by_source
+from csi_plugin.storage.cinder.option_references import Final, References
 from csi_plugin.suggestions import did_you_mean
 
 LOG = logging.getLogger(__name__)
-
-_REFERENCE = re.compile(r"\$(?:\$|(?P<name>[a-z_][a-z0-9_]*)|\{(?P<braced>[a-z_][a-z0-9_]*)\})", re.IGNORECASE)
-"""``$name``, ``${name}``, and ``$$`` which stands for a dollar sign."""
 
 _groups: set[str] = set()
 """Sections of Cinder's configuration that belong to backends of ours."""
@@ -30,17 +30,41 @@ class UnknownOption(ValueError):
 def set_global(options: Mapping[str, Any]) -> None:
     """Set options of [DEFAULT] (``name``) or of a group (``group.name``) for the whole process.
 
+    Those of the Fibre Channel zone manager are ``fc-zone-manager.name``, those of its fabrics ``fabric.name``.
+
     Raises ValueError for an ill-typed value; an unknown option is logged as a warning, as Cinder would ignore it.
     """
+    fibre_channel_zones.register(options)
     for key, value in options.items():
         group_name, _, name = key.rpartition(".")
         group = group_name.removeprefix("$").strip("[]") or None
-        try:
-            definition = cfg.CONF._get_opt_info(name, group)["opt"]
-        except (cfg.NoSuchOptError, cfg.NoSuchGroupError):
+        definition = _global_definition(key)
+        if definition is None:
+            keep_secret(secrets_in({name: value}))
             LOG.warning("Unknown option %s%s", key, did_you_mean(name, cfg.CONF._opts))
             continue
-        _set(definition, value, group, described_as=f"option {key}")
+        _set(definition, value, group, neighbours=options, described_as=f"option {key}")
+
+
+def secret_among(options: Mapping[str, Any], *, volume_driver: str = "") -> set[str]:
+    """Which options are defined as secret: those of a driver, else those that set_global() takes.
+
+    Raises ValueError for a driver that is not there.
+    """
+    if volume_driver:
+        definitions = definitions_of(volume_driver)
+        return {name for name in options if name in definitions and definitions[name].secret}
+    fibre_channel_zones.register(options)
+    return {name for name in options if (found := _global_definition(name)) is not None and found.secret}
+
+
+def _global_definition(key: str) -> cfg.Opt | None:
+    """The definition of ``name`` in [DEFAULT], or of ``group.name``."""
+    group_name, _, name = key.rpartition(".")
+    try:
+        return cfg.CONF._get_opt_info(name, group_name.removeprefix("$").strip("[]") or None)["opt"]
+    except (cfg.NoSuchOptError, cfg.NoSuchGroupError):
+        return None
 
 
 def backend_configuration(
@@ -61,10 +85,9 @@ def backend_configuration(
         if definition is None:
             unknown[key] = value
         elif value is not None:
-            value = _with_neighbours(value, options, name=key)
             described_as = f"option {key} of backend {name}"
-            _set(definition, value, name, described_as=described_as, is_secret=key in secret)
-    _accept_unregistered(name, unknown, options["volume_driver"], definitions, strict=strict)
+            _set(definition, value, name, neighbours=options, described_as=described_as, is_secret=key in secret)
+    _accept_unregistered(name, unknown, options, definitions, strict=strict, secret=secret)
     return result
 
 
@@ -124,33 +147,43 @@ def _clear(group: str) -> None:
         cfg.CONF.clear_override(key, group)
 
 
-def _set(definition: cfg.Opt, value: Any, group: str | None, *, described_as: str, is_secret: bool = False) -> None:
+def _set(
+    definition: cfg.Opt,
+    value: Any,
+    group: str | None,
+    *,
+    neighbours: Mapping[str, Any],
+    described_as: str,
+    is_secret: bool = False,
+) -> None:
+    """Set an option, its references replaced for good: oslo.config would replace them at each reading, and fail there.
+
+    A secret is taken as it is, and no message quotes it.
+    """
+    if isinstance(value, Repeated) and not definition.multi:
+        value = value[-1]  # as oslo.config reads its files
+    is_secret = is_secret or bool(definition.secret) or is_secret_name(definition.name)
+    keep_secret(texts_in(value) if is_secret else secrets_in({definition.name: value}))
+    quotes_secret = is_secret
+    is_parsed_first = "Dict" in str(definition.type) or not isinstance(value, str)
+    if not is_secret and not is_parsed_first:
+        references = References(neighbours, group, own_name=definition.dest)
+        value = references.replaced(value)
+        quotes_secret = references.found_secret
     if definition.multi and not isinstance(value, list | tuple):
         value = [value]
     try:
         cfg.CONF.set_override(definition.name, _as_text(value), group)
     except (ValueError, TypeError) as error:
-        if definition.secret or is_secret:  # the value, and an error that quotes it, must not reach a log
+        if quotes_secret:  # the value, and an error that quotes it, must not reach a log
             raise ValueError(f"{described_as}: not a valid {definition.type}") from None
         raise ValueError(f"{described_as}: {value!r} is not a valid {definition.type}: {error}") from error
-
-
-def _with_neighbours(value: Any, options: Mapping[str, Any], *, name: str) -> Any:
-    """Text with its references to other options of the same backend replaced.
-
-    oslo.config looks such references up in a configuration file's own section, and for values that are set in another
-    way only in [DEFAULT]; what is not found here is left to that.
-    """
-    if not isinstance(value, str):
-        return value
-
-    def replace(match: re.Match[str]) -> str:
-        other = match["name"] or match["braced"]
-        if other is None or other == name or options.get(other) is None:
-            return match[0]
-        return str(_with_neighbours(options[other], {**options, name: None}, name=other))
-
-    return _REFERENCE.sub(replace, value)
+    info = cfg.CONF._get_opt_info(definition.name, group)
+    parsed = info["override"]
+    keep_secret(secrets_in(parsed))
+    if not is_secret and is_parsed_first:
+        parsed = References(neighbours, group, own_name=definition.dest).replaced_within(parsed)
+    info["override"] = Final(parsed)
 
 
 def _as_text(value: Any) -> Any:
@@ -159,22 +192,36 @@ def _as_text(value: Any) -> Any:
 
 
 def _accept_unregistered(
-    backend: str, unknown: Mapping[str, Any], volume_driver: str, definitions: Mapping[str, cfg.Opt], *, strict: bool
+    backend: str,
+    unknown: Mapping[str, Any],
+    options: Mapping[str, Any],
+    definitions: Mapping[str, cfg.Opt],
+    *,
+    strict: bool,
+    secret: Collection[str],
 ) -> None:
     """Options without a definition: known if the driver's source reads them, otherwise a mistake."""
-    read = read_by_source(volume_driver) if unknown else frozenset()
+    read = read_by_source(options["volume_driver"]) if unknown else frozenset()
     for key, value in unknown.items():
+        if isinstance(value, Repeated):
+            value = value[-1]
+        is_secret = key in secret or is_secret_name(key)
+        keep_secret(texts_in(value) if key in secret else secrets_in({key: value}))
         if key not in read and key not in ACCEPTED_UNREGISTERED:
             message = f"unknown option {key} of backend {backend}{did_you_mean(key, definitions)}"
             if strict:
                 raise UnknownOption(message)
             LOG.warning(message)
         elif not isinstance(value, str | int | float | bool | None):
-            raise ValueError(f"option {key} of backend {backend} must be text or a number, not {value!r}")
+            kind = type(value).__name__
+            raise ValueError(f"option {key} of backend {backend} must be text or a number, not a {kind}")
         for group in (configuration.SHARED_CONF_GROUP, backend):
             if key not in cfg.CONF._groups[group]._opts:
                 cfg.CONF.register_opt(cfg.Opt(key, type=_as_it_is), group=group)
+        if not is_secret:
+            value = References(options, backend, own_name=key).replaced_within(value)
         cfg.CONF.set_override(key, value, backend)
+        cfg.CONF._get_opt_info(key, backend)["override"] = Final(value)
 
 
 def _as_it_is(value: Any) -> Any:
