@@ -76,7 +76,7 @@ def test_the_controller_keeps_a_backend(store: CRDPersistence, server: ApiServer
     store.backends.start(changed.set)
     (wanted,) = [found for found in store.backends.all() if found.name == "fast"]
     assert store.backends.secret("fast") == {"a": "b"}
-    store.backends.hold("fast")
+    store.backends.add_finalizer("fast")
     ready = Condition(status=True, reason="Ready", message="serves")
     store.backends.report(wanted, BackendReport(ready=ready, up_to_date=ready))
     server.kubectl("wait", "cbackend/fast", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=30s")
