@@ -5,8 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
-import csi_plugin.storage.connection  # volumes look the classes of their children up
+import csi_plugin.storage.connection  # loaded so that each class can be looked up by its records
 import csi_plugin.storage.group_snapshot
+import csi_plugin.storage.key_value
 import csi_plugin.storage.snapshot  # noqa: F401
 from csi_plugin.persistence.base import RecordStore
 from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
