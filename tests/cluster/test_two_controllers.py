@@ -47,7 +47,7 @@ def active(driver: Cluster) -> str:
     holder = driver.get("lease", "cinderbox-controller")["spec"]["holderIdentity"]
     pods = driver.get("pod", *_CONTROLLERS)["items"]
     return next(
-        (str(one["metadata"]["name"]) for one in pods if one["spec"]["nodeName"] == holder.partition("/")[0]), ""
+        (str(one["metadata"]["name"]) for one in pods if one["spec"].get("nodeName") == holder.partition("/")[0]), ""
     )
 
 
