@@ -29,7 +29,8 @@ def must_format(device: str, *, used_before: bool) -> bool:
     if found.kind == "crypto_LUKS":
         return False
     if not found.is_empty:
-        raise EncryptionError(f"{device} holds {found.kind}, not LUKS; it is not touched")
+        advice = f". {found.advice}" if found.advice else ""
+        raise EncryptionError(f"{device} holds {found.kind}, not LUKS; it is not touched{advice}")
     if used_before:
         raise EncryptionError(f"{device} was encrypted and has no LUKS header any more; it is not formatted again")
     return True

@@ -117,6 +117,11 @@ def multipath_name(folder: Path) -> str | None:
     return uuid.removeprefix("mpath-") if uuid.startswith("mpath-") else None
 
 
+def crypt_name(folder: Path) -> str | None:
+    """The name of a device that dm-crypt decrypts, from its folder; None for any other device."""
+    return _read(folder / "dm/name") if _read(folder / "dm/uuid").startswith("CRYPT-") else None
+
+
 def scsi_name(folder: Path) -> str:
     """The world-wide name that a SCSI device has told the kernel; empty for others."""
     return _read(folder / "device/wwid")

@@ -1,14 +1,12 @@
-"""What is on a block device, as libblkid sees it."""
+"""What is on a block device: what libblkid knows, or data that it does not know, or nothing."""
 
-import os
 from dataclasses import dataclass
 
+from csi_plugin.attachment import contents, crypt_devices
 from csi_plugin.attachment.programs import ProgramFailed, run
 
 _NOTHING_FOUND = 2
 _AMBIVALENT = 8
-_EDGE = 1024**2
-"""Bytes at either end of a device, where every filesystem, LUKS and partition table has its signature."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +15,8 @@ class Signature:
 
     kind: str
     uuid: str = ""
+    advice: str = ""
+    """What a person can do about content that is in the way; empty where the kind says it all."""
 
     @property
     def is_empty(self) -> bool:
@@ -35,10 +35,33 @@ def probe(device_path: str) -> Signature:
             return Signature(kind="several signatures")
         raise
     found = parse_blkid(text)
-    if found.is_empty:
-        # blkid says "nothing found" of a device that it could not read, too.
-        _read_edges(device_path)
-    return found
+    # blkid says "nothing found" of a damaged filesystem, and of a device that it could not read, too.
+    return found if not found.is_empty else _probe_contents(device_path)
+
+
+def _probe_contents(device_path: str) -> Signature:
+    # What an encrypted device shows where nothing was written is noise: the device below it has zeroes there.
+    written_path, start = crypt_devices.lower_device(device_path) or (device_path, 0)
+    position = contents.find_content(written_path, start=start)
+    if position is None:
+        return Signature(kind="")
+    return Signature(
+        kind=f"data of an unknown kind (byte {position} of {written_path} is not zero)",
+        advice=(
+            "If it is a damaged filesystem, repair it. If nobody needs what is there, write zeroes over all of it "
+            f"({_zeroing(written_path, start)}), or delete the volume"
+        ),
+    )
+
+
+def _zeroing(device_path: str, start: int) -> str:
+    """Commands that make a device empty, from a byte on: below an encrypted one, its header stays."""
+    if not start:
+        return f"blkdiscard -z {device_path}, or dd if=/dev/zero of={device_path} bs=1M"
+    return (
+        f"blkdiscard -f -z -o {start} {device_path}, or "
+        f"dd if=/dev/zero of={device_path} bs=1M oflag=seek_bytes seek={start}"
+    )
 
 
 def parse_blkid(text: str) -> Signature:
@@ -47,13 +70,3 @@ def parse_blkid(text: str) -> Signature:
     if "TYPE" in found:
         return Signature(kind=found["TYPE"], uuid=found.get("UUID", ""))
     return Signature(kind="partition table" if "PTTYPE" in found else "")
-
-
-def _read_edges(device_path: str) -> None:
-    descriptor = os.open(device_path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        size = os.lseek(descriptor, 0, os.SEEK_END)
-        for position in {0, max(size - _EDGE, 0)}:
-            os.pread(descriptor, _EDGE, position)
-    finally:
-        os.close(descriptor)

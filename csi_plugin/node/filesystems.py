@@ -43,7 +43,10 @@ def ensure(
         create(device_path, filesystem, mkfs_options)
         return filesystem, True
     if found.kind not in SUPPORTED:
-        raise failed_precondition(f"the volume holds {found.kind}, which cannot be mounted and is not overwritten")
+        advice = f". {found.advice}" if found.advice else ""
+        raise failed_precondition(
+            f"the volume holds {found.kind}, which cannot be mounted and is not overwritten{advice}"
+        )
     if wanted and found.kind != wanted:
         raise failed_precondition(f"volume_capability: the volume holds {found.kind}, not {wanted}")
     return found.kind, False

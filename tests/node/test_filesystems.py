@@ -1,6 +1,7 @@
 """Volumes with a filesystem: made once, mounted where asked, grown, and never made over something."""
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -88,11 +89,49 @@ def test_foreign_content_is_never_overwritten(claim: MakeClaim, content: str) ->
     assert volume.file.open("rb").read(4 * 1024**2) == before
 
 
+def spoil(volume: Claim, filesystem: str) -> None:
+    """What blkid finds nothing of any more, though all data is there."""
+    starts = [64 * 1024, 64 * 1024**2] if filesystem == "btrfs" else [0]
+    with volume.file.open("r+b") as file:
+        for start in starts:
+            file.seek(start)
+            file.write(bytes(4096))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+def test_a_damaged_filesystem_is_not_formatted(claim: MakeClaim, filesystem: str) -> None:
+    volume = claim(filesystem=filesystem)
+    write(volume.use())
+    volume.unpublish()
+    volume.unstage()
+    spoil(volume, filesystem)
+    with fails(Code.FAILED_PRECONDITION, "is not zero", "not overwritten", "blkdiscard -z", "delete the volume"):
+        volume.stage()
+
+
+@pytest.mark.parametrize("position", [0, 37 * 1024**2 + 5, 700 * 1024**2, GIB - 1024**2])
+def test_data_of_an_unknown_kind_is_not_overwritten(claim: MakeClaim, position: int) -> None:
+    volume = claim()
+    data = random.Random(1).randbytes(1024**2)
+    with volume.file.open("r+b") as file:
+        file.seek(position)
+        file.write(data)
+    with fails(Code.FAILED_PRECONDITION, "is not zero", "not overwritten"):
+        volume.stage()
+    with volume.file.open("rb") as file:
+        file.seek(position)
+        assert file.read(1024**2) == data
+    subprocess.run(["blkdiscard", "-z", volume.device], check=True)
+    volume.stage()  # a person has said that nobody needs it
+
+
 def test_a_filesystem_that_has_vanished_is_not_made_again(claim: MakeClaim) -> None:
     volume = claim()
     volume.stage()
     subprocess.run(["umount", str(volume.staging)], check=True)
-    subprocess.run(["wipefs", "--all", volume.device], check=True, capture_output=True)
+    subprocess.run(["blkdiscard", "-z", "-f", volume.device], check=True)
     with fails(Code.FAILED_PRECONDITION, "had a filesystem", "not formatted again"):
         volume.stage()
 
