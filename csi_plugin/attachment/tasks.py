@@ -37,6 +37,8 @@ class Attached(TypedDict):
     expected_size: int
     """Bytes of the volume, as the controller knows it."""
     encrypted: bool
+    formatted: bool
+    """Whether the volume has had a filesystem, as recorded with it: it is not given another one."""
     path_count: int
     """How many paths to the storage there should be, whether each is there now or not."""
 
@@ -72,7 +74,7 @@ def attach(
                     volume_id=connection_info["volume_id"],
                     encryption=connection_info["encryption"],
                     passphrase=encryption.passphrase_of(secrets),
-                    used_before=used_before,
+                    used_before=used_before or bool(connection_info.get("formatted")),
                     read_only=read_only,
                 )
             except Exception:
@@ -86,6 +88,7 @@ def attach(
         "size": device_size(attached_path),
         "expected_size": int(connection_info["size"]) * GIB,
         "encrypted": bool(connection_info.get("encryption")),
+        "formatted": bool(connection_info.get("formatted")),
         "path_count": max(path_count(attached_path), named_paths),
     }
 
@@ -172,7 +175,7 @@ def _temporary_files(publication: str) -> Iterator[Path]:
 
 def _open_connection(key_file: str, sealed: str, publication: str) -> dict[str, Any]:
     """Cinder's connection information, with what the controller adds: ``volume_id``, ``size`` (GiB), and, where it
-    matters, ``attach_mode`` and ``encryption``."""
+    matters, ``attach_mode``, ``encryption`` and ``formatted``."""
     data = open_from_controller(
         Path(key_file).read_bytes(), base64.b64decode(sealed), associated_data=publication.encode()
     )

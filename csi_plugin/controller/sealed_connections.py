@@ -10,14 +10,20 @@ from csi_plugin.protocol.errors import failed_precondition
 from csi_plugin.protocol.sealed_box import SealedBoxError, seal_to_node
 
 
-def seal_connection(volume: VolumeRecord, connection: ConnectionRecord, node: NodeRecord) -> bytes:
+def seal_connection(
+    volume: VolumeRecord, connection: ConnectionRecord, node: NodeRecord, *, had_filesystem: bool
+) -> bytes:
     """The connection information, as JSON that the node alone can read.
+
+    ``had_filesystem``: as recorded, so that the node never makes another one.
 
     Raises FAILED_PRECONDITION when the node registered no usable key.
     """
     stored: Any = connection.connection_info or {}
     plan = dict(stored.get("conn") or {})
     plan |= {"volume_id": volume.id, "size": volume.size, "attach_mode": connection.attach_mode or "rw"}
+    if had_filesystem:
+        plan["formatted"] = True
     if encryption := _encryption(volume):
         plan["encryption"] = encryption
     try:

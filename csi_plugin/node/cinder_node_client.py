@@ -41,6 +41,10 @@ class CinderNodeClient:
             raise not_found(f"volume_id: volume {volume_id} is not published to node {node_id}")
         return base64.b64decode(sealed)
 
+    def record_filesystem(self, node_id: str, volume_id: str, filesystem: str) -> None:
+        """Put the volume on the CinderNode's list, for the controller to take over. Raises UNAVAILABLE."""
+        self._run(formatted={"node_id": node_id, "volume_id": volume_id})
+
     def _run(self, **request: Any) -> Any:
         try:
             done = subprocess.run(

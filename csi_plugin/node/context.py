@@ -56,6 +56,25 @@ class NodeContext:
         except grpc.RpcError as error:
             raise RpcError(error.code(), f"node registry: {error.details()}") from error
 
+    def record_filesystem(self, volume_id: str, filesystem: str) -> None:
+        """Let it be remembered with the volume that it has a filesystem, so that no node ever makes another one.
+
+        Raises UNAVAILABLE, after which the volume must not be mounted, and NOT_FOUND.
+        """
+        if self.registration is None:
+            raise unavailable("the controller's node registry is not known yet; try again")
+        what = f"that the volume has {filesystem} could not be recorded, so it is not mounted; try again"
+        try:
+            self.registration.record_filesystem(volume_id, filesystem)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise RpcError(error.code(), f"node registry: {error.details()}") from error
+            raise unavailable(f"{what}: node registry: {error.details()}") from error
+        except RpcError as error:
+            if error.code is grpc.StatusCode.NOT_FOUND:
+                raise
+            raise unavailable(f"{what}: {error.message}") from error
+
 
 def inflight_key(volume_id: str) -> str:
     """Under which a volume is marked in flight on this node."""

@@ -31,6 +31,9 @@ class Registry(Protocol):
     def connection(self, node_id: str, volume_id: str) -> bytes:
         """Connection information of a published volume, sealed to the key that the node has registered last."""
 
+    def record_filesystem(self, node_id: str, volume_id: str, filesystem: str) -> None:
+        """Remember with a published volume, for its whole life, that it has a filesystem."""
+
 
 class RemoteRegistry:
     """The registry of a controller in another process. Raises grpc.RpcError."""
@@ -44,6 +47,10 @@ class RemoteRegistry:
     def connection(self, node_id: str, volume_id: str) -> bytes:
         request = node_registry_pb2.GetConnectionRequest(node_id=node_id, volume_id=volume_id)
         return self._stub.GetConnection(request, timeout=_CALL_SECONDS).sealed_connection
+
+    def record_filesystem(self, node_id: str, volume_id: str, filesystem: str) -> None:
+        request = node_registry_pb2.RecordFilesystemRequest(node_id=node_id, volume_id=volume_id, filesystem=filesystem)
+        self._stub.RecordFilesystem(request, timeout=_CALL_SECONDS)
 
 
 class Registration:
@@ -71,6 +78,10 @@ class Registration:
         """
         self._register()
         return base64.b64encode(self._registry.connection(self._configuration.node_id, volume_id)).decode()
+
+    def record_filesystem(self, volume_id: str, filesystem: str) -> None:
+        """Let it be remembered that a volume of this node has a filesystem. Raises what the registry raises."""
+        self._registry.record_filesystem(self._configuration.node_id, volume_id, filesystem)
 
     def _run(self) -> None:
         backoff = Backoff(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)

@@ -61,7 +61,7 @@ def _stage(context: NodeContext, spec: StageSpec) -> None:
         )
     failpoint("stage.connected")
     if state.access_type == "mount":
-        _mount(context, state, spec)
+        _mount(context, state, spec, is_recorded=attached["formatted"])
     state.staged = True
     context.states.save(state)
     failpoint("stage.saved")
@@ -131,7 +131,8 @@ def _check_unused(context: NodeContext, state: VolumeState) -> None:
             )
 
 
-def _mount(context: NodeContext, state: VolumeState, spec: StageSpec) -> None:
+def _mount(context: NodeContext, state: VolumeState, spec: StageSpec, *, is_recorded: bool) -> None:
+    """``is_recorded``: that the volume has had a filesystem is known to the controller."""
     device_path, target = state.device_path, state.staging_path
     mounted = mounts.at(target)
     if mounted is not None and not mounts.is_of(mounted, device_path):
@@ -142,11 +143,15 @@ def _mount(context: NodeContext, state: VolumeState, spec: StageSpec) -> None:
         default=context.configuration.default_filesystem,
         read_only=state.read_only,
         mkfs_options=spec.mkfs_options,
-        used_before=state.formatted,
+        used_before=state.formatted or is_recorded,
     )
     state.filesystem, state.formatted = filesystem, True
     context.states.save(state)
     failpoint("stage.formatted")
+    if not is_recorded:
+        # Before anything can be written into it.
+        context.record_filesystem(state.volume_id, filesystem)
+    failpoint("stage.recorded")
     if mounted is None:
         if not state.read_only and not is_new:
             filesystems.check(device_path, filesystem)

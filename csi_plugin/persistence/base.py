@@ -126,6 +126,10 @@ class RecordStore(ABC):
         """Told by the active controller, for stores that nodes read: ``seal(node id, volume id)`` answers with the
         connection sealed to the node's present key, in base64; empty when there is none. It raises PersistenceError."""
 
+    def use_filesystem_recorder(self, take_over: Callable[[str], None]) -> None:  # noqa: B027 - as above
+        """Told by the active controller, for stores that nodes write to: ``take_over(node id)`` is called when a node
+        has told of volumes with a filesystem in its record. It raises PersistenceError when it is to be repeated."""
+
     def start_upkeep(self) -> None:  # noqa: B027 - most stores have none
         """Told by the active controller, for stores with work to do in the background from its start on."""
 

@@ -21,6 +21,13 @@ CINDER_NAMES = {"name_id": "_name_id"}
 PUBLIC_KEY = "csi_public_key"
 """Entry of a connection's connector; drivers ignore what they don't know."""
 
+FORMATTED = "cinderbox.io/formatted"
+"""Key in a volume's admin_metadata, or a snapshot's metadata: it has had a filesystem, and is never given another."""
+
+FORMATTED_VOLUMES = "csi_formatted_volumes"
+"""Entry of a node's connector, where nodes write their own record: ids of volumes that it found or made a filesystem
+on."""
+
 
 class Phase(StrEnum):
     """Where an object stands in its life as CSI sees it; Cinder's own ``status`` is kept beside it."""

@@ -197,6 +197,9 @@ class SealingStore(RecordStore):
     def use_connection_sealer(self, seal: Callable[[str, str], str]) -> None:
         self.inner.use_connection_sealer(seal)
 
+    def use_filesystem_recorder(self, take_over: Callable[[str], None]) -> None:
+        self.inner.use_filesystem_recorder(take_over)
+
     def start_upkeep(self) -> None:
         self.inner.start_upkeep()
 

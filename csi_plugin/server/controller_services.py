@@ -61,6 +61,7 @@ class ControllerServices:
         )
         service = ControllerService(configuration, backends, self.store, inflight)
         self.store.use_connection_sealer(service.node_registry.sealed_for_store)
+        self.store.use_filesystem_recorder(service.node_registry.take_over_filesystems)
         self.store.start_upkeep()
         backends.start()
         if settings.persistence.get("storage") == "crd":

@@ -24,6 +24,9 @@ class _LocalRegistry:
     def connection(self, node_id: str, volume_id: str) -> bytes:
         return self._controller.serving().node_registry.connection(node_id, volume_id)
 
+    def record_filesystem(self, node_id: str, volume_id: str, filesystem: str) -> None:
+        self._controller.serving().node_registry.record_filesystem(node_id, volume_id)
+
 
 class NodeRuntime:
     """Everything behind the node's service. Light: neither Cinder nor os-brick is loaded."""

@@ -136,6 +136,30 @@ def test_a_filesystem_that_has_vanished_is_not_made_again(claim: MakeClaim) -> N
         volume.stage()
 
 
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+def test_a_volume_is_formatted_once_in_its_life(claim: MakeClaim, filesystem: str) -> None:
+    volume = claim(filesystem=filesystem)
+    volume.stage()
+    volume.unstage()
+    volume.publish_controller()  # as another node would have it
+    size = volume.file.stat().st_size
+    os.truncate(volume.file, 0)
+    os.truncate(volume.file, size)
+    with fails(Code.FAILED_PRECONDITION, "had a filesystem", "not formatted again"):
+        volume.stage()
+
+
+def test_a_copy_of_what_was_formatted_is_not_formatted(claim: MakeClaim) -> None:
+    source = claim()
+    source.stage()
+    source.unstage()
+    size = source.file.stat().st_size
+    os.truncate(source.file, 0)
+    os.truncate(source.file, size)
+    with fails(Code.FAILED_PRECONDITION, "had a filesystem", "not formatted again"):
+        claim(source=source).stage()
+
+
 def test_a_device_that_cannot_be_read_is_not_formatted(claim: MakeClaim) -> None:
     volume = claim()
     volume.publish_controller()

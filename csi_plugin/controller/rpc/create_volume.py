@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from csi_plugin.controller import lifecycle, responses, storage_objects
+from csi_plugin.controller import filesystem_records, lifecycle, responses, storage_objects
 from csi_plugin.controller.attempts import intent_of
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
@@ -74,6 +74,9 @@ class VolumeCreation(lifecycle.Creation[VolumeRecord]):
             "name": titles.name,
             "description": titles.description,
             "metadata": titles.metadata,
+            "admin_metadata": filesystem_records.copy_metadata(
+                context.store, snapshot=placement.snapshot, volume=placement.volume
+            ),
             "extra_specs": placement.extra_specs,
             "qos_specs": placement.qos_specs,
             "multiattach": self._request.needs_multiattach,

@@ -4,12 +4,12 @@ import base64
 import logging
 from typing import Any
 
-from csi_plugin.controller import initiator_conflicts, lookups
+from csi_plugin.controller import filesystem_records, initiator_conflicts, lookups
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.identifiers import is_valid_id
 from csi_plugin.controller.sealed_connections import seal_connection
 from csi_plugin.persistence.base import RecordExists, RecordNotFound, RevisionConflict
-from csi_plugin.persistence.records import NodeRecord
+from csi_plugin.persistence.records import FORMATTED_VOLUMES, NodeRecord
 from csi_plugin.protocol import node_identity, node_registry_pb2, node_registry_pb2_grpc, request_rules
 from csi_plugin.protocol.errors import RpcError, aborted, invalid_argument, not_found
 from csi_plugin.protocol.node_identity import NodeIdentity
@@ -21,7 +21,8 @@ _WRITE_ATTEMPTS = 5
 
 
 class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
-    """Serves ``cinderbox.v1.NodeRegistry``; in mode ``all`` the server calls register() and connection() directly."""
+    """Serves ``cinderbox.v1.NodeRegistry``; in mode ``all`` the server calls register(),
+    connection() and record_filesystem() directly."""
 
     def __init__(self, context: ControllerContext) -> None:
         self._context = context
@@ -39,6 +40,12 @@ class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
             sealed_connection=self.connection(request.node_id, request.volume_id)
         )
 
+    def RecordFilesystem(
+        self, request: node_registry_pb2.RecordFilesystemRequest, call: Any
+    ) -> node_registry_pb2.RecordFilesystemResponse:
+        self.record_filesystem(request.node_id, request.volume_id)
+        return node_registry_pb2.RecordFilesystemResponse()
+
     def register(self, identity: NodeIdentity) -> None:
         """Store or replace what the controller knows of a node.
 
@@ -51,7 +58,8 @@ class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
         key = base64.b64encode(identity.public_key).decode()
         for _ in range(_WRITE_ATTEMPTS):
             record = self._context.store.get(NodeRecord, node_id) or NodeRecord(id=node_id)
-            record.connector, record.public_key = dict(identity.connector), key
+            kept = {FORMATTED_VOLUMES: listed} if (listed := filesystem_records.listed(record)) else {}
+            record.connector, record.public_key = dict(identity.connector) | kept, key
             record.topology, record.max_volumes = dict(identity.topology), identity.max_volumes
             try:
                 self._context.store.update(record) if record.revision else self._context.store.create(record)
@@ -67,8 +75,19 @@ class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
         volume = lookups.get_volume(store, volume_id)
         for record in lookups.connections_of(store, volume_id, node_id):
             if record.attach_status == "attached":
-                return seal_connection(volume, record, node)
+                had_filesystem = filesystem_records.had_filesystem(store, volume)
+                return seal_connection(volume, record, node, had_filesystem=had_filesystem)
         raise not_found(f"volume_id: volume {volume_id} is not published to node {node_id}")
+
+    def record_filesystem(self, node_id: str, volume_id: str) -> None:
+        """Remember with a published volume that it has a filesystem. Raises NOT_FOUND, and ABORTED while something
+        else is done with the volume."""
+        lookups.get_node(self._context.store, node_id)
+        filesystem_records.record(self._context, node_id, volume_id)
+
+    def take_over_filesystems(self, node_id: str) -> None:
+        """Remember what a node has written into its own record. Raises PersistenceError for what is to be repeated."""
+        filesystem_records.take_over(self._context, node_id)
 
     def sealed_for_store(self, node_id: str, volume_id: str) -> str:
         """connection() in base64, for nodes that find it in the metadata; empty where that raises."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from csi_plugin.controller import initiator_conflicts, lookups, storage_objects
+from csi_plugin.controller import filesystem_records, initiator_conflicts, lookups, storage_objects
 from csi_plugin.controller.attempts import resource_of
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
@@ -115,10 +115,10 @@ def _publish(context: ControllerContext, request: PublishRequest) -> dict[str, s
     present = next((connection for connection in connections if connection.node_id == node.id), None)
     if present is not None and present.attach_status == "attached":
         _check_same_node(present, request)
-        return _publish_context(volume, present, node)
+        return _publish_context(context, volume, present, node)
     initiator_conflicts.check_owner(context, node)
     with context.node_limits.reserve(context.store, node, volume.id):
-        return _publish_context(volume, _connect(context, volume, node, request), node)
+        return _publish_context(context, volume, _connect(context, volume, node, request), node)
 
 
 def _check_volume(volume: VolumeRecord, request: PublishRequest) -> None:
@@ -131,9 +131,12 @@ def _check_volume(volume: VolumeRecord, request: PublishRequest) -> None:
         raise invalid_argument("volume_context is not the one that the volume was created with")
 
 
-def _publish_context(volume: VolumeRecord, connection: ConnectionRecord, node: NodeRecord) -> dict[str, str]:
+def _publish_context(
+    context: ControllerContext, volume: VolumeRecord, connection: ConnectionRecord, node: NodeRecord
+) -> dict[str, str]:
     """What the node needs to attach the volume, readable for that node alone."""
-    sealed = seal_connection(volume, connection, node)
+    had_filesystem = filesystem_records.had_filesystem(context.store, volume)
+    sealed = seal_connection(volume, connection, node, had_filesystem=had_filesystem)
     return {"connection": base64.b64encode(sealed).decode(), "sealed": "x25519"}
 
 
@@ -175,7 +178,7 @@ def _connect(
     with driver_errors(f"publishing volume {volume.id} to node {node.id}"):
         own = {"mode": request.attach_mode, ACCESS_KEY: request.access, PUBLIC_KEY: node.public_key}
         connection = storage_objects.volume(context, volume).connect(
-            dict(node.connector) | own,
+            filesystem_records.without_list(node) | own,
             id=context.identifiers.of_connection(volume.id, node.id),
             node_id=node.id,
             attach_mode=request.attach_mode,
@@ -203,5 +206,10 @@ def _unpublish(context: ControllerContext, volume_id: str, node_id: str) -> None
         if volume is None:
             context.store.delete(record)
             continue
+        node = context.store.get(NodeRecord, record.node_id)
+        if node is not None and volume_id in filesystem_records.listed(node):
+            # The node's list counts only as long as the volume is published to it.
+            filesystem_records.note(context.store, volume_id)
+            filesystem_records.clear(context.store, node.id, [volume_id])
         with driver_errors(f"unpublishing volume {volume_id} from node {record.node_id}"):
             storage_objects.connection(context, record, backend_name=volume.backend).disconnect()

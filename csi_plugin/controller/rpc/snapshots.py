@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from csi_plugin.controller import lifecycle, lookups, responses, storage_objects
+from csi_plugin.controller import filesystem_records, lifecycle, lookups, responses, storage_objects
 from csi_plugin.controller.attempts import resource_of
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
@@ -76,7 +76,11 @@ class SnapshotCreation(lifecycle.Creation[SnapshotRecord]):
             driver_errors(f"creating snapshot {object_id} ({self.name})"),
         ):
             snapshot = storage_objects.volume(context, volume).create_snapshot(
-                titles.name, titles.description, id=object_id, metadata=titles.metadata, intent=intent
+                titles.name,
+                titles.description,
+                id=object_id,
+                metadata=titles.metadata | filesystem_records.snapshot_metadata(context.store, volume),
+                intent=intent,
             )
         record: SnapshotRecord = snapshot.record
         return record

@@ -1,8 +1,9 @@
 """A node and its CinderNode, in a short-lived process, so that the node stays small.
 
-On standard input, as JSON: ``namespace`` and ``kubeconfig``, and either ``register``, the node's record, or ``find``,
-with ``node_id`` and ``volume_id``. On standard output, as JSON: ``error``, if any; ``sealed``, the connection that was
-to be found, in base64: empty when there is none.
+On standard input, as JSON: ``namespace`` and ``kubeconfig``, and one of ``register``, the node's record, ``formatted``,
+a volume that has a filesystem, and ``find``, one whose connection is wanted; both with ``node_id`` and ``volume_id``.
+On standard output, as JSON: ``error``, if any; ``sealed``, the connection that was to be found, in base64: empty when
+there is none.
 """
 
 import json
@@ -14,10 +15,10 @@ from typing import Any
 from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
 from csi_plugin.persistence.crd.api import Conflict, ResourceAPI
 from csi_plugin.persistence.crd.kinds import GROUP, RESOURCES, VERSION, resource_name
-from csi_plugin.persistence.crd.resource import new_resource, next_resource, parse_resource
+from csi_plugin.persistence.crd.resource import RecordResource, new_resource, next_resource, parse_resource
 from csi_plugin.persistence.crd.sealed_connections import find_connection
 from csi_plugin.persistence.encoding import from_json, utc_now
-from csi_plugin.persistence.records import JSON, NodeRecord
+from csi_plugin.persistence.records import FORMATTED_VOLUMES, JSON, NodeRecord
 
 _PLURAL = RESOURCES[NodeRecord].plural
 _ATTEMPTS = 5
@@ -34,6 +35,8 @@ def main() -> None:
         api = ResourceAPI(GROUP, VERSION, namespace=request["namespace"], kubeconfig=request["kubeconfig"])
         if "register" in request:
             register(api, from_json(NodeRecord, request["register"]))
+        elif "formatted" in request:
+            record_filesystem(api, **request["formatted"])
         else:
             answer["sealed"] = connection(api, **request["find"])
     except (PersistenceError, InvalidPersistence) as error:
@@ -54,15 +57,42 @@ def register(api: ResourceAPI, node: NodeRecord) -> None:
                 api.create(_PLURAL, new_resource(first, namespace=api.namespace, write=_WRITE))
             else:
                 present = parse_resource(NodeRecord, resource)
-                record = present.record
-                following = replace(
-                    node, revision=record.revision + 1, created_at=record.created_at, updated_at=utc_now()
-                )
-                api.replace(_PLURAL, next_resource(following, present, write=_WRITE))
+                before: Any = present.record
+                listed = before.connector.get(FORMATTED_VOLUMES)
+                kept = {FORMATTED_VOLUMES: listed} if listed else {}
+                _replace(api, replace(node, connector=node.connector | kept), present)
         except Conflict:
             continue  # a status was written meanwhile
         return
     raise PersistenceError(f"CinderNode {node.id}: conflicting concurrent update")
+
+
+def record_filesystem(api: ResourceAPI, *, node_id: str, volume_id: str) -> None:
+    """Put a volume on the node's list of those that have a filesystem, which the controller takes over and clears.
+
+    Raises PersistenceError.
+    """
+    for _ in range(_ATTEMPTS):
+        resource = api.get(_PLURAL, resource_name(node_id))
+        if resource is None:
+            raise PersistenceError(f"there is no CinderNode {node_id} yet")
+        present = parse_resource(NodeRecord, resource)
+        node: Any = present.record
+        listed = node.connector.get(FORMATTED_VOLUMES) or []
+        if volume_id in listed:
+            return
+        try:
+            _replace(api, replace(node, connector=node.connector | {FORMATTED_VOLUMES: [*listed, volume_id]}), present)
+        except Conflict:
+            continue
+        return
+    raise PersistenceError(f"CinderNode {node_id}: conflicting concurrent update")
+
+
+def _replace(api: ResourceAPI, node: NodeRecord, present: RecordResource) -> None:
+    record = present.record
+    following = replace(node, revision=record.revision + 1, created_at=record.created_at, updated_at=utc_now())
+    api.replace(_PLURAL, next_resource(following, present, write=_WRITE))
 
 
 def connection(api: ResourceAPI, *, node_id: str, volume_id: str) -> str:

@@ -20,6 +20,7 @@ from csi_plugin.persistence.crd.status import conditions, deletion_held, due_eve
 from csi_plugin.persistence.crd.watch_cache import WatchCache
 from csi_plugin.persistence.initiators import sharing
 from csi_plugin.persistence.records import (
+    FORMATTED_VOLUMES,
     JSON,
     ConnectionRecord,
     GroupRecord,
@@ -56,6 +57,8 @@ class StatusWriter:
         self._cache = cache
         self.seal_connection: SealConnection | None = None
         """Set where connections can be resealed, before start(); elsewhere the present ones stay."""
+        self.take_over_filesystems: Callable[[str], None] | None = None
+        """Set where it can be done, before start(); called for a node that tells of volumes with a filesystem."""
         self._due: dict[Item, float] = {}
         self._queue: list[tuple[float, int, Item]] = []
         """A heap of all that was ever due; what _due has another time for, or none, is skipped."""
@@ -147,7 +150,12 @@ class StatusWriter:
             self._delete(kind, resource)
         elif resource is not None and kind is not KeyValueRecord:
             self._write(kind, resource, self._status(resource))
+            self._take_over(resource.record)
         self._touch_related(kind, record_id, resource.record if resource else None)
+
+    def _take_over(self, record: Record) -> None:
+        if self.take_over_filesystems and isinstance(record, NodeRecord) and FORMATTED_VOLUMES in record.connector:
+            self.take_over_filesystems(record.id)
 
     def _delete(self, kind: type[Record], resource: RecordResource) -> None:
         reason = deletion_blocker(resource, self._find, self._api)

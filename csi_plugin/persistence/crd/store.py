@@ -150,6 +150,9 @@ class CRDPersistence(BuiltinPlugin):
     def use_connection_sealer(self, seal: Callable[[str, str], str]) -> None:
         self._status_writer.seal_connection = seal
 
+    def use_filesystem_recorder(self, take_over: Callable[[str], None]) -> None:
+        self._status_writer.take_over_filesystems = take_over
+
     def start_upkeep(self) -> None:
         """Write statuses, and grant deletions by administrators, from now on rather than from the first write on."""
         self._status_writer.start()
