@@ -26,8 +26,10 @@ def run(
     timeout: float = 120,
     stdin: bytes | None = None,
     pass_fds: Sequence[int] = (),
+    folder: str | None = None,
 ) -> str:
-    """Run a program and return what it printed. ``allowed``: exit statuses that are no error; ``timeout``: seconds.
+    """Run a program and return what it printed. ``allowed``: exit statuses that are no error; ``timeout``: seconds;
+    ``folder``: where it runs, here if not given.
 
     Raises ProgramFailed.
     """
@@ -42,6 +44,7 @@ def run(
                 check=False,
                 env=environment,
                 pass_fds=pass_fds,
+                cwd=folder,
             )
     except FileNotFoundError:
         raise ProgramFailed(arguments, 127, f"{arguments[0]} is not installed") from None

@@ -2,18 +2,21 @@
 
 import re
 import shlex
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from csi_plugin.attachment import host_tables, signatures
 from csi_plugin.attachment.programs import ProgramFailed, run
 from csi_plugin.node import mounts
-from csi_plugin.protocol.errors import failed_precondition, invalid_argument
+from csi_plugin.protocol.errors import failed_precondition, internal, invalid_argument
+from csi_plugin.protocol.mkfs_options import FILESYSTEMS, parse_mkfs_options
 
-_MKFS_DEFAULTS = {"ext4": ("-F", "-m0"), "xfs": (), "btrfs": ()}
-SUPPORTED = tuple(_MKFS_DEFAULTS)
+_EXT = ("ext2", "ext3", "ext4")
+_MKFS_DEFAULTS = {**dict.fromkeys(_EXT, ("-F", "-m0")), "xfs": (), "btrfs": ()}
 MKFS_OPTIONS = "mkfs_options"
 """Key in volume_context."""
+_MKFS_FIELD = f"volume_context.{MKFS_OPTIONS}"
 
 # A big or slow device takes its time, and nothing is won by killing mkfs.
 _MKFS_SECONDS = 1800
@@ -23,7 +26,14 @@ _MKFS_OPTION = re.compile(r"[A-Za-z0-9_=,.:^@+-]+")
 
 
 def ensure(
-    device_path: str, *, wanted: str, default: str, read_only: bool, mkfs_options: str, used_before: bool
+    device_path: str,
+    *,
+    wanted: str,
+    default: str,
+    read_only: bool,
+    mkfs_options: str,
+    used_before: bool,
+    temporary_dir: Path,
 ) -> tuple[str, bool]:
     """The filesystem of a device, created when the device is empty and may be written: its type, and whether it is new.
 
@@ -40,9 +50,10 @@ def ensure(
             raise failed_precondition(
                 f"the volume had a filesystem and {device_path} shows none; it is not formatted again"
             )
-        create(device_path, filesystem, mkfs_options)
+        words = parse_mkfs_options(mkfs_options, filesystem=filesystem, field=_MKFS_FIELD)
+        create(device_path, filesystem, words, temporary_dir=temporary_dir)
         return filesystem, True
-    if found.kind not in SUPPORTED:
+    if found.kind not in FILESYSTEMS:
         advice = f". {found.advice}" if found.advice else ""
         raise failed_precondition(
             f"the volume holds {found.kind}, which cannot be mounted and is not overwritten{advice}"
@@ -52,28 +63,31 @@ def ensure(
     return found.kind, False
 
 
-def create(device_path: str, filesystem: str, mkfs_options: str) -> None:
-    """Put a filesystem on an empty device. Raises ProgramFailed."""
-    options = [*_MKFS_DEFAULTS[filesystem], *parse_mkfs_options(mkfs_options)]
-    run(f"mkfs.{filesystem}", *options, device_path, timeout=_MKFS_SECONDS)
+def create(device_path: str, filesystem: str, words: Sequence[str], *, temporary_dir: Path) -> None:
+    """Put a filesystem on an empty device. ``words``: mkfs's options. Raises ProgramFailed."""
+    temporary_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Whatever an option might name, it is not there.
+    with tempfile.TemporaryDirectory(dir=temporary_dir) as empty:
+        options = [*_MKFS_DEFAULTS[filesystem], *words]
+        run(f"mkfs.{filesystem}", *options, device_path, timeout=_MKFS_SECONDS, folder=empty)
 
 
-def parse_mkfs_options(text: str) -> list[str]:
-    """mkfs's options as a list. Raises INVALID_ARGUMENT for what is neither a plain option nor a plain value."""
+def check_mkfs_words(text: str) -> None:
+    """Refuse, with INVALID_ARGUMENT, what is neither a plain option nor a plain value; which options are allowed counts
+    when a filesystem is made."""
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise invalid_argument(f"volume_context.{MKFS_OPTIONS}: {error}") from error
+        raise invalid_argument(f"{_MKFS_FIELD}: {error}") from error
     for word in words:
         if not _MKFS_OPTION.fullmatch(word):
-            raise invalid_argument(f"volume_context.{MKFS_OPTIONS}: {word!r} is neither an option nor a plain value")
-    return words
+            raise invalid_argument(f"{_MKFS_FIELD}: {word!r} is neither an option nor a plain value")
 
 
 def check(device_path: str, filesystem: str) -> None:
     """Repair what a crash left, as far as that needs no person. Raises ProgramFailed for what does."""
-    if filesystem == "ext4":  # xfs and btrfs replay their logs when mounted
-        run("fsck.ext4", "-p", device_path, allowed=_FSCK_REPAIRED, timeout=_FSCK_SECONDS)
+    if filesystem in _EXT:  # xfs and btrfs replay their logs when mounted
+        run("e2fsck", "-p", device_path, allowed=_FSCK_REPAIRED, timeout=_FSCK_SECONDS)
 
 
 def separate_copy(device_path: str) -> None:
@@ -84,8 +98,8 @@ def separate_copy(device_path: str) -> None:
         run("btrfstune", "-f", "-m", device_path, timeout=_FSCK_SECONDS)
 
 
-def _ext4_is_smaller(device_path: str) -> bool:
-    """Whether the device has room for another block group, the least that ext4 grows by."""
+def _ext_is_smaller(device_path: str) -> bool:
+    """Whether the device has room for another block group, the least that ext2, ext3 and ext4 grow by."""
     header = {
         name.strip(): value.strip()
         for name, _, value in (line.partition(":") for line in run("dumpe2fs", "-h", device_path).splitlines())
@@ -94,14 +108,14 @@ def _ext4_is_smaller(device_path: str) -> bool:
     return host_tables.device_size(device_path) - block * count >= block
 
 
-def _grow_mounted_ext4(device_path: str) -> None:
+def _grow_mounted_ext(device_path: str) -> None:
     try:
         run("resize2fs", device_path, timeout=_FSCK_SECONDS)
     except ProgramFailed as error:
         if "Permission denied" in error.output:
             raise failed_precondition(
-                "volume_id: ext4 cannot grow while it is mounted, since this process lacks CAP_SYS_RESOURCE; it grows "
-                "when the volume is staged next"
+                "volume_id: the filesystem cannot grow while it is mounted, since this process lacks CAP_SYS_RESOURCE; "
+                "it grows when the volume is staged next"
             ) from error
         raise
 
@@ -114,6 +128,7 @@ def mount(device_path: str, target: str, filesystem: str, flags: Sequence[str], 
     try:
         options = mount_options(filesystem, flags, read_only=read_only)
         mounts.mount(device_path, target, filesystem=filesystem, options=options)
+        _check_mounted(device_path, target, read_only=read_only)
     except ProgramFailed as error:
         if not read_only:
             raise
@@ -122,6 +137,21 @@ def mount(device_path: str, target: str, filesystem: str, flags: Sequence[str], 
             "journal, which a device that may not be written cannot take in: use the copy once read-write, or leave "
             "those changes out with the mount flag noload (ext4) or norecovery (xfs)"
         ) from error
+
+
+def _check_mounted(device_path: str, target: str, *, read_only: bool) -> None:
+    """mount(8) said that it has mounted: what the kernel shows counts. INTERNAL, and nothing is mounted, otherwise."""
+    mounted = mounts.at(target)
+    wrong = ""
+    if mounted is None:
+        raise internal(f"mount has ended well, and nothing is mounted at {target}")
+    if not mounts.is_of(mounted, device_path) and Path(mounted.source).resolve() != Path(device_path).resolve():
+        wrong = f"{mounted.source} is mounted at {target}, not {device_path}"
+    elif read_only and not (mounted.is_read_only or mounted.is_filesystem_read_only):
+        wrong = f"{target} is not mounted read-only"
+    if wrong:
+        mounts.unmount_topmost(target)
+        raise internal(wrong)
 
 
 def mount_options(filesystem: str, flags: Sequence[str], *, read_only: bool) -> list[str]:
@@ -134,7 +164,7 @@ def mount_options(filesystem: str, flags: Sequence[str], *, read_only: bool) -> 
 
 def grow_unmounted(device_path: str, filesystem: str) -> None:
     """Let a filesystem that can grow while it is not mounted use all of its device. Raises ProgramFailed."""
-    if filesystem == "ext4" and _ext4_is_smaller(device_path):
+    if filesystem in _EXT and _ext_is_smaller(device_path):
         run("e2fsck", "-f", "-p", device_path, allowed=_FSCK_REPAIRED, timeout=_FSCK_SECONDS)
         run("resize2fs", device_path, timeout=_FSCK_SECONDS)
 
@@ -145,9 +175,9 @@ def grow(device_path: str, mounted_at: str, filesystem: str) -> None:
     Raises ProgramFailed, and FAILED_PRECONDITION where the kernel does not let this process grow a mounted ext4.
     """
     match filesystem:
-        case "ext4":
-            if _ext4_is_smaller(device_path):
-                _grow_mounted_ext4(device_path)
+        case "ext2" | "ext3" | "ext4":
+            if _ext_is_smaller(device_path):
+                _grow_mounted_ext(device_path)
         case "xfs":
             run("xfs_growfs", "-d", mounted_at, timeout=_FSCK_SECONDS)
         case "btrfs":

@@ -69,7 +69,7 @@ def _problems(state: VolumeState) -> list[csi_pb2.VolumeHealth.VolumeHealthEntry
 
 def _filesystem_errors(state: VolumeState) -> int:
     match state.filesystem:
-        case "ext4":
+        case "ext2" | "ext3" | "ext4":
             return host_tables.ext4_error_count(state.device_path)
         case "btrfs":
             return host_tables.btrfs_error_count(state.device_path)

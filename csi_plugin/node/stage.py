@@ -144,6 +144,7 @@ def _mount(context: NodeContext, state: VolumeState, spec: StageSpec, *, is_reco
         read_only=state.read_only,
         mkfs_options=spec.mkfs_options,
         used_before=state.formatted or is_recorded,
+        temporary_dir=context.configuration.temporary_dir,
     )
     state.filesystem, state.formatted = filesystem, True
     context.states.save(state)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from csi_plugin.node import filesystems
-from csi_plugin.protocol import csi_pb2
+from csi_plugin.protocol import csi_pb2, mount_rules
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +22,7 @@ class StageSpec:
     mount_flags: tuple[str, ...]
     mkfs_options: str
     read_only: bool
+    """By the access mode, or by a mount flag."""
     sealed_connection: str
     """Base64 of the connection information, sealed to this node."""
     secrets: Mapping[str, str] = field(repr=False)
@@ -39,7 +40,7 @@ def parse_stage_spec(request: csi_pb2.NodeStageVolumeRequest) -> StageSpec:
         filesystem=capability.mount.fs_type,
         mount_flags=tuple(capability.mount.mount_flags),
         mkfs_options=request.volume_context.get(filesystems.MKFS_OPTIONS, ""),
-        read_only=access_mode.endswith("READER_ONLY"),
+        read_only=access_mode.endswith("READER_ONLY") or mount_rules.is_read_only(capability.mount.mount_flags),
         sealed_connection=request.publish_context["connection"],
         secrets=dict(request.secrets),
     )

@@ -1,24 +1,20 @@
 """Checks of the node's requests, before anything is touched."""
 
-import re
 from pathlib import PurePosixPath
 
 from csi_plugin.node import filesystems
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import failed_precondition, invalid_argument
 
-# What mount(8) would read as more than a flag: a comma starts another one.
-_MOUNT_FLAG = re.compile(r"[A-Za-z0-9_.:=/+@%-]+")
-
 
 def check_stage(request: csi_pb2.NodeStageVolumeRequest) -> None:
     request_rules.check_sizes(request)
     request_rules.require(request, "volume_id", "staging_target_path", "volume_capability")
     check_path(request.staging_target_path, field="staging_target_path")
-    check_capability(request.volume_capability)
+    request_rules.check_capability(request.volume_capability, field="volume_capability")
     if not request.publish_context.get("connection"):
         raise invalid_argument("publish_context must be the one that ControllerPublishVolume returned")
-    filesystems.parse_mkfs_options(request.volume_context.get(filesystems.MKFS_OPTIONS, ""))
+    filesystems.check_mkfs_words(request.volume_context.get(filesystems.MKFS_OPTIONS, ""))
 
 
 def check_unstage(request: csi_pb2.NodeUnstageVolumeRequest) -> None:
@@ -31,7 +27,7 @@ def check_publish(request: csi_pb2.NodePublishVolumeRequest) -> None:
     request_rules.check_sizes(request)
     request_rules.require(request, "volume_id", "target_path", "volume_capability")
     check_path(request.target_path, field="target_path")
-    check_capability(request.volume_capability)
+    request_rules.check_capability(request.volume_capability, field="volume_capability")
     if not request.staging_target_path:
         raise failed_precondition("staging_target_path is required: volumes are staged before they are published")
 
@@ -57,18 +53,3 @@ def check_path(path: str, *, field: str) -> None:
     parts = PurePosixPath(path).parts
     if not path.startswith("/") or "\0" in path or ".." in parts or len(parts) < 2:
         raise invalid_argument(f"{field} must be an absolute path without '..'")
-
-
-def check_capability(capability: csi_pb2.VolumeCapability) -> None:
-    field = "volume_capability"
-    request_rules.check_capability(capability, field=field)
-    if capability.WhichOneof("access_type") == "mount":
-        mount = capability.mount
-        if mount.fs_type and mount.fs_type not in filesystems.SUPPORTED:
-            allowed = ", ".join(filesystems.SUPPORTED)
-            raise invalid_argument(f"{field}.mount.fs_type must be one of {allowed}, not {mount.fs_type!r}")
-        if mount.volume_mount_group:
-            raise invalid_argument(f"{field}.mount.volume_mount_group is not supported: the CO applies fsGroup")
-        for flag in mount.mount_flags:
-            if not _MOUNT_FLAG.fullmatch(flag):
-                raise invalid_argument(f"{field}.mount.mount_flags: {flag!r} is not a mount flag")

@@ -5,7 +5,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from csi_plugin.protocol import csi_pb2
+from csi_plugin.protocol import csi_pb2, mount_rules
 from csi_plugin.protocol.errors import invalid_argument
 
 STRING_LIMIT = 128
@@ -66,7 +66,8 @@ def check_name(name: str, *, field: str) -> None:
 
 
 def check_capability(capability: csi_pb2.VolumeCapability, *, field: str) -> None:
-    """Refuse a capability without access type, without access mode, or with a mode that this version does not know."""
+    """Refuse a capability without access type, without access mode, with a mode that this version does not know, and
+    with a filesystem or mount flags that no node allows."""
     if capability.WhichOneof("access_type") is None:
         raise invalid_argument(f"{field}: access type is required, block or mount")
     mode = capability.access_mode.mode
@@ -74,6 +75,8 @@ def check_capability(capability: csi_pb2.VolumeCapability, *, field: str) -> Non
     if mode == csi_pb2.VolumeCapability.AccessMode.UNKNOWN or mode not in known.values():
         allowed = ", ".join(name for name, number in known.items() if number)
         raise invalid_argument(f"{field}: access_mode.mode is required, one of {allowed}")
+    if capability.HasField("mount"):
+        mount_rules.check_mount(capability.mount, field=f"{field}.mount")
 
 
 def _is_map(field: FieldDescriptor) -> bool:

@@ -16,6 +16,8 @@ from tests.support.csi import GIB, Mode, capability, fails
 Code = grpc.StatusCode
 Usage = csi_pb2.VolumeUsage
 FILESYSTEMS = ("ext4", "xfs", "btrfs")
+OLDER = ("ext2", "ext3")
+"""Of volumes that ember-csi made."""
 
 
 def size_of(path: Path) -> float:
@@ -189,6 +191,62 @@ def test_mkfs_options_are_a_parameter(claim: MakeClaim) -> None:
 def test_mount_flags_count(claim: MakeClaim) -> None:
     options = mount_line(claim(flags=("noatime", "nodev")).use())[1]
     assert {"noatime", "nodev", "rw"} <= options
+
+
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+def test_a_mount_flag_makes_it_read_only(claim: MakeClaim, filesystem: str) -> None:
+    volume = claim(filesystem=filesystem)
+    write(volume.use())
+    volume.unpublish()
+    volume.unstage()
+    volume.capability = capability(filesystem, flags=("ro", "noatime"))
+    pod = volume.use()
+    assert (pod / "file").read_text() == "data"
+    for path in (volume.staging, pod):
+        assert {"ro", "noatime"} <= mount_line(path)[1]
+    with pytest.raises(OSError, match="Read-only"):
+        (pod / "file").write_text("other")
+
+
+def test_no_filesystem_is_made_on_what_is_to_be_read(claim: MakeClaim) -> None:
+    with fails(Code.FAILED_PRECONDITION, "no filesystem"):
+        claim(flags=("ro",)).stage()
+
+
+@pytest.mark.parametrize("filesystem", OLDER)
+def test_older_filesystems_are_mounted_checked_and_grown(claim: MakeClaim, filesystem: str) -> None:
+    volume = claim(filesystem=filesystem)
+    write(volume.use())
+    volume.unpublish()
+    volume.unstage()
+    volume.expand_controller(2)
+    volume.capability = capability("")
+    pod = volume.use()
+    assert mount_line(pod)[0] == filesystem
+    assert (pod / "file").read_text() == "data"
+    assert size_of(pod) > 1.8
+
+
+@pytest.mark.parametrize("flag", ["loop", "bind", "remount", "X-mount.mkdir", "errors=panic"])
+def test_flags_that_change_what_is_mounted_are_refused(claim: MakeClaim, flag: str) -> None:
+    volume = claim()
+    volume.publish_controller()
+    volume.capability = capability("ext4", flags=(flag,))
+    with fails(Code.INVALID_ARGUMENT, "mount_flags", flag):
+        volume.stage()
+    with fails(Code.INVALID_ARGUMENT, "mount_flags", flag):
+        claim("other", flags=(flag,))
+
+
+@pytest.mark.parametrize("options", ["-d etc", "-d .", "-J device=a", "--rootdir etc"])
+def test_mkfs_gets_no_files_of_the_node(claim: MakeClaim, options: str) -> None:
+    with fails(Code.INVALID_ARGUMENT, "mkfs_options", "llowed are"):
+        claim(mkfs_options=options)
+    volume = claim("other")
+    with fails(Code.INVALID_ARGUMENT, "mkfs_options"):
+        volume.stage(volume_context={"mkfs_options": options})
+    with volume.file.open("rb") as file:
+        assert not any(file.read(1024**2))
 
 
 @pytest.mark.parametrize("flag", ["noatime,suid", "a b", "x;y", "", "'"])

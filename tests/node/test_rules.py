@@ -45,7 +45,9 @@ def test_spec_is_what_the_request_says() -> None:
     assert "hunter2" not in repr(found)
 
 
-@pytest.mark.parametrize("flag", ["noatime", "nodev", "data=ordered", "uid=0", "commit=5", "context=system_u:object_r"])
+@pytest.mark.parametrize(
+    "flag", ["noatime", "nodev", "data=ordered", "uid=0", "commit=5", "errors=remount-ro", "_netdev", "ro"]
+)
 def test_mount_flags_that_are_allowed(flag: str) -> None:
     validation.check_stage(stage_request(flags=(flag,)))
 
@@ -55,6 +57,14 @@ def test_mount_flags_that_are_more_than_a_flag(flag: str) -> None:
     with pytest.raises(RpcError, match="mount_flags") as caught:
         validation.check_stage(stage_request(flags=(flag,)))
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("flags", "read_only"), [((), False), (("ro",), True), (("ro", "rw"), False), (("rw",), False)]
+)
+def test_a_mount_flag_makes_a_volume_read_only(flags: tuple[str, ...], read_only: bool) -> None:
+    assert spec(flags=flags).read_only is read_only
+    assert spec(flags=flags, mode=Mode.SINGLE_NODE_READER_ONLY).read_only
 
 
 @pytest.mark.parametrize("path", ["/a", "/a/b c", "/a/..b"])
@@ -77,24 +87,6 @@ def test_capacity_ranges_that_are_refused(required: int, limit: int, words: str)
         validation.check_expand(
             csi_pb2.NodeExpandVolumeRequest(volume_id="v", volume_path="/v", capacity_range=capacity)
         )
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", []),
-        ("-L letters  -I 512", ["-L", "letters", "-I", "512"]),
-        ("-O '^has_journal,quota'", ["-O", "^has_journal,quota"]),
-    ],
-)
-def test_mkfs_options(text: str, words: list[str]) -> None:
-    assert filesystems.parse_mkfs_options(text) == words
-
-
-@pytest.mark.parametrize("text", ["'", "/dev/sda", "-L $(reboot)", "-L 'two words'", "-L `id`"])
-def test_mkfs_options_that_are_refused(text: str) -> None:
-    with pytest.raises(RpcError, match=r"volume_context\.mkfs_options"):
-        filesystems.parse_mkfs_options(text)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,16 @@ from typing import Any
 from csi_plugin.controller.configuration import ControllerConfiguration
 from csi_plugin.controller.requests import access, sizes, topology
 from csi_plugin.controller.requests.fingerprint import normalize_capabilities, normalize_topologies
-from csi_plugin.controller.requests.parameters import VolumeParameters, parse_volume_parameters, without_sidecar_keys
+from csi_plugin.controller.requests.parameters import (
+    MKFS_OPTIONS,
+    VolumeParameters,
+    parse_volume_parameters,
+    without_sidecar_keys,
+)
 from csi_plugin.persistence.records import JSON
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import invalid_argument
+from csi_plugin.protocol.mkfs_options import parse_mkfs_options
 
 _FEATURES = {"snapshot": "snapshot", "volume": "clone"}
 """Kind of source -> feature that settings can disable."""
@@ -73,6 +79,9 @@ def read_volume_request(request: csi_pb2.CreateVolumeRequest, configuration: Con
         request_rules.check_capability(capability, field="volume_capabilities")
     access.check_access(request.volume_capabilities, configuration, field="volume_capabilities")
     sizes.check_range(request.capacity_range)
+    parameters = parse_volume_parameters(request.parameters, request.mutable_parameters)
+    for filesystem in {capability.mount.fs_type for capability in request.volume_capabilities}:
+        parse_mkfs_options(parameters.mkfs_options, filesystem=filesystem, field=f"parameters.{MKFS_OPTIONS}")
     source = _read_source(request, configuration)
     topology.check_requirements(request.accessibility_requirements)
     return VolumeRequest(
@@ -81,7 +90,7 @@ def read_volume_request(request: csi_pb2.CreateVolumeRequest, configuration: Con
         capabilities=request.volume_capabilities,
         requirements=request.accessibility_requirements,
         source=source,
-        parameters=parse_volume_parameters(request.parameters, request.mutable_parameters),
+        parameters=parameters,
         given_parameters=request.parameters,
         normalized={
             "parameters": without_sidecar_keys(request.parameters),
