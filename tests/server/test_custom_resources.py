@@ -271,6 +271,25 @@ def test_writes_that_are_waited_for(
     assert counts == {"create": 2, "publish": 2, "list": 0, "create again": 0, "unpublish": 2, "delete": 2}
 
 
+def test_that_a_volume_has_a_filesystem_gets_from_the_node_to_the_volume(
+    kubernetes: KubernetesAPI, namespace: str, tmp_path: Path, controller: Served, node: Served
+) -> None:
+    volume = create(controller, "pvc-1")
+    stage(node, volume, publish_when_known(controller, volume), tmp_path / "staging")
+
+    def recorded() -> bool:
+        record = kubernetes.get("cvol", volume.volume_id, "-n", namespace)
+        mine = kubernetes.get("cnode", NODE, "-n", namespace)
+        is_listed = "csi_formatted_volumes" in mine["spec"]["connector"]
+        return record["spec"].get("adminMetadata", {}) == {"cinderbox.io/formatted": "true"} and not is_listed
+
+    wait_until(recorded, controller.log_text)
+    unstage = csi_pb2.NodeUnstageVolumeRequest(
+        volume_id=volume.volume_id, staging_target_path=str(tmp_path / "staging")
+    )
+    node.node.NodeUnstageVolume(unstage)
+
+
 def test_a_cloned_machine_gets_no_volumes(kubernetes: KubernetesAPI, namespace: str, controller: Served) -> None:
     key = base64.b64encode(public_key_of(generate_private_key())).decode()
     for name in ("first", "second"):
