@@ -10,7 +10,7 @@ from csi_plugin.controller import lookups
 from csi_plugin.controller.attempts import resource_of
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.persistence.base import PersistenceError, RecordNotFound, RecordStore, RevisionConflict
-from csi_plugin.persistence.records import FORMATTED, FORMATTED_VOLUMES, NodeRecord, SnapshotRecord, VolumeRecord
+from csi_plugin.persistence.records import FORMATTED, FORMATTED_VOLUMES, JSON, NodeRecord, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol.errors import RpcError, not_found
 
 LOG = logging.getLogger(__name__)
@@ -104,6 +104,6 @@ def listed(node: NodeRecord) -> list[str]:
     return [volume_id for volume_id in found if isinstance(volume_id, str)] if isinstance(found, list) else []
 
 
-def without_list(node: NodeRecord) -> dict[str, object]:
+def without_list(node: NodeRecord) -> JSON:
     """The node's connector properties, as drivers know them."""
     return {name: value for name, value in node.connector.items() if name != FORMATTED_VOLUMES}

@@ -281,7 +281,7 @@ def test_that_a_volume_has_a_filesystem_gets_from_the_node_to_the_volume(
         record = kubernetes.get("cvol", volume.volume_id, "-n", namespace)
         mine = kubernetes.get("cnode", NODE, "-n", namespace)
         is_listed = "csi_formatted_volumes" in mine["spec"]["connector"]
-        return record["spec"].get("adminMetadata", {}) == {"cinderbox.io/formatted": "true"} and not is_listed
+        return not is_listed and bool(record["spec"].get("adminMetadata") == {"cinderbox.io/formatted": "true"})
 
     wait_until(recorded, controller.log_text)
     unstage = csi_pb2.NodeUnstageVolumeRequest(
