@@ -116,7 +116,7 @@ def _forms(value: str) -> set[str]:
         quoted |= {one, in_python, in_python.replace("'", "\\'"), json.dumps(one)[1:-1], repr(one)[1:-1]}
         quoted |= {quote(one, safe="", errors="replace"), quote(one, errors="replace")}
         quoted |= {escape(one), one.replace("'", "'\"'\"'")}
-    return {form for form in quoted if len(form) >= LEAST_LENGTH}
+    return {form for form in quoted if len(form) >= LEAST_LENGTH and form.lower() not in _PLAIN_NAMES}
 
 
 def keep_secrets_of_driver(data: object) -> None:
@@ -133,6 +133,11 @@ def keep_secrets_of_driver(data: object) -> None:
 SECRET_WORDS = (
     r"pass(?:word|wd|phrase)?|secret\w*|token|keyring|credential\w*|auth_password|chap\w*|api_?key|private_?key|"
     r"encryption_?key|provider_auth|sealing_?keys?|authorization|cookie"
+)
+# As values they are not looked for: a masked name would no longer tell that what follows it is secret.
+_PLAIN_NAMES = frozenset(
+    "password passwd passphrase secret secrets keyring credential credentials authorization cookie "
+    "auth_password api_key apikey private_key privatekey encryption_key provider_auth sealing_key sealing_keys".split()
 )
 _SECRET_NAME = re.compile(rf"(?:{SECRET_WORDS})(?:$|[._-])", re.IGNORECASE)
 # Names that sound secret and are not: what they hold helps to understand a log.

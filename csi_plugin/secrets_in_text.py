@@ -27,7 +27,9 @@ _SHAPES: tuple[tuple[str, str], ...] = (
     (r"\b((?:Basic|Bearer)\s+)[A-Za-z0-9+/=._~-]{8,}", ""),
     # {'auth_password': 'x'}, "password": "x", password=x, password: x
     (rf"((?i:{SECRET_WORDS})(?:\\*['\"])?\s*[:=]\s*[ub]?){_QUOTED}", ""),
-    (rf"((?i:{SECRET_WORDS})(?:\\*['\"])?\s*[:=]\s*)[^\s,;&}})\]'\"\\][^\s,;&}})\]]*", ""),
+    (rf"((?i:{SECRET_WORDS})\s*[:=]\s*)[^\s,;&}})\]'\"\\][^\s,;&}})\]]*", ""),
+    # "password": x; but not Invalid URL 'http://array/token': x, where a path ends in the word
+    (rf"((?:\A|[^/])(?i:{SECRET_WORDS})\\*['\"]\s*[:=]\s*)[^\s,;&}})\]'\"\\][^\s,;&}})\]]*", ""),
     # --password x, --os-password=x, ['--password', 'x']
     (rf"(--?[\w-]*(?i:{SECRET_WORDS})(?:\s+|=)){_QUOTED}", ""),
     (rf"(--?[\w-]*(?i:{SECRET_WORDS})(?:\s+|=))[^\s'\"\\]\S*", ""),

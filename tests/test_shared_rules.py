@@ -3,6 +3,7 @@
 import pytest
 
 from csi_plugin.error_text import error_text
+from csi_plugin.known_secrets import keep_secret
 from csi_plugin.suggestions import did_you_mean
 from csi_plugin.topology import Segments, is_accessible
 
@@ -38,3 +39,8 @@ def test_the_text_of_an_error() -> None:
     assert error_text(ValueError(" no room \n")) == "no room"
     assert error_text(TimeoutError()) == "TimeoutError"
     assert "secret" not in error_text(ValueError("{'auth_password': 'secret'}"))
+
+
+def test_a_password_that_is_the_name_of_its_option_hides_no_other() -> None:
+    keep_secret(["auth_password", "password", "Secret"])
+    assert error_text(ValueError("{'auth_password': 'other'}")) == "{'auth_password': ***}"

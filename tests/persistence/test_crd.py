@@ -279,7 +279,8 @@ class TestDeletion:
         wait_until(lambda: f"PersistentVolume pv-{namespace} refers to it" in state(), state)
         kubernetes.kubectl("delete", "pv", f"pv-{namespace}", "--wait=false")
         kubernetes.kubectl("patch", "pv", f"pv-{namespace}", "-p", '{"metadata":{"finalizers":null}}', check=False)
-        kubernetes.kubectl("annotate", "cvol", volume.id, "-n", namespace, "again=2", "--overwrite")
+        # It may be gone before: the store looks again by itself.
+        kubernetes.kubectl("annotate", "cvol", volume.id, "-n", namespace, "again=2", "--overwrite", check=False)
         wait_until(lambda: state() == "gone", state)
         wait_until(lambda: store.get(VolumeRecord, volume.id) is None, lambda: "still there")
 

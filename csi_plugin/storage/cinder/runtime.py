@@ -21,6 +21,7 @@ from cinder.objects import base as objects_base
 from oslo_config import cfg
 from oslo_versionedobjects import fields
 
+from csi_plugin.error_text import error_text
 from csi_plugin.storage.cinder import options as driver_options
 from csi_plugin.storage.cinder import privileges
 from csi_plugin.storage.cinder.adaptations import eventlet_threads
@@ -128,14 +129,16 @@ def _state_directory() -> Path:
         directory = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "cinderbox"
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if directory.stat().st_uid == os.geteuid() and os.access(directory, os.W_OK):
+        if directory.stat().st_uid == os.geteuid() and os.access(directory, os.W_OK, effective_ids=True):
             return directory
-    except OSError:
-        pass
+        reason = "it is not this user's alone"
+    except OSError as error:
+        reason = error_text(error)
     private = Path(tempfile.mkdtemp(prefix="cinderbox-"))
     LOG.warning(
-        "%s cannot be used: locks are in %s, which other processes do not know; set file_locks_path or state_path",
+        "%s cannot be used (%s): locks are in %s, which other processes do not know; set file_locks_path or state_path",
         directory,
+        reason,
         private,
     )
     return private
