@@ -4,11 +4,14 @@ Nothing here changes anything, and nothing is kept between two calls: tables cha
 """
 
 import fcntl
+import logging
 import os
 import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+
+LOG = logging.getLogger(__name__)
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _BLOCK_DEVICES = Path("/sys/dev/block")
@@ -18,7 +21,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _EXT4 = Path("/sys/fs/ext4")
 _BTRFS = Path("/sys/fs/btrfs")
 
-_ESCAPED = re.compile(r"\\([0-7]{3})")
+_ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
 _LOOP_GET_STATUS64 = 0x4C05
 _LOOP_INFO64 = struct.Struct("=QQ216x")  # linux/loop.h: lo_device and lo_inode come first
 
@@ -55,11 +58,21 @@ class Mount:
 
 def mounts() -> list[Mount]:
     """All mounts that this process sees, in the order in which they were mounted."""
-    return [parse_mount(line) for line in _MOUNTS.read_text().splitlines()]
+    found = []
+    for line in _lines(_MOUNTS):
+        try:
+            found.append(parse_mount(line))
+        except ValueError as error:
+            # Perhaps a newer kernel's; another mount must not stop what is done with this one.
+            LOG.warning("a line of %s is passed over, as it cannot be read (%s): %.200r", _MOUNTS, error, line)
+    return found
 
 
 def parse_mount(line: str) -> Mount:
-    """A line of mountinfo. Between the mount's options and the dash there may be any number of other fields."""
+    """A line of mountinfo. Between the mount's options and the dash there may be any number of other fields.
+
+    Raises ValueError for what is none.
+    """
     before, _, after = line.partition(" - ")
     _, _, device, root, target, options, *_ = before.split(" ")
     filesystem, source, filesystem_options, *_ = after.split(" ")
@@ -77,13 +90,19 @@ def parse_mount(line: str) -> Mount:
 
 def _unescape(text: str) -> str:
     """The kernel writes space, tab, newline and backslash as octal numbers."""
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)
+    return os.fsdecode(_ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), os.fsencode(text)))
 
 
 def device_number(device_path: str | Path) -> DeviceNumber:
     """The numbers of a device, by its node. Raises OSError."""
     status = Path(device_path).stat()
     return os.major(status.st_rdev), os.minor(status.st_rdev)
+
+
+def device_of_number(number: DeviceNumber) -> str:
+    """The kernel's own node of a block device; empty when there is none such."""
+    folder = _folder_of_number(number)
+    return f"/dev/{folder.resolve().name}" if folder.exists() else ""
 
 
 def is_known_device(number: DeviceNumber) -> bool:
@@ -158,9 +177,11 @@ def device_identity(device_path: str) -> str:
             return f"{attribute} {text}"
     if folder.name.startswith("rbd"):
         image = _RBD_DEVICES / folder.name.removeprefix("rbd")
-        return " ".join(["rbd", *((image / part).read_text().strip() for part in ("pool", "image_id", "current_snap"))])
+        return " ".join(
+            ["rbd", *(_decode((image / part).read_bytes()).strip() for part in ("pool", "image_id", "current_snap"))]
+        )
     major, minor = device_number(device_path)
-    return f"number {major}:{minor} of boot {_BOOT_ID.read_text().strip()}"
+    return f"number {major}:{minor} of boot {_decode(_BOOT_ID.read_bytes())}"
 
 
 def loop_devices_by_file_name() -> dict[str, list[Path]]:
@@ -209,7 +230,7 @@ def _loop_identity(device: Path) -> str | None:
 
 
 def _backing_file_name(attribute: Path) -> str:
-    return attribute.read_text().rstrip("\n").rpartition("/")[2]
+    return _decode(attribute.read_bytes()).rpartition("/")[2]
 
 
 def _backing_inode(device: Path) -> tuple[int, int]:
@@ -236,7 +257,7 @@ def btrfs_error_count(device_path: str) -> int:
         line.split()
         for stats in _BTRFS.glob("*/devinfo/*/error_stats")
         if (stats.parents[2] / "devices" / name).exists()
-        for line in stats.read_text().splitlines()
+        for line in _lines(stats)
     )
     return sum(int(words[1]) for words in lines if len(words) == 2 and words[1].isdecimal())
 
@@ -247,9 +268,20 @@ def btrfs_devices(uuid: str) -> set[str]:
     return {entry.name for entry in devices.iterdir()} if uuid and devices.is_dir() else set()
 
 
+def _lines(table: Path) -> list[str]:
+    """The lines of a table. Names in it are any bytes but a newline: of those that are no text, each is a surrogate, as
+    in all of Python's paths; and no other character ends a line. Raises OSError."""
+    return _decode(table.read_bytes()).split("\n")
+
+
+def _decode(content: bytes) -> str:
+    """Without the newline that the kernel ends it with: a name may end in one of its own."""
+    return os.fsdecode(content.removesuffix(b"\n"))
+
+
 def _read(attribute: Path) -> str:
     """An attribute in sysfs; empty when the device has none such."""
     try:
-        return attribute.read_text().strip()
+        return _decode(attribute.read_bytes().strip())
     except OSError:
         return ""

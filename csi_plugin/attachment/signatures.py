@@ -66,7 +66,7 @@ def _zeroing(device_path: str, start: int) -> str:
 
 def parse_blkid(text: str) -> Signature:
     """What ``blkid --output export`` tells, as NAME=value lines."""
-    found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    found = dict(line.split("=", 1) for line in text.split("\n") if "=" in line)
     if "TYPE" in found:
         return Signature(kind=found["TYPE"], uuid=found.get("UUID", ""))
     return Signature(kind="partition table" if "PTTYPE" in found else "")

@@ -7,6 +7,7 @@ the sealing is bound to and the volume's files and lock are named by.
 
 import base64
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -16,12 +17,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
+from csi_plugin import durable_files
 from csi_plugin.attachment import devices, encryption, iscsi
 from csi_plugin.attachment.connectors import connector_properties
 from csi_plugin.attachment.errors import AttachmentError
 from csi_plugin.attachment.host_tables import device_size, path_count
 from csi_plugin.known_secrets import keep_secrets_of_driver
-from csi_plugin.protocol.sealed_box import generate_private_key, open_from_controller, public_key_of
+from csi_plugin.protocol.sealed_box import SealedBoxError, generate_private_key, open_from_controller, public_key_of
 from csi_plugin.units import GIB
 
 
@@ -128,11 +130,11 @@ def detach(
 ) -> None:
     """Take back attach, whatever part of it was done."""
     connection_info = _open_connection(key_file, sealed, publication)
-    with _temporary_files(publication) as folder:
+    with _temporary_files(publication, is_needed=False) as folder:
         if encrypted or connection_info.get("encryption"):
             encryption.close_device(connection_info["volume_id"])
         devices.detach(connection_info, device_info, multipath=multipath, root_helper=root_helper)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=not folder.exists())
 
 
 def extend(
@@ -158,13 +160,18 @@ def extend(
 
 
 @contextlib.contextmanager
-def _temporary_files(publication: str) -> Iterator[Path]:
+def _temporary_files(publication: str, *, is_needed: bool = True) -> Iterator[Path]:
     """A folder of the volume's own for os-brick's temporary files, Ceph's keyrings among them, which have random names.
 
-    An attach that is cut off, or repeated, leaves files that nobody knows of; detach removes them with the folder.
+    An attach that is cut off, or repeated, leaves files that nobody knows of; detach removes them with the folder, and
+    goes on where the disk has no room for a new one (``is_needed`` False).
     """
     folder = Path(os.environ["TMPDIR"], hashlib.sha256(publication.encode()).hexdigest()[:32])
-    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        if is_needed or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
     tempfile.tempdir = str(folder)  # this process runs one task
     try:
         yield folder
@@ -176,9 +183,11 @@ def _temporary_files(publication: str) -> Iterator[Path]:
 def _open_connection(key_file: str, sealed: str, publication: str) -> dict[str, Any]:
     """Cinder's connection information, with what the controller adds: ``volume_id``, ``size`` (GiB), and, where it
     matters, ``attach_mode``, ``encryption`` and ``formatted``."""
-    data = open_from_controller(
-        Path(key_file).read_bytes(), base64.b64decode(sealed), associated_data=publication.encode()
-    )
+    try:
+        box = base64.b64decode(sealed, validate=True)
+    except ValueError as error:
+        raise SealedBoxError(f"the connection is no base64: {error}") from error
+    data = open_from_controller(Path(key_file).read_bytes(), box, associated_data=publication.encode())
     connection_info: dict[str, Any] = json.loads(data)
     keep_secrets_of_driver(connection_info)
     return connection_info
@@ -190,14 +199,7 @@ def _private_key(key_file: Path) -> bytes:
         return key_file.read_bytes()
     except FileNotFoundError:
         pass
-    partial = key_file.with_name(f".{key_file.name}.{os.getpid()}")
-    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(file, generate_private_key())
-        os.fsync(file)
-    finally:
-        os.close(file)
-    partial.rename(key_file)
+    durable_files.write(key_file, generate_private_key())
     return key_file.read_bytes()
 
 

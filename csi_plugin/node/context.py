@@ -1,8 +1,10 @@
 """What every RPC of the node works with."""
 
 import hashlib
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import grpc
@@ -27,6 +29,8 @@ class NodeContext:
     states: VolumeStates
     attachment_process: AttachmentProcess
     inflight: InFlight
+    path_marks: InFlight = field(default_factory=InFlight)
+    """On staging and target paths, beside those on volumes in ``inflight``: two volumes may be meant for one path."""
     registration: Registration | None = None
     """Set when the registry is known, which in mode all is after the controller has started."""
 
@@ -39,6 +43,10 @@ class NodeContext:
         return self.inflight.run(
             inflight_key(volume_id), fingerprint, lambda: _with_status(action), wait_seconds=call.time_remaining()
         )
+
+    def hold_path(self, path: str) -> AbstractContextManager[None]:
+        """Be the only one that mounts or unmounts at a path, for the length of a block. Raises ABORTED."""
+        return self.path_marks.hold(os.path.realpath(path))
 
     def publication(self, volume_id: str) -> str:
         """The volume on this node, as its sealed connection information is bound to it."""

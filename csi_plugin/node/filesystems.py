@@ -102,7 +102,7 @@ def _ext_is_smaller(device_path: str) -> bool:
     """Whether the device has room for another block group, the least that ext2, ext3 and ext4 grow by."""
     header = {
         name.strip(): value.strip()
-        for name, _, value in (line.partition(":") for line in run("dumpe2fs", "-h", device_path).splitlines())
+        for name, _, value in (line.partition(":") for line in run("dumpe2fs", "-h", device_path).split("\n"))
     }
     block, count = int(header["Block size"]), int(header["Block count"])
     return host_tables.device_size(device_path) - block * count >= block

@@ -1,5 +1,6 @@
 """Mounts of this node: whose they are, mounting and unmounting."""
 
+import ctypes
 import os
 import stat
 from collections.abc import Sequence
@@ -10,11 +11,16 @@ from csi_plugin.attachment.host_tables import DeviceNumber, Mount
 from csi_plugin.attachment.programs import run
 
 _HOLD_DEVICE_NODES = ("devtmpfs", "tmpfs")
+_MS_BIND = 4096
+"""mount(2)."""
+_ANONYMOUS = 0
+"""Major number of filesystems that are not on one block device alone."""
 
 
 def at(target: str) -> Mount | None:
     """What is mounted at a path (the topmost, when several are), if anything."""
-    wanted = os.path.realpath(target)
+    # A link is no mount point: what is behind it is not at this path.
+    wanted = str(Path(os.path.realpath(Path(target).parent), Path(target).name))
     found = [mount for mount in host_tables.mounts() if mount.target == wanted]
     return found[-1] if found else None
 
@@ -22,7 +28,7 @@ def at(target: str) -> Mount | None:
 def of_device(device_path: str) -> list[Mount]:
     """Mounts of the filesystem on a block device, and bind mounts of the device's node. Raises OSError."""
     number = host_tables.device_number(device_path)
-    return [mount for mount in host_tables.mounts() if mount.device_number == number or _node_number(mount) == number]
+    return [mount for mount in host_tables.mounts() if number in _device_numbers(mount)]
 
 
 def is_of(mount: Mount, device_path: str) -> bool:
@@ -35,12 +41,34 @@ def is_of(mount: Mount, device_path: str) -> bool:
         number = host_tables.device_number(device_path)
     except OSError:
         return False
-    return mount.device_number == number or _node_number(mount) == number
+    return number in _device_numbers(mount)
 
 
-def is_of_some_device(mount: Mount) -> bool:
-    """Whether a mount shows the filesystem on a block device, or a device's node, as volumes do."""
-    return mount.source.startswith("/dev/") or _node_number(mount) is not None
+def shown_device(mount: Mount) -> str:
+    """The block device that a mount shows, as volumes do: its filesystem's, or the one whose node is mounted; empty for
+    other mounts."""
+    if mount.source.startswith("/dev/"):
+        return mount.source
+    number = _node_number(mount)
+    return host_tables.device_of_number(number) if number is not None else ""
+
+
+def _device_numbers(mount: Mount) -> set[DeviceNumber | None]:
+    """The numbers of what a mount shows: its filesystem's device, and the device whose node is mounted.
+
+    A filesystem of several devices, as btrfs may be, has a number that is no device's: there, its source tells.
+    """
+    return {mount.device_number, _node_number(mount), _source_number(mount)}
+
+
+def _source_number(mount: Mount) -> DeviceNumber | None:
+    if mount.device_number[0] != _ANONYMOUS or not mount.source.startswith("/dev/"):
+        return None
+    try:
+        is_block = stat.S_ISBLK(Path(mount.source).stat().st_mode)
+        return host_tables.device_number(mount.source) if is_block else None
+    except OSError:
+        return None
 
 
 def _node_number(mount: Mount) -> DeviceNumber | None:
@@ -60,9 +88,17 @@ def mount(source: str, target: str, *, filesystem: str, options: Sequence[str]) 
     run("mount", "-t", filesystem, *arguments, "--", source, target)
 
 
-def bind(source: str, target: str, *, read_only: bool) -> None:
-    """Show a folder or file at another path too. Raises ProgramFailed; nothing is mounted then."""
-    run("mount", "--bind", "--", source, target)
+def bind(source: str, target: str, descriptor: int, *, read_only: bool) -> None:
+    """Show a folder or file at another path too: that of a descriptor, which no link can lead elsewhere.
+
+    Raises OSError or ProgramFailed; nothing is mounted then.
+    """
+    # mount(8) takes only paths, and looks them up by itself.
+    libc = ctypes.CDLL(None, use_errno=True)
+    place = f"/proc/self/fd/{descriptor}".encode()
+    if libc.mount(os.fsencode(source), place, None, ctypes.c_ulong(_MS_BIND), None):
+        number = ctypes.get_errno()
+        raise OSError(number, f"mounting {source} at {target}: {os.strerror(number)}")
     if read_only:
         try:
             make_read_only(target)
@@ -87,13 +123,16 @@ def unmount_topmost(target: str) -> None:
     run("umount", "--", target)
 
 
-def unmount_device(target: str, device_path: str) -> None:
+def unmount_device(target: str, device_path: str) -> bool:
     """Unmount at a target what shows a device's filesystem or node, or those of a device that is no more; another mount
-    there stays. Raises ProgramFailed."""
+    there stays. Returns whether anything was unmounted. Raises ProgramFailed."""
+    any_unmounted = False
     while (mounted := at(target)) is not None and (is_of(mounted, device_path) or _has_lost_its_device(mounted)):
         unmount_topmost(target)
+        any_unmounted = True
+    return any_unmounted
 
 
 def _has_lost_its_device(mount: Mount) -> bool:
     number = _node_number(mount) or mount.device_number
-    return number[0] != 0 and not host_tables.is_known_device(number)
+    return number[0] != _ANONYMOUS and not host_tables.is_known_device(number)

@@ -1,14 +1,16 @@
 """NodePublishVolume and NodeUnpublishVolume: a staged volume at the path where a workload sees it."""
 
-import os
-from pathlib import Path
-
 import grpc
 
 from csi_plugin.instrumentation.failpoints import failpoint
-from csi_plugin.node import mounts, validation
+from csi_plugin.node import mounts, target_paths, validation
 from csi_plugin.node.context import NodeContext
-from csi_plugin.node.staged_volumes import has_own_device, is_mounted, unmount_unknown
+from csi_plugin.node.staged_volumes import (
+    has_own_device,
+    is_mounted,
+    load_if_readable,
+    unmount_without_state,
+)
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.errors import already_exists, failed_precondition, not_found
@@ -22,7 +24,7 @@ def node_publish_volume(
 ) -> None:
     """CSI spec, "NodePublishVolume"."""
     validation.check_publish(request)
-    context.run(request.volume_id, "publish", request, call, lambda: _publish(context, request))
+    context.run(request.volume_id, "publish", request, call, lambda: _publish_alone(context, request))
 
 
 def node_unpublish_volume(
@@ -31,7 +33,12 @@ def node_unpublish_volume(
     """CSI spec, "NodeUnpublishVolume". What is not published at the path is unpublished."""
     validation.check_unpublish(request)
     volume_id, target = request.volume_id, request.target_path
-    context.run(volume_id, "unpublish", request, call, lambda: _unpublish(context, volume_id, target))
+    context.run(volume_id, "unpublish", request, call, lambda: _unpublish_alone(context, volume_id, target))
+
+
+def _publish_alone(context: NodeContext, request: csi_pb2.NodePublishVolumeRequest) -> None:
+    with context.hold_path(request.target_path):
+        _publish(context, request)
 
 
 def _publish(context: NodeContext, request: csi_pb2.NodePublishVolumeRequest) -> None:
@@ -55,10 +62,21 @@ def _publish(context: NodeContext, request: csi_pb2.NodePublishVolumeRequest) ->
         raise failed_precondition(f"target_path: {mounted.source} is mounted at {target}, not this volume")
     else:
         _check_one_target(state, target)
-        _bind(state, target, read_only=read_only)
+        _check_mounted(state)
+        is_file = state.access_type == "block"
+        target_paths.check(target, is_file=is_file)
+        _record(context, state, target, read_only=read_only)
+        with target_paths.prepared(target, is_file=is_file) as descriptor:
+            _bind(state, target, descriptor, read_only=read_only)
         failpoint("publish_node.mounted")
-    state.targets[target] = read_only
-    context.states.save(state)
+    _record(context, state, target, read_only=read_only)
+
+
+def _record(context: NodeContext, state: VolumeState, target: str, *, read_only: bool) -> None:
+    """Before anything is made, so that what is there after a crash is known to be this node's."""
+    if state.targets.get(target) is not read_only:
+        state.targets[target] = read_only
+        context.states.save(state)
 
 
 def _check_capability(state: VolumeState, capability: csi_pb2.VolumeCapability) -> None:
@@ -81,39 +99,36 @@ def _check_one_target(state: VolumeState, target: str) -> None:
         )
 
 
-def _bind(state: VolumeState, target: str, *, read_only: bool) -> None:
+def _bind(state: VolumeState, target: str, descriptor: int, *, read_only: bool) -> None:
     if state.access_type == "block":
         # The container runtime enforces read-only access to a device; a bind mount cannot.
-        _create_file(Path(target))
-        mounts.bind(state.device_path, target, read_only=False)
-        return
-    if not is_mounted(state):
+        mounts.bind(state.device_path, target, descriptor, read_only=False)
+    else:
+        mounts.bind(state.staging_path, target, descriptor, read_only=read_only)
+
+
+def _check_mounted(state: VolumeState) -> None:
+    if state.access_type == "mount" and not is_mounted(state):
         raise failed_precondition(
             f"volume {state.volume_id} is not mounted at its staging path any more; stage it again"
         )
-    Path(target).mkdir(mode=0o750, parents=True, exist_ok=True)
-    mounts.bind(state.staging_path, target, read_only=read_only)
 
 
-def _create_file(path: Path) -> None:
-    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o640))
+def _unpublish_alone(context: NodeContext, volume_id: str, target: str) -> None:
+    with context.hold_path(target):
+        _unpublish(context, volume_id, target)
 
 
 def _unpublish(context: NodeContext, volume_id: str, target: str) -> None:
-    state = context.states.load(volume_id)
+    state, was_here = load_if_readable(context, volume_id)
     if state is None:
-        unmount_unknown(context, target)
+        is_own = unmount_without_state(context, volume_id, target, was_here=was_here) or was_here
     else:
-        mounts.unmount_device(target, state.device_path)
+        is_own = mounts.unmount_device(target, state.device_path) or target in state.targets
     if mounts.at(target) is not None:
         return  # it is another volume's
     failpoint("unpublish_node.unmounted")
-    path = Path(target)
-    if path.is_dir() and not path.is_symlink():
-        path.rmdir()
-    else:
-        path.unlink(missing_ok=True)
+    target_paths.remove(target, is_own=is_own)
     if state is not None and target in state.targets:
         del state.targets[target]
-        context.states.save(state)
+        context.states.save_if_room(state)

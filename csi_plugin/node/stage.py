@@ -1,6 +1,7 @@
 """NodeStageVolume and NodeUnstageVolume: a volume's block device on this node, with its filesystem mounted once."""
 
 import logging
+import os
 
 import grpc
 
@@ -8,11 +9,19 @@ from csi_plugin.attachment.host_tables import device_identity
 from csi_plugin.attachment.programs import run
 from csi_plugin.attachment.tasks import Attached
 from csi_plugin.instrumentation.failpoints import failpoint
-from csi_plugin.node import filesystems, mounts, validation, volume_state
+from csi_plugin.node import filesystems, mounts, target_paths, validation, volume_state
 from csi_plugin.node.attachment_process import ConnectionUnreadable
 from csi_plugin.node.context import NodeContext
 from csi_plugin.node.stage_spec import StageSpec, parse_stage_spec
-from csi_plugin.node.staged_volumes import has_own_device, is_in_place, unmount_unknown
+from csi_plugin.node.staged_volumes import (
+    check_unpublished,
+    has_own_device,
+    is_in_place,
+    load_if_readable,
+    published_at,
+    recover,
+    unmount_without_state,
+)
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.errors import RpcError, already_exists, failed_precondition, internal
@@ -26,7 +35,7 @@ def node_stage_volume(
     """CSI spec, "NodeStageVolume"."""
     validation.check_stage(request)
     spec = parse_stage_spec(request)
-    context.run(spec.volume_id, "stage", request, call, lambda: _stage(context, spec))
+    context.run(spec.volume_id, "stage", request, call, lambda: _stage_alone(context, spec))
 
 
 def node_unstage_volume(
@@ -35,11 +44,17 @@ def node_unstage_volume(
     """CSI spec, "NodeUnstageVolume". A volume that is not staged here is unstaged."""
     validation.check_unstage(request)
     volume_id, staging_path = request.volume_id, request.staging_target_path
-    context.run(volume_id, "unstage", request, call, lambda: _unstage(context, volume_id, staging_path))
+    context.run(volume_id, "unstage", request, call, lambda: _unstage_alone(context, volume_id, staging_path))
+
+
+def _stage_alone(context: NodeContext, spec: StageSpec) -> None:
+    with context.hold_path(spec.staging_path):
+        _stage(context, spec)
 
 
 def _stage(context: NodeContext, spec: StageSpec) -> None:
-    previous = context.states.load(spec.volume_id)
+    target_paths.check_no_link(spec.staging_path, field="staging_target_path")
+    previous, was_here = load_if_readable(context, spec.volume_id)
     if previous is not None:
         if previous.staged and is_in_place(previous):
             check_same(previous, spec)
@@ -50,7 +65,7 @@ def _stage(context: NodeContext, spec: StageSpec) -> None:
     state = volume_state.begin(spec, previous)
     context.states.save(state)
     failpoint("stage.planned")
-    attached = _attach(context, state, spec, is_new=previous is None)
+    attached = _attach(context, state, spec, is_new=not was_here)
     failpoint("stage.attached")
     _record_device(context, state, attached)
     _check_unused(context, state)
@@ -62,6 +77,8 @@ def _stage(context: NodeContext, spec: StageSpec) -> None:
     failpoint("stage.connected")
     if state.access_type == "mount":
         _mount(context, state, spec, is_recorded=attached["formatted"])
+    if was_here and previous is None:
+        state.targets = published_at(state)
     state.staged = True
     context.states.save(state)
     failpoint("stage.saved")
@@ -154,7 +171,8 @@ def _mount(context: NodeContext, state: VolumeState, spec: StageSpec, *, is_reco
         context.record_filesystem(state.volume_id, filesystem)
     failpoint("stage.recorded")
     if mounted is None:
-        if not state.read_only and not is_new:
+        # One that a pod still has mounted is in order, and neither fsck nor resize2fs may touch it.
+        if not state.read_only and not is_new and not mounts.of_device(device_path):
             filesystems.check(device_path, filesystem)
             filesystems.grow_unmounted(device_path, filesystem)
             if filesystem == "btrfs":
@@ -165,18 +183,25 @@ def _mount(context: NodeContext, state: VolumeState, spec: StageSpec, *, is_reco
         filesystems.grow(device_path, target, filesystem)
 
 
+def _unstage_alone(context: NodeContext, volume_id: str, staging_path: str) -> None:
+    with context.hold_path(staging_path):
+        _unstage(context, volume_id, staging_path)
+
+
 def _unstage(context: NodeContext, volume_id: str, staging_path: str) -> None:
-    state = context.states.load(volume_id)
-    if state is None:
-        unmount_unknown(context, staging_path)
+    state, was_here = load_if_readable(context, volume_id)
+    if state is None and not was_here:
+        unmount_without_state(context, volume_id, staging_path, was_here=False)
         return
-    for path in {staging_path, state.staging_path}:
-        mounts.unmount_device(path, state.device_path)
+    if state is None:
+        state = recover(context, volume_id, staging_path)
+    if os.path.realpath(staging_path) != os.path.realpath(state.staging_path):
+        LOG.info("volume %s is staged at %s, and not at %s", volume_id, state.staging_path, staging_path)
+        return
+    # First of all: a refusal changes nothing.
+    check_unpublished(state)
+    mounts.unmount_device(state.staging_path, state.device_path)
     if has_own_device(state):
-        remaining = [mount.target for mount in mounts.of_device(state.device_path)]
-        if remaining:
-            paths = ", ".join(remaining)
-            raise failed_precondition(f"volume {volume_id} is still in use at {paths}; unpublish it first")
         run("blockdev", "--flushbufs", state.device_path)
     failpoint("unstage.unmounted")
     _detach(context, state)
@@ -201,8 +226,8 @@ def _detach(context: NodeContext, state: VolumeState) -> None:
         try:
             sealed_connection = context.fresh_connection(state.volume_id)
         except RpcError as error:
-            if error.code is grpc.StatusCode.NOT_FOUND and state.device_info is None:
-                LOG.warning("volume %s: its connection is gone, and no device of it is known", state.volume_id)
+            if error.code is grpc.StatusCode.NOT_FOUND and not has_own_device(state):
+                LOG.warning("volume %s: its connection is gone, and so is its device", state.volume_id)
                 return
             raise
         detach(sealed_connection)

@@ -1,13 +1,19 @@
 """Questions about staged volumes that several RPCs ask."""
 
 import logging
+import os
+import uuid
 from pathlib import Path
+from typing import Any
 
-from csi_plugin.attachment.host_tables import device_identity, device_size
+import grpc
+
+from csi_plugin.attachment.host_tables import device_identity, device_number, device_size
 from csi_plugin.node import mounts
+from csi_plugin.node.attachment_process import ConnectionUnreadable
 from csi_plugin.node.context import NodeContext
-from csi_plugin.node.volume_state import VolumeState
-from csi_plugin.protocol.errors import not_found
+from csi_plugin.node.volume_state import StateUnreadable, VolumeState
+from csi_plugin.protocol.errors import RpcError, failed_precondition, not_found
 
 LOG = logging.getLogger(__name__)
 
@@ -41,6 +47,19 @@ def has_own_device(state: VolumeState) -> bool:
     return _is_readable(state.device_path) and device_identity(state.device_path) == state.device_identity
 
 
+def check_unpublished(state: VolumeState) -> None:
+    """FAILED_PRECONDITION while anything but its staging path shows the volume, recorded or not."""
+    paths = {
+        path for path in state.targets if (mounted := mounts.at(path)) and mounts.is_of(mounted, state.device_path)
+    }
+    if has_own_device(state):
+        paths |= {mount.target for mount in mounts.of_device(state.device_path)}
+    paths.discard(os.path.realpath(state.staging_path))
+    if paths:
+        where = ", ".join(sorted(paths))
+        raise failed_precondition(f"volume {state.volume_id} is still in use at {where}; unpublish it first")
+
+
 def _is_readable(device_path: str) -> bool:
     """Whether a block device can be opened: its node in /dev may outlive the device."""
     try:
@@ -49,12 +68,101 @@ def _is_readable(device_path: str) -> bool:
         return False
 
 
-def unmount_unknown(context: NodeContext, target: str) -> None:
-    """Unmount, for a volume that this node knows nothing of (its state was lost, perhaps), what is on a block device
-    and no other volume's."""
+def published_at(state: VolumeState) -> dict[str, bool]:
+    """Target paths at which a volume is published, and whether read-only, as the kernel's tables tell."""
+    staging_path = os.path.realpath(state.staging_path)
+    return {
+        mount.target: mount.is_read_only
+        for mount in mounts.of_device(state.device_path)
+        # What shows a part of a filesystem is a workload's subPath.
+        if mount.target != staging_path and (state.access_type == "block" or mount.root == "/")
+    }
+
+
+def load_if_readable(context: NodeContext, volume_id: str) -> tuple[VolumeState | None, bool]:
+    """What is remembered of a volume, if it can be read; and whether there is anything: then the volume was here."""
+    try:
+        state = context.states.load(volume_id)
+    except StateUnreadable as error:
+        LOG.warning("%s", error)
+        return None, True
+    return state, state is not None
+
+
+def unmount_without_state(context: NodeContext, volume_id: str, target: str, *, was_here: bool) -> bool:
+    """Unmount what is at a path and the volume's, of which nothing can be read; returns whether anything was unmounted.
+
+    Of a volume that was here that is what no other volume's is. Of one that is not known here (its state was lost,
+    perhaps), only what certainly is its own. Raises UNAVAILABLE where only the controller knows, and is away.
+    """
+    any_unmounted = False
     while (mounted := mounts.at(target)) is not None:
+        device = mounts.shown_device(mounted)
         is_of_other = any(mounts.is_of(mounted, state.device_path) for state in context.states.all())
-        if is_of_other or not mounts.is_of_some_device(mounted):
+        if is_of_other or not device or not (was_here or _is_certainly(context, volume_id, device)):
             LOG.info("%s stays mounted at %s: it is no volume's that this call names", mounted.source, target)
-            return
+            break
         mounts.unmount_topmost(target)
+        any_unmounted = True
+    return any_unmounted
+
+
+def _is_certainly(context: NodeContext, volume_id: str, device: str) -> bool:
+    """Whether a device is a volume's, by the name that it has on the storage, or by the connection to it."""
+    if _is_uuid(volume_id) and volume_id in device_identity(device):
+        return True
+    try:
+        sealed_connection = context.fresh_connection(volume_id)
+    except RpcError as error:
+        if error.code is grpc.StatusCode.NOT_FOUND:
+            return False
+        raise
+    device_info = find_device(context, volume_id, sealed_connection)
+    return device_info is not None and device_number(str(device_info["path"])) == device_number(device)
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def find_device(context: NodeContext, volume_id: str, sealed_connection: str) -> dict[str, Any] | None:
+    """os-brick's information on the device of an attached volume; None where it cannot be had."""
+    try:
+        # Attaching what is attached finds its device.
+        device_info: dict[str, Any] = context.attachment_process.run(
+            "reconnect",
+            sealed=sealed_connection,
+            publication=context.publication(volume_id),
+            read_only=False,
+            present_paths=-1,
+        )
+    except (RpcError, ConnectionUnreadable) as error:
+        LOG.warning("the device of volume %s is not known: %s", volume_id, error)
+        return None
+    return device_info
+
+
+def recover(context: NodeContext, volume_id: str, staging_path: str) -> VolumeState:
+    """What can be known of a volume whose state cannot be read: from the kernel's tables, and from the controller.
+
+    It has the connection as long as the volume is published to this node. Raises UNAVAILABLE.
+    """
+    state = VolumeState(volume_id=volume_id, staging_path=staging_path, access_type="", access_mode="")
+    mounted = mounts.at(staging_path)
+    if mounted is not None and not any(mounts.is_of(mounted, other.device_path) for other in context.states.all()):
+        state.device_path = mounts.shown_device(mounted)
+    try:
+        state.sealed_connection = context.fresh_connection(volume_id)
+    except RpcError as error:
+        if error.code is not grpc.StatusCode.NOT_FOUND:
+            raise
+    else:
+        state.device_info = find_device(context, volume_id, state.sealed_connection)
+    if not state.device_path and state.device_info is not None:
+        state.device_path = str(state.device_info["path"])
+    if state.device_path and Path(state.device_path).exists():
+        state.device_identity = device_identity(state.device_path)
+    return state

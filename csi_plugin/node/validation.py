@@ -1,5 +1,6 @@
 """Checks of the node's requests, before anything is touched."""
 
+import base64
 from pathlib import PurePosixPath
 
 from csi_plugin.node import filesystems
@@ -15,6 +16,16 @@ def check_stage(request: csi_pb2.NodeStageVolumeRequest) -> None:
     if not request.publish_context.get("connection"):
         raise invalid_argument("publish_context must be the one that ControllerPublishVolume returned")
     filesystems.check_mkfs_words(request.volume_context.get(filesystems.MKFS_OPTIONS, ""))
+    _check_connection(request.publish_context["connection"])
+
+
+def _check_connection(text: str) -> None:
+    try:
+        base64.b64decode(text, validate=True)
+    except ValueError:
+        raise invalid_argument(
+            "publish_context.connection must be base64, as ControllerPublishVolume returned it"
+        ) from None
 
 
 def check_unstage(request: csi_pb2.NodeUnstageVolumeRequest) -> None:

@@ -5,16 +5,20 @@ One small JSON file a volume, written before anything is done with it. Connectio
 sealed to this node's key.
 """
 
+import errno
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
+
+from csi_plugin import durable_files
 from csi_plugin.node.stage_spec import StageSpec
+from csi_plugin.protocol.errors import RpcError
 
 LOG = logging.getLogger(__name__)
 
@@ -27,6 +31,24 @@ _STORED_NAMES = {
 }
 """Names in the files where they are other ones: an upgraded node reads what its predecessor has written."""
 _FIELD_NAMES = {stored: name for name, stored in _STORED_NAMES.items()}
+
+
+_DAMAGES = (ValueError, TypeError, AttributeError, RecursionError)
+"""What reading a damaged file may end with."""
+
+
+class StateUnreadable(RpcError):
+    """The volume was staged here, or was being so, and its state file is damaged. gRPC: FAILED_PRECONDITION.
+
+    Unpublish, unstage and stage do without the state.
+    """
+
+    def __init__(self, volume_id: str, path: Path, error: Exception) -> None:
+        super().__init__(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"volume_id: the state of volume {volume_id}, {path}, cannot be read ({error}); stage the volume again, "
+            "which writes it anew",
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -93,50 +115,47 @@ class VolumeStates:
         self._directory = directory
 
     def load(self, volume_id: str) -> VolumeState | None:
-        """What is remembered of a volume. Raises ValueError or TypeError when its file is damaged."""
+        """What is remembered of a volume. Raises StateUnreadable when its file is damaged."""
+        path = self._file(volume_id)
         try:
-            text = self._file(volume_id).read_text()
+            return from_json(json.loads(path.read_bytes()))
         except FileNotFoundError:
             return None
-        return from_json(json.loads(text))
+        except (OSError, *_DAMAGES) as error:
+            raise StateUnreadable(volume_id, path, error) from error
 
     def save(self, state: VolumeState) -> None:
         """Write the state; it survives a crash from here on."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._file(state.volume_id)
-        partial = path.with_suffix(".partial")
-        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        durable_files.write(path, json.dumps(to_json(state)).encode())
+
+    def save_if_room(self, state: VolumeState) -> None:
+        """Write the state, unless the disk is full: taking a volume away must go on, and the kernel's tables tell the
+        rest."""
         try:
-            os.write(file, json.dumps(to_json(state)).encode())
-            os.fsync(file)
-        finally:
-            os.close(file)
-        partial.rename(path)
-        self._flush_directory()
+            self.save(state)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            LOG.warning("the state of volume %s is not up to date: %s", state.volume_id, error)
 
     def remove(self, volume_id: str) -> None:
         """Forget the volume. Does nothing when it is not known."""
         self._file(volume_id).unlink(missing_ok=True)
         if self._directory.exists():
-            self._flush_directory()
+            durable_files.sync_folder(self._directory)
 
     def all(self) -> Iterator[VolumeState]:
         """Every volume that the node remembers."""
         for path in sorted(self._directory.glob("*.json")):
             try:
-                yield from_json(json.loads(path.read_text()))
+                yield from_json(json.loads(path.read_bytes()))
             except FileNotFoundError:
                 continue  # unstaged meanwhile
-            except (ValueError, TypeError) as error:
+            except (OSError, *_DAMAGES) as error:
                 LOG.warning("%s is damaged and ignored: %s", path, error)
 
     def _file(self, volume_id: str) -> Path:
         # Ids are the CO's text, which may be no name for a file.
         return self._directory / f"{hashlib.sha256(volume_id.encode()).hexdigest()}.json"
-
-    def _flush_directory(self) -> None:
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)

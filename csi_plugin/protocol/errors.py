@@ -10,6 +10,8 @@ class RpcError(Exception):
     """
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        # A path may have bytes that are no text, and gRPC sends text alone.
+        message = message.encode(errors="backslashreplace").decode()
         super().__init__(message)
         self.code = code
         self.message = message

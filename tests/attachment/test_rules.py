@@ -61,6 +61,7 @@ def test_names_that_a_vendor_chose_tell_nothing_of_a_map() -> None:
         ("TYPE=crypto_LUKS\n", "crypto_LUKS", ""),
         ("PTTYPE=gpt\nPTUUID=12-34\n", "partition table", ""),
         ("LABEL=a=b\nTYPE=xfs\nPTTYPE=dos\n", "xfs", ""),
+        ("TYPE=ext4\nLABEL=a\u2028TYPE=xfs\x0cTYPE=btrfs\n", "ext4", ""),
         ("", "", ""),
     ],
 )

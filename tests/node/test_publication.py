@@ -171,7 +171,7 @@ def test_a_path_that_holds_something_is_not_deleted(claim: MakeClaim) -> None:
     folder = volume.folder / "pod"
     folder.mkdir()
     (folder / "precious").write_text("data")
-    with fails(Code.INTERNAL, "not empty"):
+    with fails(Code.FAILED_PRECONDITION, str(folder), "not empty"):
         volume.unpublish()
     assert (folder / "precious").read_text() == "data"
 
@@ -214,6 +214,7 @@ def test_block_device(claim: MakeClaim, readonly: bool) -> None:
         ({"volume_capability": capability("vfat")}, "fs_type"),
         ({"volume_capability": capability("-oro")}, "fs_type"),
         ({"publish_context": {}}, "publish_context"),
+        ({"publish_context": {"connection": "not base64!"}}, "publish_context.connection"),
         ({"volume_context": {"mkfs_options": "-L $(reboot)"}}, "mkfs_options"),
         ({"volume_context": {"mkfs_options": "'"}}, "mkfs_options"),
         ({"volume_context": {"mkfs_options": "/dev/sda"}}, "mkfs_options"),
@@ -221,7 +222,7 @@ def test_block_device(claim: MakeClaim, readonly: bool) -> None:
 )
 def test_staging_requests_are_checked(claim: MakeClaim, changes: dict[str, object], words: str) -> None:
     volume = claim()
-    volume.context = {"connection": "any"}
+    volume.context = {"connection": "c2VhbGVk"}
     with fails(Code.INVALID_ARGUMENT, words):
         volume.stage(**changes)
 

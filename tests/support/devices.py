@@ -1,5 +1,6 @@
 """Loop devices and mounts of one folder. Tests look at nothing else of the machine: others run beside them."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from pathlib import Path
 def backing_file(device: str) -> str:
     """The file that a loop device shows; empty when it shows none. Its name may be another test's by then."""
     try:
-        return Path("/sys/block", Path(device).name, "loop/backing_file").read_text().strip()
+        return os.fsdecode(Path("/sys/block", Path(device).name, "loop/backing_file").read_bytes().strip())
     except OSError:
         return ""
 
@@ -24,7 +25,7 @@ def loop_devices(folder: Path) -> list[str]:
 
 def mounts_below(folder: Path) -> list[str]:
     """Mount points in a folder, in the order in which they were made."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    lines = os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).rstrip("\n").split("\n")
     return [target for line in lines if (target := line.split(" ")[4]).startswith(f"{folder}/")]
 
 

@@ -38,8 +38,12 @@ class Served:
         backend: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
         name: str = "server",
+        prefix: tuple[str, ...] = (),
     ) -> None:
-        """``backend``: more options of the one backend; None takes one of the loop driver's away."""
+        """``prefix``: a command that becomes the server, which is appended to it.
+
+        ``backend``: more options of the one backend; None takes one of the loop driver's away.
+        """
         options = {"name": "loop", "driver": driver, "loop_volumes_dir": str(folder / "volumes"), **(backend or {})}
         self.folder = folder
         self.volumes = folder / "volumes"
@@ -50,6 +54,7 @@ class Served:
         self.socket = Path(self._socket_folder.name) / "csi.sock"
         self.log = folder / f"{name}.log"
         self.mode = mode
+        self._prefix = prefix
         self._environment = {
             "PYTHONFAULTHANDLER": "1",
             "CSI_ENDPOINT": f"unix://{self.socket}",
@@ -70,7 +75,7 @@ class Served:
         """Start the process, with more environment variables if given, and wait until Probe says ready."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", "csi_plugin.cli", "serve"],
+                [*self._prefix, sys.executable, "-W", "ignore", "-m", "csi_plugin.cli", "serve"],
                 env=os.environ | self._environment | environment,
                 stdout=log,
                 stderr=log,

@@ -11,6 +11,7 @@ from cinder import utils as cinder_utils
 from oslo_config import cfg
 from oslo_privsep import priv_context
 
+from csi_plugin import durable_files
 from csi_plugin.storage.cinder import driver_requirements
 
 
@@ -48,10 +49,11 @@ def _write_rootwrap_configuration() -> Path:
     directory = Path(cfg.CONF.state_path)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = directory / "rootwrap.conf"
-    target.write_text(
+    text = (
         "[DEFAULT]\n"
         f"filters_path={','.join(str(path) for path in filters if path.is_dir())}\n"
         f"exec_dirs={','.join(map(str, programs))}\n"
         "use_syslog=False\n"
     )
+    durable_files.write(target, text.encode(), mode=0o644)
     return target

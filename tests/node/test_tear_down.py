@@ -1,0 +1,64 @@
+"""Taking a volume away: in which order, what is left alone, and what a refusal leaves as it was."""
+
+import subprocess
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.support.claims import MakeClaim
+from tests.support.csi import fails
+from tests.support.devices import mounts_below
+
+Code = grpc.StatusCode
+
+
+@pytest.mark.parametrize("filesystem", ["ext4", "xfs", "btrfs", "block"])
+def test_unstaging_a_published_volume_changes_nothing(claim: MakeClaim, filesystem: str) -> None:
+    block = filesystem == "block"
+    volume = claim(block=block, filesystem="" if block else filesystem)
+    pod = volume.use()
+    before, device = mounts_below(volume.folder), volume.device
+    with fails(Code.FAILED_PRECONDITION, str(pod), "unpublish it first"):
+        volume.unstage()
+    assert mounts_below(volume.folder) == before
+    assert volume.device == device
+    if block:
+        with pod.open("r+b", buffering=0) as opened:
+            opened.write(bytes(4096))
+    else:
+        (pod / "file").write_text("data")
+    volume.unpublish()
+    volume.unstage()
+
+
+@pytest.mark.parametrize("filesystem", ["ext4", "btrfs"])
+def test_unstaging_sees_mounts_that_nobody_recorded(claim: MakeClaim, filesystem: str) -> None:
+    """A pod's subPath, say, is a bind mount of kubelet's own."""
+    volume = claim(filesystem=filesystem)
+    pod = volume.use()
+    (pod / "folder").mkdir()
+    other = volume.folder / "subpath"
+    other.mkdir()
+    subprocess.run(["mount", "--bind", str(pod / "folder"), str(other)], check=True)
+    volume.unpublish()
+    with fails(Code.FAILED_PRECONDITION, str(other)):
+        volume.unstage()
+    assert str(volume.staging) in mounts_below(volume.folder)
+    subprocess.run(["umount", str(other)], check=True)
+    volume.unstage()
+
+
+@pytest.mark.parametrize("filesystem", ["ext4", "xfs", "btrfs"])
+def test_filesystem_that_a_pod_still_has_mounted_is_not_checked(claim: MakeClaim, filesystem: str) -> None:
+    """The staging path was unmounted by hand: fsck and its like are for devices that nobody uses."""
+    volume = claim(filesystem=filesystem)
+    pod = volume.use()
+    (pod / "file").write_text("data")
+    subprocess.run(["umount", str(volume.staging)], check=True)
+    volume.stage()
+    assert (volume.staging / "file").read_text() == "data"
+    (pod / "file").write_text("more")
+    assert Path(volume.staging / "file").read_text() == "more"
+    volume.unpublish()
+    volume.unstage()
