@@ -136,8 +136,11 @@ SECRET_WORDS = (
 )
 # As values they are not looked for: a masked name would no longer tell that what follows it is secret.
 _PLAIN_NAMES = frozenset(
-    "password passwd passphrase secret secrets keyring credential credentials authorization cookie "
-    "auth_password api_key apikey private_key privatekey encryption_key provider_auth sealing_key sealing_keys".split()
+    (
+        *("password", "passwd", "passphrase", "secret", "secrets", "keyring", "credential", "credentials"),
+        *("authorization", "cookie", "auth_password", "provider_auth", "api_key", "apikey", "private_key"),
+        *("privatekey", "encryption_key", "sealing_key", "sealing_keys"),
+    )
 )
 _SECRET_NAME = re.compile(rf"(?:{SECRET_WORDS})(?:$|[._-])", re.IGNORECASE)
 # Names that sound secret and are not: what they hold helps to understand a log.
