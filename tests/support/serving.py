@@ -5,7 +5,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 import grpc
 
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
+from tests.support import processes
 from tests.support.devices import clean_up
 from tests.support.project import LOOP_DRIVER, PROJECT
 
@@ -69,16 +69,13 @@ class Served:
             "PYTHONPATH": str(PROJECT),
             **(environment or {}),
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: processes.Process | None = None
 
     def start(self, *, wait: bool = True, **environment: str) -> "Served":
         """Start the process, with more environment variables if given, and wait until Probe says ready."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self._prefix, sys.executable, "-W", "ignore", "-m", "csi_plugin.cli", "serve"],
-                env=os.environ | self._environment | environment,
-                stdout=log,
-                stderr=log,
+            self.process = processes.start(
+                ["serve"], self._environment | environment, stdout=log, stderr=log, prefix=self._prefix
             )
         self.channel = grpc.insecure_channel(f"unix://{self.socket}", options=[("grpc.use_local_subchannel_pool", 1)])
         self.identity = csi_pb2_grpc.IdentityStub(self.channel)
@@ -91,24 +88,17 @@ class Served:
 
     def command(self, *arguments: str, expect: int = 0, **environment: str) -> str:
         """What ``cinderbox`` prints to its output with this server's settings, and more environment variables."""
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "csi_plugin.cli", *arguments],
-            env=os.environ | self._environment | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == expect, f"exit status {done.returncode}: {done.stderr}"
-        return done.stdout
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            status = processes.start(arguments, self._environment | environment, stdout=stdout, stderr=stderr).wait()
+            for file in (stdout, stderr):
+                file.seek(0)
+            assert status == expect, f"exit status {status}: {stderr.read().decode()}"
+            return stdout.read().decode()
 
-    def begin(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def begin(self, *arguments: str) -> processes.Process:
         """Start a ``cinderbox`` command with this server's settings, and leave it running."""
-        return subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "csi_plugin.cli", *arguments],
-            env=os.environ | self._environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        nowhere = subprocess.DEVNULL
+        return processes.start(arguments, self._environment, stdout=nowhere, stderr=nowhere)
 
     def wait_until_ready(self, timeout: float = 60, pause: float = 0.05) -> None:
         deadline = time.monotonic() + timeout
