@@ -98,6 +98,17 @@ class RecordStore(ABC):
         ignored. Raises ValueError for a name that is not in kind.KEYS.
         """
 
+    def find_any(self, kind: type[R], key: str, values: Iterable[str]) -> list[R]:
+        """Records of a kind whose ``key`` (one of kind.KEYS) has one of the values, in no order.
+
+        A store to which each find() is a round trip overrides it with one that asks for many values at once.
+        """
+        found: list[R] = []
+        for value in dict.fromkeys(values):
+            keys: dict[str, Any] = {key: value}
+            found += self.find(kind, **keys)
+        return found
+
     @abstractmethod
     def health(self) -> None:
         """Raise PersistenceError when the store cannot serve right now. Cheap: it runs at every Probe."""

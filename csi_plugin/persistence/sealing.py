@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -166,6 +166,9 @@ class SealingStore(RecordStore):
 
     def find(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **keys: str | None) -> list[R]:
         return [self.sealer.unseal_record(found) for found in self.inner.find(kind, after=after, limit=limit, **keys)]
+
+    def find_any(self, kind: type[R], key: str, values: Iterable[str]) -> list[R]:
+        return [self.sealer.unseal_record(found) for found in self.inner.find_any(kind, key, values)]
 
     def health(self) -> None:
         self.inner.health()

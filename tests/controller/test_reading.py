@@ -2,12 +2,14 @@
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
+import sqlalchemy
 
-from csi_plugin.persistence.records import VolumeRecord
+from csi_plugin.persistence.records import SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2
 from tests.controller import drivers
 from tests.controller.plugin import Plugin, Serve
@@ -85,6 +87,54 @@ def test_pages_and_creations_read_no_more_records_than_they_need(
     assert sum(read) == 0, "nothing else has that name"
     plugin.create("one-more")
     assert sum(read) == 1
+
+
+@pytest.mark.parametrize("serve", ["memory_db"], indirect=True)
+def test_connections_of_a_page_are_read_at_once(plugin: Plugin) -> None:
+    plugin.add_node("node-1")
+    volumes = sorted(plugin.create(f"pvc-{number}").volume_id for number in range(6))
+    for volume_id in volumes[:3]:
+        plugin.publish(volume_id, "node-1")
+    statements: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if "FROM volume_attachment" in statement:
+            statements.append(statement)
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", note)
+    try:
+        entries = plugin.controller.ListVolumes(csi_pb2.ListVolumesRequest(max_entries=6)).entries
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", note)
+
+    assert [list(entry.status.published_node_ids) for entry in entries] == [["node-1"]] * 3 + [[]] * 3
+    assert len(statements) == 1
+
+
+@pytest.mark.parametrize("serve", ["memory"], indirect=True)
+def test_lists_without_a_limit_fit_into_messages(serve: Serve) -> None:
+    plugin = serve(topology=[{f"example.com/{'x' * 40}{number}": "x" * 60} for number in range(200)])
+    kept = plugin.create("pvc-1").volume_id
+    volume = plugin.store.get(VolumeRecord, kept)
+    snapshot = plugin.store.get(SnapshotRecord, plugin.snapshot("snap-1", kept).snapshot_id)
+    for number in range(200):
+        plugin.store.create(replace(volume, id=f"{number:08}", intent=replace(volume.intent, name=f"pvc-{number}")))
+        plugin.store.create(replace(snapshot, id=f"{number:08}", intent=replace(snapshot.intent, name=f"s-{number}")))
+
+    def pages(call: Any, request: Any) -> list[list[Any]]:
+        found: list[list[Any]] = []
+        while not found or request.starting_token:
+            answer = call(request)
+            found.append(list(answer.entries))
+            request.starting_token = answer.next_token
+        return found
+
+    volumes = pages(plugin.controller.ListVolumes, csi_pb2.ListVolumesRequest())
+    assert len(volumes) == 2
+    assert len({entry.volume.volume_id for page in volumes for entry in page}) == 201
+    snapshots = pages(plugin.controller.ListSnapshots, csi_pb2.ListSnapshotsRequest())
+    assert len(snapshots) == 2
+    assert len({entry.snapshot.snapshot_id for page in snapshots for entry in page}) == 201
 
 
 def test_oversized_fields_of_lists_are_invalid(plugin: Plugin) -> None:

@@ -3,14 +3,20 @@
 import base64
 import binascii
 import json
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 from typing import TypeVar
+
+from google.protobuf.message import Message
 
 from csi_plugin.controller.identifiers import is_valid_id
 from csi_plugin.protocol.errors import aborted, invalid_argument
 
-T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+PAGE_BYTES = 3 * 1024**2
+"""Of a page: gRPC's clients refuse a message of more than 4 MiB."""
+_OVERHEAD = 6
+"""Bytes that a message costs in the one that it is in: the field's number and the length."""
 
 
 def make_token(listing: str, last_id: str) -> str:
@@ -40,11 +46,20 @@ def check_max_entries(max_entries: int) -> None:
         raise invalid_argument(f"max_entries must not be negative, not {max_entries}")
 
 
-def take_page(entries: Iterable[T], max_entries: int, *, id_of: Callable[[T], str]) -> tuple[list[T], str]:
-    """(the first ``max_entries`` entries, or all when 0; the id to go on after, or "" when that was all)."""
-    iterator: Iterator[T] = iter(entries)
-    if max_entries == 0:
-        return list(iterator), ""
-    page = list(islice(iterator, max_entries))
-    more = next(iterator, None) is not None
-    return page, id_of(page[-1]) if more else ""
+def take_page(
+    entries: Iterable[tuple[str, M]], max_entries: int, *, most_bytes: int = PAGE_BYTES
+) -> tuple[list[M], str]:
+    """(the first entries, the id to go on after, or "" when that was all).
+
+    ``entries``: ids and messages. A page has at most ``max_entries``, unless that is 0, and never more than fit into
+    ``most_bytes``, but always one.
+    """
+    page: list[M] = []
+    size, last_id = 0, ""
+    for entry_id, message in entries:
+        size += message.ByteSize() + _OVERHEAD
+        if page and (len(page) == max_entries or size > most_bytes):
+            return page, last_id
+        page.append(message)
+        last_id = entry_id
+    return page, ""

@@ -1,6 +1,7 @@
 """ListVolumes, ControllerGetVolume, ListSnapshots and GetSnapshot: answered from the records alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from csi_plugin.controller import lookups, responses
 from csi_plugin.controller.context import ControllerContext
@@ -9,26 +10,16 @@ from csi_plugin.controller.requests import paging
 from csi_plugin.persistence.records import ConnectionRecord, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 
-_FEW = 500
-"""Up to so many volumes, connections are looked up one volume at a time; beyond, all are read at once."""
-
 
 def list_volumes(context: ControllerContext, request: csi_pb2.ListVolumesRequest) -> csi_pb2.ListVolumesResponse:
     """CSI spec, "ListVolumes"."""
     paging.check_max_entries(request.max_entries)
     request_rules.check_sizes(request)
     after = paging.read_token("volumes", request.starting_token)
-    visible = filter(
-        lookups.is_visible,
-        lookups.iterate(context.store, VolumeRecord, after=after, page_size=lookups.page_size(request.max_entries)),
+    page, last_id = paging.take_page(_volume_entries(context, request, after), request.max_entries)
+    return csi_pb2.ListVolumesResponse(
+        entries=page, next_token=paging.make_token("volumes", last_id) if last_id else ""
     )
-    page, last_id = paging.take_page(visible, request.max_entries, id_of=lambda record: record.id)
-    response = csi_pb2.ListVolumesResponse(next_token=paging.make_token("volumes", last_id) if last_id else "")
-    nodes = _published_nodes(context, page)
-    for record in page:
-        entry = response.entries.add(volume=responses.volume(record))
-        entry.status.published_node_ids.extend(nodes.get(record.id, ()))
-    return response
 
 
 def controller_get_volume(
@@ -48,13 +39,14 @@ def list_snapshots(context: ControllerContext, request: csi_pb2.ListSnapshotsReq
     paging.check_max_entries(request.max_entries)
     request_rules.check_sizes(request)
     after = paging.read_token("snapshots", request.starting_token)
-    page, last_id = paging.take_page(
-        _wanted_snapshots(context, request, after), request.max_entries, id_of=lambda record: record.id
+    entries = (
+        (record.id, csi_pb2.ListSnapshotsResponse.Entry(snapshot=responses.snapshot(context, record)))
+        for record in _wanted_snapshots(context, request, after)
     )
-    response = csi_pb2.ListSnapshotsResponse(next_token=paging.make_token("snapshots", last_id) if last_id else "")
-    for record in page:
-        response.entries.add(snapshot=responses.snapshot(context, record))
-    return response
+    page, last_id = paging.take_page(entries, request.max_entries)
+    return csi_pb2.ListSnapshotsResponse(
+        entries=page, next_token=paging.make_token("snapshots", last_id) if last_id else ""
+    )
 
 
 def get_snapshot(context: ControllerContext, request: csi_pb2.GetSnapshotRequest) -> csi_pb2.GetSnapshotResponse:
@@ -85,14 +77,24 @@ def _wanted_snapshots(
     return filter(lookups.is_visible, found)
 
 
+def _volume_entries(
+    context: ControllerContext, request: csi_pb2.ListVolumesRequest, after: str | None
+) -> Iterator[tuple[str, csi_pb2.ListVolumesResponse.Entry]]:
+    """Ids and entries; the connections of as many volumes as are read at a time are read at a time, too."""
+    size = lookups.page_size(request.max_entries)
+    records = filter(lookups.is_visible, lookups.iterate(context.store, VolumeRecord, after=after, page_size=size))
+    while some := list(islice(records, size)):
+        nodes = _published_nodes(context, some)
+        for record in some:
+            entry = csi_pb2.ListVolumesResponse.Entry(volume=responses.volume(record))
+            entry.status.published_node_ids.extend(nodes.get(record.id, ()))
+            yield record.id, entry
+
+
 def _published_nodes(context: ControllerContext, volumes: Sequence[VolumeRecord]) -> dict[str, list[str]]:
     """Volume id -> the nodes it is published to, in order."""
-    if len(volumes) <= _FEW:
-        connections = [found for record in volumes for found in lookups.connections_of(context.store, record.id)]
-    else:
-        connections = context.store.find(ConnectionRecord)
     nodes: dict[str, list[str]] = {}
-    for connection in connections:
+    for connection in context.store.find_any(ConnectionRecord, "volume_id", [record.id for record in volumes]):
         if connection.node_id:
             nodes.setdefault(connection.volume_id, []).append(connection.node_id)
     return {volume_id: sorted(names) for volume_id, names in nodes.items()}

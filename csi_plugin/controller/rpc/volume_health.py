@@ -33,10 +33,11 @@ def controller_list_volume_health(
     visible = (
         record for record in lookups.iterate(context.store, VolumeRecord, after=after) if lookups.is_visible(record)
     )
-    impaired = (record for record in visible if _health(record, usable).health_statuses)
-    page, last_id = paging.take_page(impaired, request.max_entries, id_of=lambda record: record.id)
+    found = ((record.id, _health(record, usable)) for record in visible)
+    impaired = ((volume_id, health) for volume_id, health in found if health.health_statuses)
+    page, last_id = paging.take_page(impaired, request.max_entries)
     return csi_pb2.ControllerListVolumeHealthResponse(
-        entries=[_health(record, usable) for record in page],
+        entries=page,
         next_token=paging.make_token("health", last_id) if last_id else "",
     )
 

@@ -1,7 +1,7 @@
 """Records in a SQL database: our own statements on Cinder's tables, few per operation, one transaction each."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -30,6 +30,7 @@ R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 
 _ATTEMPTS = 10  # a transaction that the server chose as a deadlock's victim is run again
+_MOST_VALUES = 500  # in one condition: SQLite allowed 999 parameters for long
 
 
 class DBPersistence(BuiltinPlugin):
@@ -117,9 +118,7 @@ class DBPersistence(BuiltinPlugin):
         layout = LAYOUTS[kind]
         query, order = layout.select(), layout.id
         for name, value in self.wanted_keys(kind, keys).items():
-            column = layout.columns.get(name)
-            if column is None:
-                column = layout.extra.c[name]
+            column = _key_column(layout, name)
             if column.table is layout.extra:
                 order = layout.extra.c.id
             query = query.where(*self._equal(column, value))
@@ -127,6 +126,17 @@ class DBPersistence(BuiltinPlugin):
             query = query.where(order > after)
         query = query.order_by(order)
         return self._read(layout, query if limit is None else query.limit(limit))
+
+    def find_any(self, kind: type[R], key: str, values: Iterable[str]) -> list[R]:
+        layout, wanted = LAYOUTS[kind], list(dict.fromkeys(values))
+        self.wanted_keys(kind, {key: None})
+        column, found = _key_column(layout, key), []
+        for first in range(0, len(wanted), _MOST_VALUES):
+            some = wanted[first : first + _MOST_VALUES]
+            records = self._read(layout, layout.select().where(column.in_(some)))
+            # A server that ignores case may have found others.
+            found += [record for record in records if getattr(record, key) in some]
+        return found
 
     def health(self) -> None:
         if self._closed:
@@ -320,6 +330,11 @@ class MemoryDBPersistence(DBPersistence):
 
     def release_lease(self, name: str, *, holder: str) -> None:
         raise NotImplementedError("a database in memory has no lease: no other process sees it")
+
+
+def _key_column(layout: Layout, name: str) -> Any:
+    column = layout.columns.get(name)
+    return layout.extra.c[name] if column is None else column
 
 
 class _DuplicateError(PersistenceError):

@@ -14,7 +14,7 @@ Key-values are different: programs read and write them through the plugin alone,
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -119,6 +119,13 @@ class CinderlibPluginStore(RecordStore):
                     if len(found) == limit:
                         break
         return found
+
+    def find_any(self, kind: type[R], key: str, values: Iterable[str]) -> list[R]:
+        self.wanted_keys(kind, {key: None})
+        wanted = set(values)
+        self._import_existing(kind)
+        with self._reading():
+            return [record for record in self._all(kind, None) if getattr(record, key) in wanted]
 
     def health(self) -> None:
         with self._reading():

@@ -173,6 +173,22 @@ class RecordContract(PluginContract):
         with pytest.raises(ValueError, match="size"):
             store.find(VolumeRecord, size="1")
 
+    def test_find_any_of_many_values(self, store: RecordStore) -> None:
+        volumes = [store.create(VolumeRecord(id=new_id())) for _ in range(4)]
+        connections = [
+            store.create(ConnectionRecord(id=new_id(), volume_id=volume.id, node_id=f"node-{number}"))
+            for volume in volumes
+            for number in range(2)
+        ]
+        wanted = [volumes[0].id, volumes[2].id, volumes[2].id, new_id(), *(new_id() for _ in range(600))]
+        found = store.find_any(ConnectionRecord, "volume_id", wanted)
+        assert sorted(record.id for record in found) == sorted(
+            record.id for record in connections if record.volume_id in wanted
+        )
+        assert store.find_any(ConnectionRecord, "volume_id", []) == []
+        with pytest.raises(ValueError, match="size"):
+            store.find_any(VolumeRecord, "size", ["1"])
+
     def test_find_follows_updates(self, store: RecordStore) -> None:
         volume = store.create(VolumeRecord(id=new_id(), display_name="old", host="h@a#p", intent=an_intent("one")))
         volume = store.update(replace(volume, display_name="new", host="h@b#p", intent=an_intent("two")))
