@@ -12,6 +12,9 @@ from csi_plugin.protocol.errors import aborted
 
 T = TypeVar("T")
 
+_MOST_WAITING = 100
+"""Repeats of one request that wait for it: each holds a thread."""
+
 
 @dataclass(slots=True)
 class Operation:
@@ -103,6 +106,8 @@ class InFlight:
             is_forever = wait_seconds > threading.TIMEOUT_MAX / 2
             wait_seconds = None if is_forever else current_rpc.leave_time_to_answer(wait_seconds)
         with self._lock:
+            if running.waiting >= _MOST_WAITING:
+                raise aborted(f"{_MOST_WAITING} calls wait already for the operation on {running.key} that is running")
             running.waiting += 1
         try:
             has_ended = running.ended.wait(wait_seconds)

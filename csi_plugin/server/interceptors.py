@@ -1,88 +1,95 @@
-"""What happens around every RPC: a request id, one log line, a span, statuses for errors, a thread pool by kind."""
+"""What happens around every RPC: a request id, one log line, a span, statuses for errors, a thread pool by method."""
 
 import logging
 import time
 import uuid
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from csi_plugin.instrumentation import tracing
 from csi_plugin.protocol import current_rpc
-from csi_plugin.protocol.errors import RpcError
+from csi_plugin.protocol.errors import RpcError, invalid_argument
 from csi_plugin.secrets_in_text import FIELD_LIMIT, MESSAGE_LIMIT, redact_text
 from csi_plugin.server.redaction import keep_secrets_of, redact_message
+from csi_plugin.server.thread_pools import ThreadPools
 
 LOG = structlog.stdlib.get_logger(__name__)
 
 REQUEST_ID_KEY = "x-request-id"
 
-READS = frozenset(
-    {
-        "GetPluginInfo",
-        "GetPluginCapabilities",
-        "Probe",
-        "ValidateVolumeCapabilities",
-        "ListVolumes",
-        "ListSnapshots",
-        "GetSnapshot",
-        "GetCapacity",
-        "ControllerGetVolume",
-        "ControllerGetCapabilities",
-        "ControllerGetVolumeHealth",
-        "ControllerListVolumeHealth",
-        "GroupControllerGetCapabilities",
-        "GetVolumeGroupSnapshot",
-        "NodeGetCapabilities",
-        "NodeGetInfo",
-        "Check",
-        "GetConnection",
-        "ListOperations",
-    }
-)
-"""RPCs that never wait for storage; they have a thread pool of their own, which storage cannot exhaust."""
-
 # What tells an operation apart from another, in the order of the line.
 _IDENTIFYING = ("name", "volume_id", "source_volume_id", "snapshot_id", "group_snapshot_id", "node_id", "target_path")
 
 
+_KINDS: dict[str, Callable[..., Any]] = {
+    "unary_unary": grpc.unary_unary_rpc_method_handler,
+    "unary_stream": grpc.unary_stream_rpc_method_handler,
+    "stream_unary": grpc.stream_unary_rpc_method_handler,
+    "stream_stream": grpc.stream_stream_rpc_method_handler,
+}
+
+
+class _Unreadable:
+    """In place of a request whose bytes are no message of its type."""
+
+
 class RpcInterceptor(grpc.ServerInterceptor):
-    """Wraps every unary RPC. ``quiet``: names of RPCs that are not traced, and logged at debug level when they succeed;
-    ``observe`` is told the method, the name of the status and the seconds of every call.
+    """Wraps every RPC; of streams, it says only where they run.
+
+    ``quiet``: names of RPCs that are not traced, and logged at debug level when they succeed; ``observe`` is told the
+    method, the name of the status and the seconds of every call.
     """
 
     def __init__(
         self,
-        reads: ThreadPoolExecutor,
+        pools: ThreadPools,
         *,
         quiet: Collection[str] = ("Probe", "Check"),
         observe: Callable[[str, str, float], None] = lambda method, code, seconds: None,
     ) -> None:
-        self._reads = reads
+        self._pools = pools
         self._observe = observe
         self._quiet = frozenset(quiet)
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
         handler = continuation(details)
-        if handler is None or handler.unary_unary is None:
-            return handler
+        if handler is None:
+            return None
+        kind = next(kind for kind in _KINDS if getattr(handler, kind) is not None)
         method = details.method.rpartition("/")[2]
+        pool = self._pools.of(method, is_stream=kind != "unary_unary")
+        deserialize = _reading(handler.request_deserializer) if kind == "unary_unary" else handler.request_deserializer
+        if pool.is_full:
+            call = self._refusal(method, pool.most)
+        else:
+            call = self._call(details.method, handler) if kind == "unary_unary" else _plain(getattr(handler, kind))
+            # gRPC runs a behaviour that has this attribute in that pool instead of the server's.
+            call.experimental_thread_pool = pool
+        return _KINDS[kind](call, deserialize, handler.response_serializer)
+
+    def _call(self, path: str, handler: Any) -> Any:
+        method = path.rpartition("/")[2]
 
         def call(request: Message, context: grpc.ServicerContext) -> Any:
             metadata = dict(context.invocation_metadata())
             # What is asked every few seconds would be most of all traces, and says nothing.
-            with nullcontext() if method in self._quiet else tracing.rpc(details.method, metadata):
+            with nullcontext() if method in self._quiet else tracing.rpc(path, metadata):
                 return self._run(handler.unary_unary, method, request, context, metadata)
 
-        if method in READS:
-            # gRPC runs a behaviour that has this attribute in that pool instead of the server's.
-            call.experimental_thread_pool = self._reads  # type: ignore[attr-defined]
-        return grpc.unary_unary_rpc_method_handler(call, handler.request_deserializer, handler.response_serializer)
+        return call
+
+    def _refusal(self, method: str, most: int) -> Any:
+        def refuse(request: Any, context: grpc.ServicerContext) -> Any:
+            self._observe(method, grpc.StatusCode.UNAVAILABLE.name, 0.0)
+            context.abort(grpc.StatusCode.UNAVAILABLE, f"{most} calls of {method} run or wait already; retry later")
+
+        refuse.experimental_thread_pool = self._pools.refusals  # type: ignore[attr-defined]
+        return refuse
 
     def _run(
         self,
@@ -97,10 +104,12 @@ class RpcInterceptor(grpc.ServerInterceptor):
         structlog.contextvars.bind_contextvars(request_id=request_id)
         began = time.monotonic()
         code, message = grpc.StatusCode.OK, ""
-        keep_secrets_of(request)
-        if LOG.isEnabledFor(logging.DEBUG):
-            LOG.debug("request", method=method, request=redact_message(request))
         try:
+            if isinstance(request, _Unreadable):
+                raise invalid_argument(f"the request is not the message that {method} takes")
+            keep_secrets_of(request)
+            if LOG.isEnabledFor(logging.DEBUG):
+                LOG.debug("request", method=method, request=redact_message(request))
             with current_rpc.enter(method, request_id=request_id, time_remaining=context.time_remaining()):
                 answer = behaviour(request, context)
         except RpcError as error:
@@ -137,3 +146,24 @@ class RpcInterceptor(grpc.ServerInterceptor):
 def _shown(value: Any) -> str:
     """A value of a request as logs and traces have it: bounded, since whoever sends it chooses its length."""
     return redact_text(str(value), limit=FIELD_LIMIT) if value else ""
+
+
+def _reading(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """gRPC makes INTERNAL, and a traceback in the log, of what a deserializer raises."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _Unreadable()
+
+    return read
+
+
+def _plain(behaviour: Callable[[Any, Any], Any]) -> Any:
+    """A function that can be given an attribute: bound methods cannot."""
+
+    def call(request: Any, context: grpc.ServicerContext) -> Any:
+        return behaviour(request, context)
+
+    return call

@@ -6,17 +6,15 @@ import os
 import socket
 import stat
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 
 from csi_plugin.server.interceptors import RpcInterceptor
 from csi_plugin.server.settings import Settings, grpc_address
+from csi_plugin.server.thread_pools import ThreadPools
 
 LOG = logging.getLogger(__name__)
-
-_READERS = 16
 
 
 class AddressInUse(Exception):
@@ -24,11 +22,11 @@ class AddressInUse(Exception):
 
 
 def new_server(*, workers: int, observe: Callable[[str, str, float], None]) -> grpc.Server:
-    """A server whose reads have threads of their own, created as needed. ``observe``: as RpcInterceptor's."""
-    reads = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
+    """A server with threads for each kind of RPC. ``workers``: operations at once; ``observe``: as RpcInterceptor's."""
+    pools = ThreadPools(workers=workers)
     return grpc.server(
-        ThreadPoolExecutor(workers, thread_name_prefix="rpc"),
-        interceptors=[RpcInterceptor(reads, observe=observe)],
+        pools.operations,
+        interceptors=[RpcInterceptor(pools, observe=observe)],
         options=[("grpc.so_reuseport", 0)],
     )
 
