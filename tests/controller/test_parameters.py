@@ -64,6 +64,11 @@ def test_encryption() -> None:
         ({"encryption_key_size": "256"}, ["encryption_key_size needs encryption"]),
         ({"encryption": "luks", "encryption_key_size": "100"}, ["encryption_key_size must be one of 128"]),
         ({"encryption": "luks", "encryption_cipher": "aes; rm"}, ["encryption_cipher must be a dm-crypt cipher"]),
+        ({"encryption": "luks", "encryption_cipher": "rot13-xts-plain64"}, ["encryption_cipher must be a dm-crypt"]),
+        (
+            {"encryption": "luks", "encryption_cipher": "aes-xts-plain64", "encryption_key_size": "128"},
+            ["encryption_key_size must be 256 or 512"],
+        ),
     ],
 )
 def test_refused_parameters_are_named(parameters: dict[str, str], words: list[str]) -> None:

@@ -19,6 +19,21 @@ def group(plugin: Plugin, name: str, *volume_ids: str) -> csi_pb2.VolumeGroupSna
     return plugin.groups.CreateVolumeGroupSnapshot(request).group_snapshot
 
 
+def test_parameters_of_group_snapshots(plugin: Plugin) -> None:
+    """Kubernetes' storage suite has deletionPolicy among the parameters of its classes."""
+    volume_id = plugin.create("pvc-1").volume_id
+
+    def create(**parameters: str) -> str:
+        request = csi_pb2.CreateVolumeGroupSnapshotRequest(
+            name="group", source_volume_ids=[volume_id], parameters=parameters
+        )
+        return plugin.groups.CreateVolumeGroupSnapshot(request).group_snapshot.group_snapshot_id
+
+    with fails(Code.INVALID_ARGUMENT, "deletionpolicy"):
+        create(deletionpolicy="Delete")
+    assert create(deletionPolicy="Delete") == create(deletionPolicy="Delete")
+
+
 def get_group(plugin: Plugin, group_snapshot_id: str, *snapshot_ids: str) -> csi_pb2.VolumeGroupSnapshot:
     request = csi_pb2.GetVolumeGroupSnapshotRequest(group_snapshot_id=group_snapshot_id, snapshot_ids=snapshot_ids)
     return plugin.groups.GetVolumeGroupSnapshot(request).group_snapshot

@@ -1,5 +1,6 @@
 """StorageClass and VolumeAttributesClass parameters, as what they mean to Cinder."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -23,6 +24,12 @@ QOS_PREFIXES = ("qos.", "qos_")
 
 ENCRYPTION_PROVIDERS = ("luks", "luks2")
 ENCRYPTION_KEY_SIZES = ("128", "192", "256", "512")
+_GROUP_SNAPSHOT_KEYS = ("deletionPolicy",)
+"""Kubernetes' storage suite puts the class' field among its parameters too."""
+_CIPHER = re.compile(
+    r"(aes|serpent|twofish|camellia|cast5|cast6|sm4|blowfish)(-(xts|cbc|ecb|lrw|pcbc|ctr)(-(plain(64(be)?)?|benbi|null|essiv:(sha1|sha256|sha512)))?)?",
+    re.ASCII,
+)
 _VALUE_LIMIT = 255
 """Characters that Cinder's schema has for the key and for the value of a spec."""
 
@@ -93,6 +100,11 @@ def check_snapshot_parameters(parameters: Mapping[str, str]) -> None:
         raise invalid_argument(f"parameters: {key!r} is unknown; snapshots take no parameters")
 
 
+def check_group_snapshot_parameters(parameters: Mapping[str, str]) -> None:
+    """Refuse parameters of a group snapshot class, but for those that Kubernetes' tools put there."""
+    check_snapshot_parameters({key: value for key, value in parameters.items() if key not in _GROUP_SNAPSHOT_KEYS})
+
+
 def _add_spec(key: str, value: str, extra_specs: dict[str, str], qos_specs: dict[str, str], *, parameter: str) -> bool:
     """Put a spec where it belongs; False when the key names none."""
     name, specs = _spec(key, extra_specs, qos_specs)
@@ -136,8 +148,13 @@ def _encryption(plain: Mapping[str, str]) -> dict[str, str]:
         raise invalid_argument(
             f"parameters: {ENCRYPTION_KEY_SIZE} must be one of {_list(ENCRYPTION_KEY_SIZES)}, not {key_size!r}"
         )
-    if cipher and not all(character.isalnum() or character in "-_:." for character in cipher):
-        raise invalid_argument(f"parameters: {ENCRYPTION_CIPHER} must be a dm-crypt cipher such as aes-xts-plain64")
+    if cipher and not _CIPHER.fullmatch(cipher):
+        raise invalid_argument(
+            f"parameters: {ENCRYPTION_CIPHER} must be a dm-crypt cipher such as aes-xts-plain64 (cipher, mode and IV: "
+            "aes, serpent, twofish or camellia; xts or cbc; plain64 or essiv:sha256, for example)"
+        )
+    if "-xts-" in cipher and key_size in ("128", "192"):
+        raise invalid_argument(f"parameters: {ENCRYPTION_KEY_SIZE} must be 256 or 512 with {cipher}, not {key_size}")
     given_values = {"provider": provider, "cipher": cipher, "key_size": key_size}
     return {name: value for name, value in given_values.items() if value}
 

@@ -9,7 +9,7 @@ from csi_plugin.controller.attempts import intent_of, resource_of
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.requests.labels import GROUP_SNAPSHOT, make_labels
-from csi_plugin.controller.requests.parameters import check_snapshot_parameters, without_sidecar_keys
+from csi_plugin.controller.requests.parameters import check_group_snapshot_parameters, without_sidecar_keys
 from csi_plugin.persistence.records import JSON, GroupSnapshotRecord, Intent, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import failed_precondition, invalid_argument, not_found, unimplemented
@@ -148,7 +148,7 @@ def _validate(context: ControllerContext, request: csi_pb2.CreateVolumeGroupSnap
         raise invalid_argument("source_volume_ids must not hold empty ids")
     if len(set(request.source_volume_ids)) != len(request.source_volume_ids):
         raise invalid_argument("source_volume_ids must name every volume once")
-    check_snapshot_parameters(request.parameters)
+    check_group_snapshot_parameters(request.parameters)
 
 
 def _check_members(context: ControllerContext, record: GroupSnapshotRecord, snapshot_ids: Sequence[str]) -> None:
