@@ -1,0 +1,95 @@
+"""Whatever a caller sends to the node and identity services gets a clean status, and nothing else is touched."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from csi_plugin.protocol import csi_pb2
+from tests.controller.test_hostile_requests import CLEAN, capabilities, either, hostile, maps, ranges, status_of, texts
+from tests.support.serving import Served
+
+names = st.one_of(
+    texts, st.sampled_from([".", "./x", "x//y", "x" * 256, "x/" * 2040, "file/below", "loop/x", "é" * 200])
+)
+
+
+def requests(folder: Path) -> dict[str, st.SearchStrategy[Message]]:
+    """Paths are in a folder of the test: what a node is told to remove, it may remove."""
+    paths = st.one_of(hostile.filter(lambda text: not text.startswith("/")), names.map(lambda name: f"{folder}/{name}"))
+    capability = st.none() | capabilities()
+    contexts = maps | st.fixed_dictionaries({"connection": texts})
+    return {
+        "NodeStageVolume": st.builds(
+            csi_pb2.NodeStageVolumeRequest,
+            volume_id=texts,
+            publish_context=contexts,
+            staging_target_path=paths,
+            volume_capability=capability,
+            secrets=maps,
+            volume_context=maps,
+        ),
+        "NodeUnstageVolume": st.builds(csi_pb2.NodeUnstageVolumeRequest, volume_id=texts, staging_target_path=paths),
+        "NodePublishVolume": st.builds(
+            csi_pb2.NodePublishVolumeRequest,
+            volume_id=texts,
+            publish_context=contexts,
+            staging_target_path=paths,
+            target_path=paths,
+            volume_capability=capability,
+            readonly=either,
+            secrets=maps,
+            volume_context=maps,
+        ),
+        "NodeUnpublishVolume": st.builds(csi_pb2.NodeUnpublishVolumeRequest, volume_id=texts, target_path=paths),
+        "NodeGetVolumeStats": st.builds(
+            csi_pb2.NodeGetVolumeStatsRequest, volume_id=texts, volume_path=paths, staging_target_path=paths
+        ),
+        "NodeExpandVolume": st.builds(
+            csi_pb2.NodeExpandVolumeRequest,
+            volume_id=texts,
+            volume_path=paths,
+            capacity_range=st.none() | ranges,
+            staging_target_path=paths,
+            volume_capability=capability,
+            secrets=maps,
+        ),
+        "NodeGetVolumeHealth": st.builds(
+            csi_pb2.NodeGetVolumeHealthRequest, volume_id=texts, volume_publish_path=paths, staging_target_path=paths
+        ),
+        "NodeGetStorageHealth": st.builds(csi_pb2.NodeGetStorageHealthRequest, secrets=maps),
+        "NodeGetInfo": st.builds(csi_pb2.NodeGetInfoRequest),
+        "NodeGetCapabilities": st.builds(csi_pb2.NodeGetCapabilitiesRequest),
+        "Probe": st.builds(csi_pb2.ProbeRequest),
+        "GetPluginInfo": st.builds(csi_pb2.GetPluginInfoRequest),
+        "GetPluginCapabilities": st.builds(csi_pb2.GetPluginCapabilitiesRequest),
+    }
+
+
+@pytest.mark.parametrize("rpc", requests(Path("/x")))
+def test_every_request_gets_a_clean_status(server: Served, tmp_path: Path, rpc: str) -> None:
+    folder = tmp_path / "paths"
+    folder.mkdir()
+    (folder / "file").write_text("kept")
+    (folder / "loop").symlink_to(folder / "loop")
+    stub: Any = next(stub for stub in (server.node, server.identity) if hasattr(stub, rpc))
+
+    @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(requests(folder)[rpc], st.randoms(use_true_random=False))
+    def check(request: Message, random: Any) -> None:
+        assert status_of(getattr(stub, rpc), request) in CLEAN
+        mutated = bytearray(request.SerializeToString())
+        for _ in range(random.randint(0, 3) if mutated else 0):
+            mutated[random.randrange(len(mutated))] = random.randrange(256)
+        # Paths may have become others: this is for what only reads, and for bytes that are no request.
+        if rpc in ("NodeGetVolumeStats", "NodeGetVolumeHealth", "NodeGetStorageHealth", "Probe"):
+            service = "Identity" if rpc == "Probe" else "Node"
+            assert status_of(server.channel.unary_unary(f"/csi.v1.{service}/{rpc}"), bytes(mutated)) in CLEAN
+
+    check()
+    assert (folder / "file").read_text() == "kept"
+    assert server.is_running()
+    assert server.is_ready()
