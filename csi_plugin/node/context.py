@@ -1,5 +1,6 @@
 """What every RPC of the node works with."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -15,10 +16,13 @@ from csi_plugin.node.attachment_process import AttachmentProcess
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.node.registration import Registration
 from csi_plugin.node.volume_state import VolumeStates
-from csi_plugin.protocol.errors import RpcError, internal, unavailable
+from csi_plugin.protocol.errors import RpcError, failed_precondition, internal, invalid_argument, unavailable
 from csi_plugin.protocol.inflight import InFlight
 
 T = TypeVar("T")
+
+_PATH_FAULTS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP)
+"""What is wrong with a path that the CO gave, not with this node."""
 
 
 @dataclass(kw_only=True)
@@ -93,4 +97,8 @@ def _with_status(action: Callable[[], T]) -> T:
     try:
         return action()
     except (ProgramFailed, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _PATH_FAULTS:
+            raise invalid_argument(f"path: {error.filename!r} cannot be used: {error.strerror}") from error
+        if isinstance(error, OSError) and error.errno == errno.ENOTEMPTY:
+            raise failed_precondition(f"path: {error.filename!r} is not empty, and nothing in it is removed") from error
         raise internal(str(error)) from error

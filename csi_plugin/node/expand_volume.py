@@ -22,6 +22,11 @@ def node_expand_volume(
 def _expand(context: NodeContext, request: csi_pb2.NodeExpandVolumeRequest) -> int:
     """Returns the bytes of the device that is used."""
     state = find_used_at(context, request.volume_id, request.volume_path)
+    wanted_type = request.volume_capability.WhichOneof("access_type") or state.access_type
+    if wanted_type != state.access_type:
+        raise failed_precondition(
+            f"volume_capability: volume {state.volume_id} is staged for {state.access_type} access, not {wanted_type}"
+        )
     if not has_own_device(state):
         raise failed_precondition(f"volume {state.volume_id} has lost its device {state.device_path}; stage it again")
     size = int(
@@ -35,6 +40,9 @@ def _expand(context: NodeContext, request: csi_pb2.NodeExpandVolumeRequest) -> i
         )
     )
     failpoint("expand_node.device")
+    limit = request.capacity_range.limit_bytes
+    if 0 < limit < size:
+        raise out_of_range(f"capacity_range.limit_bytes ({limit}) is less than the device has, {size} bytes")
     if size < request.capacity_range.required_bytes and not state.encrypted:
         raise out_of_range(
             f"capacity_range: the device has {size} bytes, fewer than required_bytes; expand the volume in the "

@@ -41,7 +41,9 @@ def node_get_storage_health(
             _Backend(
                 status=csi_pb2.STORAGE_UNREACHABLE if all_are_lost else csi_pb2.STORAGE_DEGRADED,
                 reason="DevicesGone",
-                message=f"{len(lost)} of {len(staged)} staged volumes have lost their device: {', '.join(lost[:10])}",
+                message=request_rules.fit(
+                    f"{len(lost)} of {len(staged)} staged volumes have lost their device: {', '.join(lost[:10])}"
+                ),
             )
         ]
     )
@@ -78,8 +80,8 @@ def _filesystem_errors(state: VolumeState) -> int:
 
 
 def _inaccessible(reason: str, message: str) -> csi_pb2.VolumeHealth.VolumeHealthEntry:
-    return _Entry(status=csi_pb2.INACCESSIBLE, reason=reason, message=message)
+    return _Entry(status=csi_pb2.INACCESSIBLE, reason=reason, message=request_rules.fit(message))
 
 
 def _degraded(reason: str, message: str) -> csi_pb2.VolumeHealth.VolumeHealthEntry:
-    return _Entry(status=csi_pb2.DEGRADED, reason=reason, message=message)
+    return _Entry(status=csi_pb2.DEGRADED, reason=reason, message=request_rules.fit(message))

@@ -1,5 +1,7 @@
 """NodePublishVolume and NodeUnpublishVolume: a staged volume at the path where a workload sees it."""
 
+import os
+
 import grpc
 
 from csi_plugin.instrumentation.failpoints import failpoint
@@ -32,12 +34,12 @@ def node_unpublish_volume(
 ) -> None:
     """CSI spec, "NodeUnpublishVolume". What is not published at the path is unpublished."""
     validation.check_unpublish(request)
-    volume_id, target = request.volume_id, request.target_path
+    volume_id, target = request.volume_id, os.path.normpath(request.target_path)
     context.run(volume_id, "unpublish", request, call, lambda: _unpublish_alone(context, volume_id, target))
 
 
 def _publish_alone(context: NodeContext, request: csi_pb2.NodePublishVolumeRequest) -> None:
-    with context.hold_path(request.target_path):
+    with context.hold_path(os.path.normpath(request.target_path)):
         _publish(context, request)
 
 
@@ -50,10 +52,11 @@ def _publish(context: NodeContext, request: csi_pb2.NodePublishVolumeRequest) ->
     if not has_own_device(state):
         raise failed_precondition(f"volume {state.volume_id} has lost its device {state.device_path}; stage it again")
     _check_capability(state, request.volume_capability)
-    target = request.target_path
+    target = os.path.normpath(request.target_path)
     read_only = request.readonly or state.read_only
     mounted = mounts.at(target)
     if mounted is not None and mounts.is_of(mounted, state.device_path):
+        _check_repeat(state, request)
         if state.targets.get(target, read_only) != read_only:
             raise already_exists(f"volume {state.volume_id} is published at {target} with another readonly flag")
         if read_only and state.access_type == "mount" and not mounted.is_read_only:
@@ -87,6 +90,21 @@ def _check_capability(state: VolumeState, capability: csi_pb2.VolumeCapability) 
     mode = csi_pb2.VolumeCapability.AccessMode.Mode.Name(capability.access_mode.mode)
     if mode != state.access_mode:
         raise failed_precondition(f"volume_capability: volume {state.volume_id} is staged as {state.access_mode}")
+
+
+def _check_repeat(state: VolumeState, request: csi_pb2.NodePublishVolumeRequest) -> None:
+    """ALREADY_EXISTS unless a volume that is published at the path is wanted there as it is."""
+    mount = request.volume_capability.mount
+    differing = []
+    if mount.fs_type and mount.fs_type != state.filesystem:
+        differing.append("fs_type")
+    if request.volume_capability.HasField("mount") and list(mount.mount_flags) != state.mount_flags:
+        differing.append("mount_flags")
+    if differing:
+        raise already_exists(
+            f"volume_capability.mount: volume {state.volume_id} is published at {request.target_path} with other "
+            f"{', '.join(differing)}"
+        )
 
 
 def _check_one_target(state: VolumeState, target: str) -> None:
@@ -124,11 +142,14 @@ def _unpublish(context: NodeContext, volume_id: str, target: str) -> None:
     if state is None:
         is_own = unmount_without_state(context, volume_id, target, was_here=was_here) or was_here
     else:
-        is_own = mounts.unmount_device(target, state.device_path) or target in state.targets
+        recorded = {os.path.normpath(path) for path in state.targets}
+        is_own = mounts.unmount_device(target, state.device_path) or target in recorded
     if mounts.at(target) is not None:
         return  # it is another volume's
     failpoint("unpublish_node.unmounted")
     target_paths.remove(target, is_own=is_own)
-    if state is not None and target in state.targets:
-        del state.targets[target]
+    # Older versions kept paths as the CO wrote them.
+    kept = {path: value for path, value in state.targets.items() if os.path.normpath(path) != target} if state else {}
+    if state is not None and kept != state.targets:
+        state.targets = kept
         context.states.save_if_room(state)

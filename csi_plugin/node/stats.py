@@ -3,9 +3,10 @@
 import os
 
 from csi_plugin.attachment.host_tables import device_size
+from csi_plugin.node import validation
 from csi_plugin.node.context import NodeContext
 from csi_plugin.node.staged_volumes import find_used_at
-from csi_plugin.protocol import csi_pb2, request_rules
+from csi_plugin.protocol import csi_pb2
 
 _Usage = csi_pb2.VolumeUsage
 
@@ -14,8 +15,7 @@ def node_get_volume_stats(
     context: NodeContext, request: csi_pb2.NodeGetVolumeStatsRequest
 ) -> csi_pb2.NodeGetVolumeStatsResponse:
     """CSI spec, "NodeGetVolumeStats": bytes and inodes of a filesystem, bytes of a block device."""
-    request_rules.check_sizes(request)
-    request_rules.require(request, "volume_id", "volume_path")
+    validation.check_stats(request)
     state = find_used_at(context, request.volume_id, request.volume_path)
     if state.access_type == "block":
         usage = [_Usage(unit=_Usage.BYTES, total=device_size(state.device_path))]

@@ -7,6 +7,9 @@ from csi_plugin.node import filesystems
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import failed_precondition, invalid_argument
 
+_NAME_LIMIT = 255
+"""Bytes of each part of a path: Linux' NAME_MAX."""
+
 
 def check_stage(request: csi_pb2.NodeStageVolumeRequest) -> None:
     request_rules.check_sizes(request)
@@ -52,6 +55,9 @@ def check_unpublish(request: csi_pb2.NodeUnpublishVolumeRequest) -> None:
 def check_expand(request: csi_pb2.NodeExpandVolumeRequest) -> None:
     request_rules.check_sizes(request)
     request_rules.require(request, "volume_id", "volume_path")
+    check_path(request.volume_path, field="volume_path")
+    if request.HasField("volume_capability"):
+        request_rules.check_capability(request.volume_capability, field="volume_capability")
     capacity = request.capacity_range
     if capacity.required_bytes < 0 or capacity.limit_bytes < 0:
         raise invalid_argument("capacity_range must not be negative")
@@ -59,8 +65,16 @@ def check_expand(request: csi_pb2.NodeExpandVolumeRequest) -> None:
         raise invalid_argument("capacity_range: required_bytes must not be more than limit_bytes")
 
 
+def check_stats(request: csi_pb2.NodeGetVolumeStatsRequest) -> None:
+    request_rules.check_sizes(request)
+    request_rules.require(request, "volume_id", "volume_path")
+    check_path(request.volume_path, field="volume_path")
+
+
 def check_path(path: str, *, field: str) -> None:
-    """Refuse paths that are not absolute or lead back up."""
+    """Refuse paths that are not absolute or lead back up, and those that no filesystem has."""
     parts = PurePosixPath(path).parts
     if not path.startswith("/") or "\0" in path or ".." in parts or len(parts) < 2:
         raise invalid_argument(f"{field} must be an absolute path without '..'")
+    if any(len(part.encode()) > _NAME_LIMIT for part in parts):
+        raise invalid_argument(f"{field} must have at most {_NAME_LIMIT} bytes between two slashes")

@@ -14,14 +14,15 @@ MAP_LIMIT = 4096
 """Bytes of all keys and values of a map, and of all mount flags."""
 NODE_ID_LIMIT = 256
 """Bytes (CSI spec, NodeGetInfoResponse.node_id)."""
-PATH_LIMIT = 4096
-"""Bytes of a path: Linux' PATH_MAX."""
+PATH_LIMIT = 4095
+"""Bytes of a path: Linux' PATH_MAX, without the zero at the end."""
 
 _LIMITS = {
     "node_id": NODE_ID_LIMIT,
     "staging_target_path": PATH_LIMIT,
     "target_path": PATH_LIMIT,
     "volume_path": PATH_LIMIT,
+    "volume_publish_path": PATH_LIMIT,
     "mount_flags": MAP_LIMIT,
 }
 _UNLIMITED = {"publish_context"}
@@ -77,6 +78,12 @@ def check_capability(capability: csi_pb2.VolumeCapability, *, field: str) -> Non
         raise invalid_argument(f"{field}: access_mode.mode is required, one of {allowed}")
     if capability.HasField("mount"):
         mount_rules.check_mount(capability.mount, field=f"{field}.mount")
+
+
+def fit(text: str, limit: int = STRING_LIMIT) -> str:
+    """A text for people, cut to what a field of an answer may have."""
+    data = text.encode()
+    return text if len(data) <= limit else data[: limit - 3].decode(errors="ignore") + "..."
 
 
 def _is_map(field: FieldDescriptor) -> bool:

@@ -1,6 +1,7 @@
 """/healthz, /readyz and /metrics over HTTP, for kubelet's probes and Prometheus."""
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,10 +24,9 @@ class HTTPEndpoint:
         """``address``: host:port. Raises AddressInUse."""
         host, _, port = address.rpartition(":")
         try:
-            self._server = ThreadingHTTPServer((host.strip("[]"), int(port)), _handler(is_ready, metrics))
+            self._server = _Server((host.strip("[]"), int(port)), _handler(is_ready, metrics))
         except OSError as error:
             raise AddressInUse(f"http_address: cannot listen on {address}: {error.strerror}") from error
-        self._server.daemon_threads = True
 
     def start(self) -> None:
         threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
@@ -34,6 +34,15 @@ class HTTPEndpoint:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients go away in the middle of an answer; anything else is worth a traceback, in the log's form."""
+        is_clients = isinstance(sys.exception(), OSError)
+        LOG.log(logging.DEBUG if is_clients else logging.ERROR, "http: a request has failed", exc_info=not is_clients)
 
 
 def _handler(is_ready: Callable[[], bool], metrics: Metrics) -> type[BaseHTTPRequestHandler]:

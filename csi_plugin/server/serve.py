@@ -142,7 +142,7 @@ class _Process:
         server, controller = self._server, self._controller
         identity = IdentityService(
             self._settings.driver_name,
-            offers=controller.offers if controller is not None else self._node_offers,
+            offers=self._offers,
             is_ready=self._is_ready,
         )
         csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)
@@ -168,9 +168,12 @@ class _Process:
             return True
         return self._controller.is_ready() and (self._node is None or self._node.is_registered())
 
-    def _node_offers(self) -> frozenset[str]:
-        """What the settings say; which backends make groups only a controller knows, and only it is asked."""
-        return expansion_offers(self._settings) | ({"topology"} if self._settings.node_topology else set())
+    def _offers(self) -> frozenset[str]:
+        """What NodeGetInfo answers with has to be claimed, too. Which backends make groups only a controller knows, and
+        only it is asked."""
+        offers = self._controller.offers() if self._controller is not None else expansion_offers(self._settings)
+        has_topology = self._node is not None and bool(self._settings.node_topology)
+        return offers | ({"topology"} if has_topology else set())
 
     def _start_parts(self) -> None:
         try:

@@ -9,7 +9,7 @@ import pytest
 from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, node_registry_pb2, sealed_box
 from tests.controller.plugin import Plugin, Serve, unsealed
-from tests.support.csi import Mode, block, fails, mount
+from tests.support.csi import GIB, Mode, block, capability, fails, mount
 
 Code = grpc.StatusCode
 
@@ -148,7 +148,60 @@ def test_single_writer_among_several_nodes(plugin: Plugin) -> None:
 
     with fails(Code.FAILED_PRECONDITION, "single writer on node-1"):
         plugin.publish(volume_id, "node-2", volume_capability=mode)
+    writers = block(Mode.MULTI_NODE_MULTI_WRITER)
+    with fails(Code.FAILED_PRECONDITION, "single writer on node-1"):
+        plugin.publish(volume_id, "node-2", volume_capability=writers)
     plugin.publish(volume_id, "node-2", volume_capability=mode, readonly=True)
+    # Nor does a second writer come to one that was the single one only afterwards.
+    plugin.unpublish(volume_id)
+    plugin.publish(volume_id, "node-1", volume_capability=writers)
+    with fails(Code.FAILED_PRECONDITION, "single writer on node-1"):
+        plugin.publish(volume_id, "node-2", volume_capability=mode)
+
+
+def test_a_volume_for_one_node_is_not_published_for_several(plugin: Plugin) -> None:
+    plugin.add_node("node-1")
+    volume_id = plugin.create("pvc-1").volume_id
+    with fails(Code.INVALID_ARGUMENT, "volume_capability.access_mode", "single node"):
+        plugin.publish(volume_id, "node-1", volume_capability=block(Mode.MULTI_NODE_MULTI_WRITER))
+    with fails(Code.INVALID_ARGUMENT, "volume_capability.access_mode"):
+        plugin.publish(volume_id, "node-1", volume_capability=mount(Mode.MULTI_NODE_READER_ONLY))
+    plugin.publish(volume_id, "node-1", volume_capability=block())
+
+
+UNMOUNTABLE = [
+    (capability("ntfs"), "fs_type must be one of"),
+    (capability("ext4", flags=("noatime nodev",)), "mount_flags"),
+    (
+        csi_pb2.VolumeCapability(
+            access_mode=Mode(mode=Mode.SINGLE_NODE_WRITER),
+            mount=csi_pb2.VolumeCapability.MountVolume(volume_mount_group="1000"),
+        ),
+        "volume_mount_group",
+    ),
+]
+
+
+@pytest.mark.parametrize(("unmountable", "words"), UNMOUNTABLE)
+def test_what_no_node_mounts_is_refused(plugin: Plugin, unmountable: csi_pb2.VolumeCapability, words: str) -> None:
+    plugin.add_node("node-1")
+    volume_id = plugin.create("pvc-1").volume_id
+    with fails(Code.INVALID_ARGUMENT, "volume_capabilities.mount", words):
+        plugin.create("pvc-2", volume_capabilities=[unmountable])
+    with fails(Code.INVALID_ARGUMENT, "volume_capability.mount", words):
+        plugin.publish(volume_id, "node-1", volume_capability=unmountable)
+    with fails(Code.INVALID_ARGUMENT, "volume_capability.mount", words):
+        plugin.controller.ControllerExpandVolume(
+            csi_pb2.ControllerExpandVolumeRequest(
+                volume_id=volume_id,
+                capacity_range=csi_pb2.CapacityRange(required_bytes=2 * GIB),
+                volume_capability=unmountable,
+            )
+        )
+    with fails(Code.INVALID_ARGUMENT, "volume_capabilities.mount", words):
+        plugin.controller.ValidateVolumeCapabilities(
+            csi_pb2.ValidateVolumeCapabilitiesRequest(volume_id=volume_id, volume_capabilities=[unmountable])
+        )
 
 
 def test_readers_get_a_read_only_connection(plugin: Plugin) -> None:

@@ -381,7 +381,6 @@ def test_modification(plugin: Plugin) -> None:
 
     modify(plugin, volume_id, **{"qos.b": "2", "extra_specs.vendor:x": "3"})
     modify(plugin, volume_id, **{"qos.b": "2"})
-    modify(plugin, volume_id)
 
     record = plugin.store.get(VolumeRecord, volume_id)
     assert (record.extra_specs, record.qos_specs) == ({"vendor:x": "3"}, {"a": "1", "b": "2"})
@@ -390,9 +389,11 @@ def test_modification(plugin: Plugin) -> None:
     with fails(Code.INVALID_ARGUMENT, "'pool_name'"):
         modify(plugin, volume_id, pool_name="x")
     with fails(Code.NOT_FOUND, "volume_id"):
-        modify(plugin, "nothing")
+        modify(plugin, "nothing", **{"qos.b": "2"})
     with fails(Code.INVALID_ARGUMENT, "volume_id is required"):
-        modify(plugin, "")
+        modify(plugin, "", **{"qos.b": "2"})
+    with fails(Code.INVALID_ARGUMENT, "mutable_parameters is required"):
+        modify(plugin, volume_id)
 
 
 def test_modification_that_the_driver_cannot_do_is_an_invalid_argument(serve: Serve) -> None:

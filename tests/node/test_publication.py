@@ -103,6 +103,57 @@ def test_other_publication_at_the_same_path(claim: MakeClaim) -> None:
         volume.publish(volume_capability=capability("ext4", mode=Mode.SINGLE_NODE_MULTI_WRITER))
 
 
+def test_a_repeat_at_the_same_path_with_another_mount(claim: MakeClaim) -> None:
+    volume = claim()
+    volume.use()
+    with fails(Code.ALREADY_EXISTS, "fs_type"):
+        volume.publish(volume_capability=capability("xfs"))
+    with fails(Code.ALREADY_EXISTS, "mount_flags"):
+        volume.publish(volume_capability=capability("ext4", flags=("noatime",)))
+    volume.publish()
+
+
+def test_one_path_written_in_several_ways(claim: MakeClaim) -> None:
+    volume = claim()
+    pod = volume.use()
+    for alias in (f"{pod}/", f"{volume.folder}//pod", f"{volume.folder}/./pod"):
+        volume.publish(target_path=alias)
+    assert mount_count(volume.folder) == 2
+    volume.served.node.NodeUnpublishVolume(
+        csi_pb2.NodeUnpublishVolumeRequest(volume_id=volume.id, target_path=f"{volume.folder}/./pod/")
+    )
+    assert mount_count(volume.folder) == 1
+    volume.unstage()
+
+
+def test_expansion_is_of_the_staged_kind_and_within_the_limit(claim: MakeClaim) -> None:
+    volume = claim()
+    pod = volume.use()
+
+    def expand(**fields: object) -> int:
+        request = csi_pb2.NodeExpandVolumeRequest(volume_id=volume.id, volume_path=str(pod), **fields)
+        return int(volume.served.node.NodeExpandVolume(request).capacity_bytes)
+
+    with fails(Code.FAILED_PRECONDITION, "volume_capability", "staged for mount"):
+        expand(volume_capability=capability(block=True))
+    with fails(Code.INVALID_ARGUMENT, "fs_type"):
+        expand(volume_capability=capability("ntfs"))
+    with fails(Code.OUT_OF_RANGE, "limit_bytes"):
+        expand(capacity_range=csi_pb2.CapacityRange(limit_bytes=GIB - 1))
+    assert expand(capacity_range=csi_pb2.CapacityRange(limit_bytes=GIB)) == GIB
+
+
+def test_health_at_paths_as_long_as_kubelets(claim: MakeClaim) -> None:
+    volume = claim()
+    pod = volume.use()
+    path = f"/var/lib/kubelet/pods/{'0' * 36}/volumes/kubernetes.io~csi/pvc-{'0' * 36}/mount"
+    for used in (path, str(pod)):
+        request = csi_pb2.NodeGetVolumeHealthRequest(
+            volume_id=volume.id, volume_publish_path=used, staging_target_path=str(volume.staging)
+        )
+        assert not volume.served.node.NodeGetVolumeHealth(request).volume_health.health_statuses
+
+
 def test_order(claim: MakeClaim) -> None:
     volume = claim()
     with fails(Code.NOT_FOUND, volume.id):

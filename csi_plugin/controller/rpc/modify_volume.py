@@ -17,9 +17,9 @@ _CANNOT = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED)
 def controller_modify_volume(
     context: ControllerContext, request: csi_pb2.ControllerModifyVolumeRequest, call: Call
 ) -> csi_pb2.ControllerModifyVolumeResponse:
-    """CSI spec, "ControllerModifyVolume". Specs that the request does not name stay; naming none changes nothing."""
+    """CSI spec, "ControllerModifyVolume". Specs that the request does not name stay."""
     request_rules.check_sizes(request)
-    request_rules.require(request, "volume_id")
+    request_rules.require(request, "volume_id", "mutable_parameters")
     extra_specs, qos_specs = parse_mutable_parameters(request.mutable_parameters)
     context.run(
         resource_of(VolumeRecord, request.volume_id),

@@ -116,6 +116,11 @@ def _publish(context: ControllerContext, request: PublishRequest) -> dict[str, s
     if present is not None and present.attach_status == "attached":
         _check_same_node(present, request)
         return _publish_context(context, volume, present, node)
+    if request.is_multi_node and not volume.multiattach:
+        raise invalid_argument(
+            f"volume_capability.access_mode: volume {volume.id} was created for a single node; publish it with a "
+            "SINGLE_NODE mode, or create a volume with a MULTI_NODE one"
+        )
     initiator_conflicts.check_owner(context, node)
     with context.node_limits.reserve(context.store, node, volume.id):
         return _publish_context(context, volume, _connect(context, volume, node, request), node)
@@ -161,13 +166,18 @@ def _check_other_nodes(volume: VolumeRecord, request: PublishRequest, connection
     if any(not _is_multi_node(connection) for connection in others):
         raise failed_precondition(f"volume {volume.id} is published to {where} for a single node")
     writers = [connection for connection in others if connection.attach_mode == "rw"]
-    if request.is_single_writer and request.attach_mode == "rw" and writers:
+    for_single_writer = request.is_single_writer or any("SINGLE_WRITER" in _mode(connection) for connection in others)
+    if for_single_writer and request.attach_mode == "rw" and writers:
         raise failed_precondition(f"volume {volume.id} has its single writer on {writers[0].node_id}")
 
 
 def _is_multi_node(connection: ConnectionRecord) -> bool:
-    mode = (connection.connector or {}).get(ACCESS_KEY, "").rpartition("/")[2]
-    return "MULTI_NODE" in mode
+    return "MULTI_NODE" in _mode(connection)
+
+
+def _mode(connection: ConnectionRecord) -> str:
+    """Name of the access mode with which a connection was published; empty where it was not for a CO."""
+    return str((connection.connector or {}).get(ACCESS_KEY, "")).rpartition("/")[2]
 
 
 def _connect(

@@ -19,7 +19,7 @@ def validate_volume_capabilities(
         request_rules.check_capability(capability, field="volume_capabilities")
     record = lookups.get_volume(context.store, request.volume_id)
     if reason := _refusal(context, record, request):
-        return csi_pb2.ValidateVolumeCapabilitiesResponse(message=reason)
+        return csi_pb2.ValidateVolumeCapabilitiesResponse(message=request_rules.fit(reason))
     return csi_pb2.ValidateVolumeCapabilitiesResponse(
         confirmed=csi_pb2.ValidateVolumeCapabilitiesResponse.Confirmed(
             volume_context=request.volume_context,

@@ -51,7 +51,7 @@ def _health(record: VolumeRecord, usable: dict[str, bool]) -> csi_pb2.VolumeHeal
     health = csi_pb2.VolumeHealth(volume_id=record.id)
 
     def report(reason: str, message: str) -> None:
-        health.health_statuses.append(Entry(status=csi_pb2.DEGRADED, reason=reason, message=message))
+        health.health_statuses.append(Entry(status=csi_pb2.DEGRADED, reason=reason, message=request_rules.fit(message)))
 
     if record.backend not in usable:
         report("BackendUnavailable", f"backend {record.backend} is not ready, so the volume cannot be managed now")
