@@ -12,7 +12,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from csi_plugin.instrumentation import tracing
-from csi_plugin.protocol import current_rpc, request_rules
+from csi_plugin.protocol import current_rpc
 from csi_plugin.protocol.errors import RpcError, invalid_argument
 from csi_plugin.secrets_in_text import FIELD_LIMIT, MESSAGE_LIMIT, redact_text
 from csi_plugin.server.redaction import keep_secrets_of, redact_message
@@ -32,10 +32,6 @@ _KINDS: dict[str, Callable[..., Any]] = {
     "stream_unary": grpc.stream_unary_rpc_method_handler,
     "stream_stream": grpc.stream_stream_rpc_method_handler,
 }
-
-
-_MESSAGE_LIMIT = 2000
-"""Bytes of a status' message: it travels as a header, percent-encoded, and clients refuse more than 8 KiB of those."""
 
 
 class _Unreadable:
@@ -130,7 +126,7 @@ class RpcInterceptor(grpc.ServerInterceptor):
             self._observe(method, code.name, seconds)
             structlog.contextvars.clear_contextvars()
         if code is not grpc.StatusCode.OK:
-            context.abort(code, request_rules.fit(message, _MESSAGE_LIMIT))
+            context.abort(code, message)
         return answer
 
     def _log(
