@@ -26,6 +26,7 @@ FEATURES = (
     "capacity",
     "storage away",
     "node killed",
+    "node cut off",
     "csi-sanity",
 )
 TESTS = (
@@ -40,6 +41,7 @@ TESTS = (
     "test_capacity",
     "test_storage_goes_away_and_comes_back",
     "test_node_is_killed",
+    "test_node_that_is_cut_off_writes_no_more",
     "test_csi_sanity",
 )
 FEATURE_OF = {
@@ -47,6 +49,7 @@ FEATURE_OF = {
     "test_manage": "manage",
     "test_several_nodes": "several nodes",
     "test_qos": "QoS",
+    "test_node_that_is_cut_off_writes_no_more": "node cut off",
 }
 """What there is nothing to test of where a backend lacks it."""
 
@@ -193,6 +196,7 @@ BACKENDS = (
             "revert": "the driver has none",
             "manage": "the driver has no manage_existing",
             "QoS": NO_QOS,
+            "node cut off": "a share knows no clients of a single file",
         },
         tests=(*TESTS, "test_what_looks_like_qcow2_is_data"),
     ),

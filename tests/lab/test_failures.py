@@ -126,6 +126,20 @@ def test_initiator_daemon_restarts(backend: LabBackend, claim: MakeClaim) -> Non
     writer.check_what_is_on(device)
 
 
+def test_node_that_is_cut_off_writes_no_more(backend: LabBackend, claim: MakeClaim, shows: Shows) -> None:
+    """Its volume was taken from it without its doing, as with the taint of a node that is out of service."""
+    volume = claim("claim", block=True)
+    device = volume.use()
+    with DirectWriter(device) as writer:
+        writer.wait_for_more()
+        volume.unpublish_controller()
+        wait_until(lambda: bool(writer.errors), lambda: f"{writer.blocks} blocks", timeout=BACK_SECONDS)
+    volume.take_away(controller=False)
+    writer.errors.clear()
+    writer.check_what_is_on(volume.use())
+    shows("node cut off")
+
+
 def test_node_is_killed(server: LabServer, backend: LabBackend, claim: MakeClaim, shows: Shows) -> None:
     volume = claim("claim", filesystem="ext4")
     volume.publish_controller()

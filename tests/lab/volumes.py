@@ -41,9 +41,12 @@ class LabClaim(Claim):
             self.unpublish(str(Path(target).relative_to(self.folder)))
         self.unstage()
         if controller:
-            request = csi_pb2.ControllerUnpublishVolumeRequest(volume_id=self.id, node_id="test-node")
-            self.served.controller.ControllerUnpublishVolume(request)
-            self.context = {}
+            self.unpublish_controller()
+
+    def unpublish_controller(self) -> None:
+        request = csi_pb2.ControllerUnpublishVolumeRequest(volume_id=self.id, node_id="test-node")
+        self.served.controller.ControllerUnpublishVolume(request)
+        self.context = {}
 
     def remove(self) -> None:
         for snapshot_id in list(self.snapshots):

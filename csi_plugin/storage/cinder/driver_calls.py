@@ -11,7 +11,7 @@ from cinder import exception, utils
 
 from csi_plugin.known_secrets import keep_secrets_of_driver
 from csi_plugin.storage.cinder import connection_info as completion
-from csi_plugin.storage.cinder.adaptations import rbd_clones, remotefs_copies
+from csi_plugin.storage.cinder.adaptations import rbd_clones, rbd_fencing, remotefs_copies
 from csi_plugin.storage.cinder.driver_classes import implements
 from csi_plugin.storage.cinder.runtime import CONTEXT
 
@@ -55,8 +55,13 @@ def connect(
 
 
 def disconnect(driver: Any, volume: Any, connector: Mapping[str, Any] | None, *, last: bool, force: bool) -> None:
-    """End a connection, or those of every host when ``connector`` is None; ``last`` when the volume has no other."""
+    """End a connection, or those of every host when ``connector`` is None; ``last`` when the volume has no other.
+
+    The host cannot write to the volume afterwards where the storage is able to refuse it. Raises
+    cinder.exception.VolumeIsBusy while it may, which ``force`` leaves out.
+    """
     driver.terminate_connection(volume, dict(connector) if connector else None, force=force)
+    rbd_fencing.fence(driver, volume, connector, last=last, force=force)
     if last:
         driver.remove_export(CONTEXT, volume)
 
