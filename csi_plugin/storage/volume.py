@@ -21,6 +21,7 @@ from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.exception import NotLocal
 from csi_plugin.storage.library_state import STATE, class_of, find_backend
 from csi_plugin.storage.resource import NamedResource, in_slot
+from csi_plugin.storage.snapshot_order import check_is_latest
 from csi_plugin.storage.volume_checks import check_can_be_connected, check_can_be_copied, check_has_data, check_size
 from csi_plugin.storage.volume_children import CONNECTIONS, SNAPSHOTS
 from csi_plugin.units import GIB
@@ -296,16 +297,14 @@ class Volume(NamedResource):
     def revert(self, snapshot: "Snapshot") -> None:
         """Put the volume back to its latest snapshot.
 
-        Raises InvalidVolume when it is not available, InvalidSnapshot for a snapshot of another volume or an older one.
+        Raises InvalidVolume when it is not available, InvalidSnapshot for a snapshot of another volume or an older one,
+        or one of which that cannot be told.
         """
         if snapshot.volume_id != self._ovo.id:
             raise exception.InvalidSnapshot(reason=f"snapshot {snapshot.id} is not of volume {self._ovo.id}")
         if self._ovo.status != "available":
             raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is {self._ovo.status}; it must be available")
-        taken = {found.id: found.created_at for found in STATE.store.find(SnapshotRecord, volume_id=self._ovo.id)}
-        latest = max(taken, key=lambda found: (str(taken[found]), found == snapshot.id))
-        if latest != snapshot.id:
-            raise exception.InvalidSnapshot(reason=f"only the latest snapshot, {latest}, can be reverted to")
+        check_is_latest(snapshot.id, STATE.store.find(SnapshotRecord, volume_id=self._ovo.id))
         if self._ovo.size != snapshot.volume_size:
             raise exception.InvalidVolume(
                 reason=f"volume {self._ovo.id} was extended after snapshot {snapshot.id} was taken"

@@ -116,6 +116,37 @@ def test_revert_to_the_latest_snapshot(backend: cl.Backend, tmp_path: Path) -> N
         volume.revert(latest)
 
 
+NOON = datetime(2026, 1, 2, 12, 0, 5, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def test_the_older_of_two_snapshots_of_one_second_is_not_reverted_to(persistence: Any, new_backend: Any) -> None:
+    volume = new_backend().create_volume(1)
+    first, second = (
+        volume.create_snapshot(name, created_at=NOON + number * MICROSECOND)
+        for number, name in ((1, "first"), (2, "second"))
+    )
+    with pytest.raises(cl.exception.InvalidSnapshot, match=f"only the latest snapshot, {second.id}"):
+        volume.revert(first)
+    volume.revert(second)
+
+
+@pytest.mark.parametrize("moment", [NOON + MICROSECOND, NOON + timedelta(seconds=0.9), NOON])
+def test_snapshots_whose_order_is_unknown_are_not_reverted_to(
+    persistence: Any, new_backend: Any, moment: datetime
+) -> None:
+    volume = new_backend().create_volume(1)
+    # Earlier versions cut times to seconds: the whole second may be any moment of it.
+    one = volume.create_snapshot("one", created_at=NOON if moment != NOON + MICROSECOND else moment)
+    other = volume.create_snapshot("other", created_at=moment)
+    for snapshot, rival in ((one, other), (other, one)):
+        with pytest.raises(cl.exception.InvalidSnapshot, match=f"{rival.id} is the latest cannot be told"):
+            volume.revert(snapshot)
+    assert cl.Volume.get_by_id(volume.id).status == "available"
+    other.delete()
+    volume.revert(one)
+
+
 def test_groups_and_their_snapshots(backend: cl.Backend, files: Any) -> None:
     volumes = [backend.create_volume(1, name=str(number)) for number in range(3)]
     group = backend.create_group(name="set", volumes=volumes[:2], group_specs={"consistent": "<is> True"})

@@ -43,7 +43,11 @@ def load(connection: sa.Connection, kind: type[Record], owners: Sequence[tuple[s
 def insert(connection: sa.Connection, dictionary: Dictionary, owner_id: str, entries: dict[str, str]) -> None:
     """Write the entries of one field of a record that has none yet."""
     if entries:
-        common = {dictionary.owner.name: owner_id, "deleted": False, "created_at": utc_now().replace(tzinfo=None)}
+        common = {
+            dictionary.owner.name: owner_id,
+            "deleted": False,
+            "created_at": utc_now().replace(tzinfo=None, microsecond=0),
+        }
         rows = [common | {"key": key, "value": value} for key, value in entries.items()]
         connection.execute(dictionary.table.insert(), rows)
 

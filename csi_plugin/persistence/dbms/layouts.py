@@ -53,9 +53,13 @@ class Layout:
         """Column values of a record: those for ``table`` and those for ``extra``, without id and revision."""
         main: dict[str, Any] = {}
         extra: dict[str, Any] = {}
+        exact_times: dict[str, str] = {}
         for name, column in self.columns.items():
-            value = _to_column(name, getattr(record, name))
-            (main if column.table is self.table else extra)[column.name] = value
+            value = getattr(record, name)
+            (main if column.table is self.table else extra)[column.name] = _to_column(name, value)
+            if isinstance(value, datetime) and value.microsecond:
+                exact_times[name] = value.isoformat()
+        extra["exact_times"] = json.dumps(exact_times, separators=(",", ":")) if exact_times else None
         for name in ("backend", "csi_name"):
             if name in self.extra.c and name not in self.columns:
                 extra[name] = getattr(record, name)
@@ -68,7 +72,7 @@ class Layout:
 
     def select(self) -> sa.Select[Any]:
         """All columns of the records that are there, in the order that ``record`` expects."""
-        selected = [self.id, self.extra.c.revision, *self.columns.values()]
+        selected = [self.id, self.extra.c.revision, *self.columns.values(), self.extra.c.exact_times]
         if self.secret:
             selected += [self.table.c[self.secret], self.extra.c[self.secret]]
         query = sa.select(*(column.label(f"c{n}") for n, column in enumerate(selected))).select_from(
@@ -87,6 +91,11 @@ class Layout:
         values["revision"] = 1 if row[1] is None else row[1]
         for name, decode in self.decoders:
             values[name] = decode(values[name])
+        for name, exact in json.loads(row[len(self.columns) + 2] or "{}").items():
+            moment = datetime.fromisoformat(exact)
+            # Another second in the column was written by Cinder's layer, later.
+            if values.get(name) == moment.replace(microsecond=0):
+                values[name] = moment
         if self.secret:
             plain, sealed = row[-2], row[-1]
             is_sealed = plain == SEALED[self.secret]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
 VERSION_TABLE = "cinderbox_alembic_version"
-HEAD = "0001"
+HEAD = "0002"
 CINDER_HEAD = "9c74c1c6971f"
 """The newest revisions, known without reading the scripts; a test compares."""
 CINDER_VERSION_TABLE = "alembic_version"
@@ -111,7 +111,7 @@ def _create(engine: sa.Engine) -> None:
         types = models.VolumeType.__table__
         if not connection.execute(sa.select(types.c.id).where(types.c.name == DEFAULT_TYPE_NAME)).first():
             default = {"name": DEFAULT_TYPE_NAME, "description": "Default Volume Type", "is_public": True}
-            now = utc_now().replace(tzinfo=None)
+            now = utc_now().replace(tzinfo=None, microsecond=0)
             connection.execute(types.insert(), default | {"id": str(uuid.uuid4()), "created_at": now, "deleted": False})
         if not present.has_table(CINDER_VERSION_TABLE):
             _stamp(connection, CINDER_VERSION_TABLE, CINDER_HEAD)

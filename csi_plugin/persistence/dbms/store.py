@@ -359,12 +359,12 @@ def _errors() -> Iterator[None]:
 
 
 def _normalised(record: R) -> R:
-    """A copy with datetimes as every server keeps them: UTC, whole seconds."""
+    """A copy with its datetimes in UTC."""
     stored = copy(record)
     for field in fields(stored):
         value = getattr(stored, field.name)
         if isinstance(value, datetime):
-            setattr(stored, field.name, value.astimezone(UTC).replace(microsecond=0))
+            setattr(stored, field.name, value.astimezone(UTC))
     return stored
 
 
@@ -393,7 +393,8 @@ def _remove_rest(connection: sa.Connection, layout: Layout, record_id: str) -> N
 
 
 def _naive(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=None)
+    """As Cinder's columns have it: whole seconds, which is all that MariaDB's keep."""
+    return moment.replace(tzinfo=None, microsecond=0)
 
 
 def _is_there(layout: Layout, record_id: str) -> list[sa.ColumnElement[bool]]:

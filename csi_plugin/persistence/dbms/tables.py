@@ -30,6 +30,11 @@ def _revision() -> sa.Column[int]:
     return sa.Column("revision", sa.BigInteger, nullable=False)
 
 
+def _exact_times() -> sa.Column[str]:
+    """JSON of field name to ISO 8601. MariaDB's columns of Cinder's schema cut a time to whole seconds."""
+    return sa.Column("exact_times", LONG_TEXT)
+
+
 volume = sa.Table(
     "cinderbox_volume",
     metadata,
@@ -39,6 +44,7 @@ volume = sa.Table(
     sa.Column("csi_name", KEY_TEXT),
     sa.Column("intent", LONG_TEXT),
     sa.Column("provider_auth", LONG_TEXT),
+    _exact_times(),
     sa.Index("cinderbox_volume_backend_idx", "backend", "id"),
     sa.Index("cinderbox_volume_csi_name_idx", "csi_name", "id"),
     **OPTIONS,
@@ -52,6 +58,7 @@ snapshot = sa.Table(
     sa.Column("csi_name", KEY_TEXT),
     sa.Column("intent", LONG_TEXT),
     sa.Column("provider_auth", LONG_TEXT),
+    _exact_times(),
     sa.Index("cinderbox_snapshot_csi_name_idx", "csi_name", "id"),
     **OPTIONS,
 )
@@ -63,6 +70,7 @@ connection = sa.Table(
     _revision(),
     sa.Column("node_id", KEY_TEXT),
     sa.Column("connection_info", LONG_TEXT),
+    _exact_times(),
     sa.Index("cinderbox_connection_node_id_idx", "node_id", "id"),
     **OPTIONS,
 )
@@ -74,6 +82,7 @@ group = sa.Table(
     _revision(),
     sa.Column("group_specs", LONG_TEXT),
     sa.Column("volume_type_ids", LONG_TEXT),
+    _exact_times(),
     **OPTIONS,
 )
 
@@ -85,6 +94,7 @@ group_snapshot = sa.Table(
     sa.Column("backend", KEY_TEXT),
     sa.Column("csi_name", KEY_TEXT),
     sa.Column("intent", LONG_TEXT),
+    _exact_times(),
     sa.Index("cinderbox_group_snapshot_csi_name_idx", "csi_name", "id"),
     **OPTIONS,
 )
@@ -104,6 +114,7 @@ key_value_extra = sa.Table(
     _revision(),
     sa.Column("created_at", sa.DateTime),
     sa.Column("updated_at", sa.DateTime),
+    _exact_times(),
     **OPTIONS,
 )
 
@@ -125,6 +136,7 @@ node_extra = sa.Table(
     _revision(),
     sa.Column("created_at", sa.DateTime),
     sa.Column("updated_at", sa.DateTime),
+    _exact_times(),
     **OPTIONS,
 )
 

@@ -16,7 +16,7 @@ from csi_plugin.persistence.records import (
     VolumeRecord,
 )
 
-MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
 def new_id() -> str:
