@@ -551,6 +551,21 @@ class TestOperations:
         assert "provider_auth" in str(caught.value)
         assert store.find(VolumeRecord) == []
 
+    def test_a_sqlite_file_is_read_by_its_owner_alone(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        before = os.umask(0o022)
+        try:
+            store = DBPersistence(f"sqlite:///{tmp_path}/records.sqlite")
+            store.create(VolumeRecord(id=new_id(), provider_auth="CHAP user password"))
+        finally:
+            os.umask(before)
+        files = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+        store.close()
+        assert files == {f"records.sqlite{end}": 0o600 for end in ("", "-wal", "-shm", ".lock")}
+        assert "others may read" not in caplog.text
+        (tmp_path / "records.sqlite").chmod(0o644)
+        DBPersistence(f"sqlite:///{tmp_path}/records.sqlite").close()
+        assert f"{tmp_path}/records.sqlite has mode 0644: others may read the passwords in it" in caplog.text
+
     @pytest.mark.parametrize(
         ("connection", "message"),
         [

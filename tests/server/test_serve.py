@@ -177,6 +177,31 @@ def test_settings_that_cannot_work_end_the_process(tmp_path: Path, environment: 
 
 
 @pytest.mark.root
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("no/such/records.sqlite", "does not exist; make it first"),
+        ("text", "is no SQLite database"),
+        ("", "cannot be read and written"),
+        ("/sys/kernel/records.sqlite", "cannot be created"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_ends_the_process(tmp_path: Path, place: str, words: str) -> None:
+    (tmp_path / "text").write_text("precious text")
+    path = tmp_path / place
+    environment = {"X_CSI_PERSISTENCE_CONFIG": json.dumps({"storage": "db", "connection": f"sqlite:///{path}"})}
+    served = Served(tmp_path, environment=environment)
+    try:
+        served.start(wait=False)
+        assert served.wait_for_exit() == 2
+    finally:
+        served.close()
+    assert len([line for line in served.log_text().splitlines() if str(path) in line and words in line]) == 1
+    assert "Traceback" not in served.log_text()
+    assert (tmp_path / "text").read_text() == "precious text"
+
+
+@pytest.mark.root
 def test_a_backend_that_cannot_start_stops_nobody(tmp_path: Path) -> None:
     backends = [
         {"name": "good", "driver": "loop", "loop_volumes_dir": str(tmp_path / "volumes")},

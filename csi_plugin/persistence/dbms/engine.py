@@ -5,7 +5,6 @@ import os
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +13,7 @@ from sqlalchemy.pool import QueuePool
 
 from csi_plugin.known_secrets import keep_secret
 from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
+from csi_plugin.persistence.dbms import sqlite_file
 
 BUSY_SECONDS = 60
 """How long a SQLite connection waits for another process's write to end."""
@@ -27,7 +27,7 @@ READ_ONLY = "cinderbox_read_only"
 
 def create_engine(connection: str, *, sqlite_synchronous: bool) -> sa.Engine:
     """An engine that Cinder's layer can use too. Raises InvalidPersistence for a URL that SQLAlchemy does not
-    understand."""
+    understand, and for a file that cannot be a database."""
     from oslo_db.sqlalchemy import exc_filters  # takes half a second to import
 
     engine = plain_engine(connection, sqlite_synchronous=sqlite_synchronous)
@@ -55,6 +55,8 @@ def plain_engine(connection: str, *, sqlite_synchronous: bool = True) -> sa.Engi
         if is_memory(url):
             # The database lives as long as its one connection; who wants it waits for it.
             arguments |= {"pool_size": 1, "max_overflow": 0}
+        else:
+            sqlite_file.prepare(url)
     else:
         arguments |= {"pool_pre_ping": True, "pool_recycle": 3600}
     try:
@@ -112,8 +114,7 @@ def _file_lock(url: sa.URL) -> Iterator[None]:
     if is_memory(url):
         yield
         return
-    path = Path(str(url.database).removeprefix("file:").partition("?")[0] + ".lock")
-    with path.open("a") as file:
+    with os.fdopen(sqlite_file.open_lock(url), "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
