@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import grpc
 
 from csi_plugin.error_text import error_text
-from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict
+from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict, UnstorableText
 from csi_plugin.protocol.errors import RpcError
 
 LOG = logging.getLogger(__name__)
@@ -93,9 +93,11 @@ def driver_errors(action: str) -> Iterator[None]:
 
 
 def persistence_error(error: PersistenceError) -> RpcError:
-    """The status of a store's error: a lost race is ABORTED, everything else UNAVAILABLE."""
+    """The status of a store's error: a lost race is ABORTED, what it can't hold INVALID_ARGUMENT, all else UNAVAILABLE."""
     if isinstance(error, RecordExists | RecordNotFound | RevisionConflict):
         return RpcError(Code.ABORTED, f"conflicting concurrent update: {error}")
+    if isinstance(error, UnstorableText):
+        return RpcError(Code.INVALID_ARGUMENT, str(error))
     return RpcError(Code.UNAVAILABLE, f"metadata cannot be read or written now: {error_text(error)}")
 
 

@@ -39,6 +39,10 @@ class RevisionConflict(PersistenceError):
     """update() of a record that someone else has written since it was read. gRPC: ABORTED."""
 
 
+class UnstorableText(PersistenceError):
+    """The store cannot hold a text of the record, now or ever. gRPC: INVALID_ARGUMENT."""
+
+
 class InvalidPersistence(Exception):
     """``persistence_config`` names no usable plugin, or gives it arguments that it does not take."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
 VERSION_TABLE = "cinderbox_alembic_version"
-HEAD = "0002"
+HEAD = "0003"
 CINDER_HEAD = "9c74c1c6971f"
 """The newest revisions, known without reading the scripts; a test compares."""
 CINDER_VERSION_TABLE = "alembic_version"

@@ -1,5 +1,6 @@
 """Records in a SQL database: our own statements on Cinder's tables, few per operation, one transaction each."""
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,6 +17,7 @@ from csi_plugin.persistence.base import (
     RecordExists,
     RecordNotFound,
     RevisionConflict,
+    UnstorableText,
     traced,
 )
 from csi_plugin.persistence.builtin_plugin import BuiltinPlugin
@@ -29,6 +31,7 @@ from csi_plugin.persistence.records import GroupRecord, Record, VolumeRecord
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 
+_REFUSED_COLUMN = re.compile(r"Incorrect string value.* for column (\S+)")
 _ATTEMPTS = 10  # a transaction that the server chose as a deadlock's victim is run again
 _MOST_VALUES = 500  # in one condition: SQLite allowed 999 parameters for long
 
@@ -355,7 +358,25 @@ def _errors() -> Iterator[None]:
     except db_exception.DBReferenceError as error:
         raise _ReferenceError(f"a record refers to one that does not exist: {error}") from error
     except (db_exception.DBError, sa.exc.SQLAlchemyError) as error:
+        if column := _unstorable(error):
+            raise UnstorableText(
+                f"{column} cannot be stored in this database: names, parameters and labels must not have U+0000 on "
+                "PostgreSQL, nor characters beyond U+FFFF (emoji) on MariaDB with utf8mb3"
+            ) from error
         raise PersistenceError(f"database: {error}") from error
+
+
+def _unstorable(error: Exception) -> str:
+    """The column for which a text was refused, as people know it; empty when something else went wrong."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, sa.exc.DataError):
+        cause = getattr(cause, "inner_exception", None) or cause.__cause__
+    if cause is None:
+        return ""
+    text = str(cause)
+    if found := _REFUSED_COLUMN.search(text):
+        return f"{found[1].replace('`', '').rpartition('.')[2]}: a text"
+    return "a text" if "NUL" in text else ""
 
 
 def _normalised(record: R) -> R:

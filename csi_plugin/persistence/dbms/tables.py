@@ -12,10 +12,22 @@ from sqlalchemy.dialects import mysql
 metadata = sa.MetaData()
 
 LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4"), "mysql", "mariadb")
-KEY_TEXT = sa.String(255).with_variant(
-    mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
-)
-"""Text that is compared by its bytes; MySQL's default ignores case."""
+
+
+class KeyText(sa.types.TypeDecorator[str]):
+    """Text that is compared by its bytes: most collations of MariaDB and MySQL ignore case, or blanks at the end."""
+
+    impl = sa.String(255)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        if dialect.name not in ("mysql", "mariadb"):
+            return dialect.type_descriptor(sa.String(255))
+        collation = "utf8mb4_nopad_bin" if getattr(dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
+        return dialect.type_descriptor(mysql.VARCHAR(255, charset="utf8mb4", collation=collation))
+
+
+KEY_TEXT = KeyText()
 
 OPTIONS: dict[str, Any] = {
     "mysql_engine": "InnoDB"
