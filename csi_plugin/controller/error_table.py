@@ -93,7 +93,7 @@ def driver_errors(action: str) -> Iterator[None]:
 
 
 def persistence_error(error: PersistenceError) -> RpcError:
-    """The status of a store's error: a lost race is ABORTED, what it can't hold INVALID_ARGUMENT, all else UNAVAILABLE."""
+    """The status of a store's error: a lost race is ABORTED, what it can't hold INVALID_ARGUMENT, else UNAVAILABLE."""
     if isinstance(error, RecordExists | RecordNotFound | RevisionConflict):
         return RpcError(Code.ABORTED, f"conflicting concurrent update: {error}")
     if isinstance(error, UnstorableText):

@@ -66,7 +66,7 @@ class ControllerRuntime:
             if storage == "db" and isinstance(arguments.get("connection"), str):
                 from csi_plugin.persistence.dbms.lease import DatabaseLease
 
-                return DatabaseLease(arguments["connection"])
+                return DatabaseLease(arguments["connection"], take_over=bool(arguments.get("take_over")))
             if storage == "crd":
                 from csi_plugin.persistence.crd.lease import KubernetesLease
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from csi_plugin.instrumentation import tracing
+from csi_plugin.persistence.base import InvalidPersistence
 from csi_plugin.protocol import csi_pb2_grpc, node_registry_pb2_grpc, operations_pb2_grpc
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.server import logs, service_info, sockets, system_files
@@ -38,7 +39,7 @@ def serve(settings: Settings) -> int:
     logs.configure(log_format=settings.log_format, level=settings.log_level)
     try:
         return _Process(settings).run()
-    except (SettingsError, sockets.AddressInUse, ValueError) as error:
+    except (SettingsError, InvalidPersistence, sockets.AddressInUse, ValueError) as error:
         LOG.error("%s", error)
         return EXIT_SETTINGS
 

@@ -21,6 +21,7 @@ from csi_plugin.persistence.base import InvalidPersistence, PersistenceError, Re
 from csi_plugin.persistence.dbms import DBPersistence, MemoryDBPersistence, schema
 from csi_plugin.persistence.dbms.engine import create_engine
 from csi_plugin.persistence.records import (
+    RECORD_TYPES,
     ConnectionRecord,
     Intent,
     KeyValueRecord,
@@ -95,6 +96,17 @@ def execute(url: str, *statements: str) -> None:
     engine.dispose()
 
 
+def everything_in(url: str) -> dict[str, list[str]]:
+    """All rows of all tables, as text."""
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        found = sa.MetaData()
+        found.reflect(connection)
+        rows = {name: connection.execute(sa.select(table)).all() for name, table in found.tables.items()}
+    engine.dispose()
+    return {name: sorted(map(repr, content)) for name, content in rows.items()}
+
+
 def migrate_cinder(url: str, revision: str) -> None:
     engine = create_engine(url, sqlite_synchronous=True)
     cinder_migration.db_sync(version=revision, engine=engine)
@@ -116,7 +128,7 @@ class TestSchema:
             migrated = server.create_database()
         migrate_cinder(migrated, CINDERLIB_REVISION)
         for url in (empty_url, migrated):
-            DBPersistence(url).close()
+            DBPersistence(url, take_over=True).close()
             assert revision_of(url, "alembic_version") == CINDER_HEAD
             assert revision_of(url, "cinderbox_alembic_version") == schema.HEAD
         assert described(empty_url) == described(migrated)
@@ -192,6 +204,61 @@ class TestSchema:
         first, second = MemoryDBPersistence(), MemoryDBPersistence()
         first.create(KeyValueRecord(id="key"))
         assert second.find(KeyValueRecord) == []
+
+
+class TestOpenStacksDatabase:
+    """Cinder's tables, and none of ours or cinderlib's."""
+
+    VOLUME = "10000000-0000-4000-8000-000000000000"
+
+    def test_it_is_read_and_nothing_is_written(self, empty_url: str, admin) -> None:
+        migrate_cinder(empty_url, CINDER_HEAD)
+        execute(
+            empty_url,
+            "INSERT INTO volumes (id, host, size, status, use_quota, deleted, volume_type_id) "
+            f"SELECT '{self.VOLUME}', 'h@lvm#p', 3, 'available', true, false, id FROM volume_types "
+            "WHERE name = '__DEFAULT__'",
+            'INSERT INTO services (host, "binary", topic, report_count, disabled, deleted) '
+            "VALUES ('h@lvm', 'cinder-volume', 'cinder-volume', 7, false, false)".replace(
+                '"', "`" if empty_url.startswith("mysql") else '"'
+            ),
+        )
+        before = everything_in(empty_url)
+        store = DBPersistence(empty_url)
+        [volume] = store.find(VolumeRecord, backend="lvm")
+        assert (volume.id, volume.size, volume.intent) == (self.VOLUME, 3, None)
+        assert store.get(VolumeRecord, self.VOLUME) == volume
+        for kind in RECORD_TYPES:
+            assert store.find(kind, limit=1) == ([volume] if kind is VolumeRecord else [])
+        with pytest.raises(PersistenceError, match="OpenStack's own"):
+            store.create(KeyValueRecord(id="key"))
+        with pytest.raises(PersistenceError, match="OpenStack's own"):
+            store.update(replace(volume, size=4))
+        with pytest.raises(PersistenceError, match="take_over"):
+            store.delete(volume)
+        with pytest.raises(InvalidPersistence, match="OpenStack's own"):
+            store.acquire_lease("leader", holder="a", seconds=60)
+        with pytest.raises(Exception, match=r"(?i)read.?only"):  # the server's own words
+            store.db.volume_update(admin, self.VOLUME, {"size": 5})
+        store.close()
+        assert everything_in(empty_url) == before
+
+    def test_an_older_one_is_not_upgraded(self, empty_url: str) -> None:
+        migrate_cinder(empty_url, CINDERLIB_REVISION)
+        before = everything_in(empty_url)
+        with pytest.raises(InvalidPersistence, match="of another release"):
+            DBPersistence(empty_url)
+        assert everything_in(empty_url) == before
+
+    def test_a_person_gives_it_to_us(self, empty_url: str) -> None:
+        migrate_cinder(empty_url, CINDER_HEAD)
+        store = DBPersistence(empty_url, take_over=True)
+        store.create(KeyValueRecord(id="key"))
+        store.close()
+        again = DBPersistence(empty_url)  # it is ours now
+        assert again.get(KeyValueRecord, "key")
+        assert again.acquire_lease("leader", holder="a", seconds=60)
+        again.close()
 
 
 class TestUpgradeFromCinderlib:

@@ -70,14 +70,19 @@ class Layout:
             extra[self.secret] = value if sealed else None
         return main, extra
 
-    def select(self) -> sa.Select[Any]:
-        """All columns of the records that are there, in the order that ``record`` expects."""
+    def select(self, *, has_extra: bool = True) -> sa.Select[Any]:
+        """All columns of the records that are there, in the order that ``record`` expects. ``has_extra``: whether the
+        database has our table."""
         selected = [self.id, self.extra.c.revision, *self.columns.values(), self.extra.c.exact_times]
         if self.secret:
             selected += [self.table.c[self.secret], self.extra.c[self.secret]]
-        query = sa.select(*(column.label(f"c{n}") for n, column in enumerate(selected))).select_from(
-            self.table.outerjoin(self.extra, self.extra.c.id == self.id)
-        )
+        source: sa.FromClause = self.table
+        values: list[Any] = list(selected)
+        if has_extra:
+            source = self.table.outerjoin(self.extra, self.extra.c.id == self.id)
+        else:
+            values = [sa.null() if column.table is self.extra else column for column in selected]
+        query = sa.select(*(value.label(f"c{n}") for n, value in enumerate(values))).select_from(source)
         # Not "= false": an index that begins with the column would win over the one that gives the order.
         return query.where(self.table.c.deleted.is_not(sa.true())) if self.soft_deletes else query
 

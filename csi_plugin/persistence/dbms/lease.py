@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.persistence.dbms.engine import plain_engine, use_write_ahead_log
+from csi_plugin.persistence.dbms.ownership import check_may_write
 from csi_plugin.persistence.dbms.tables import KEY_TEXT, OPTIONS
 
 _ATTEMPTS = 5  # a transaction that the server chose as a deadlock's victim is run again
@@ -22,8 +23,10 @@ _TABLE = sa.Table(
 class DatabaseLease:
     """Leases in the table ``cinderbox_lease``. Thread-safe."""
 
-    def __init__(self, connection: str) -> None:
-        """``connection`` is a SQLAlchemy URL. Raises InvalidPersistence; connects when a lease is first asked for."""
+    def __init__(self, connection: str, *, take_over: bool = False) -> None:
+        """``connection`` is a SQLAlchemy URL; ``take_over``: as DBPersistence's. Connects when a lease is first asked
+        for. Raises InvalidPersistence, then too."""
+        self._take_over = take_over
         self._engine = plain_engine(connection)
         self._has_table = False
 
@@ -57,6 +60,8 @@ class DatabaseLease:
         self._engine.dispose()
 
     def _make_table(self) -> None:
+        if not (self._has_table or self._take_over):
+            check_may_write(self._engine)
         if self._has_table:
             return
         try:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from csi_plugin.persistence.base import PersistenceError
+from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
 from csi_plugin.persistence.dbms.cinder_models import models
 from csi_plugin.persistence.dbms.engine import schema_lock, use_write_ahead_log
+from csi_plugin.persistence.dbms.ownership import CINDER_VERSION_TABLE, VERSION_TABLE
 from csi_plugin.persistence.dbms.tables import CINDER_INDEXES, metadata
 from csi_plugin.persistence.encoding import utc_now
 
@@ -19,11 +20,9 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
-VERSION_TABLE = "cinderbox_alembic_version"
 HEAD = "0003"
 CINDER_HEAD = "9c74c1c6971f"
 """The newest revisions, known without reading the scripts; a test compares."""
-CINDER_VERSION_TABLE = "alembic_version"
 DEFAULT_TYPE_NAME = "__DEFAULT__"
 _CREATING = "creating"
 """Our version while an empty database is being filled."""
@@ -49,6 +48,16 @@ def _is_current(engine: sa.Engine) -> bool:
     if _revision(engine, VERSION_TABLE) != HEAD:
         return False
     return _cinder_is_current(engine)
+
+
+def check_readable(engine: sa.Engine) -> None:
+    """Raises InvalidPersistence unless this Cinder can read OpenStack's schema as it is."""
+    if not _cinder_is_current(engine):
+        present = _revision(engine, CINDER_VERSION_TABLE)
+        raise InvalidPersistence(
+            f"the database is OpenStack's own, of another release (schema {present}, this reads {CINDER_HEAD}): it is "
+            "not upgraded under OpenStack"
+        )
 
 
 def _cinder_is_current(engine: sa.Engine) -> bool:

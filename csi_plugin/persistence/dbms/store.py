@@ -21,7 +21,7 @@ from csi_plugin.persistence.base import (
     traced,
 )
 from csi_plugin.persistence.builtin_plugin import BuiltinPlugin
-from csi_plugin.persistence.dbms import cinder_layer, dictionaries, schema, volume_types
+from csi_plugin.persistence.dbms import cinder_layer, dictionaries, ownership, schema, tables, volume_types
 from csi_plugin.persistence.dbms.engine import READ_ONLY, create_engine
 from csi_plugin.persistence.dbms.layouts import LAYOUTS, TYPE_SPECS, Layout
 from csi_plugin.persistence.dbms.lease import DatabaseLease
@@ -41,11 +41,18 @@ class DBPersistence(BuiltinPlugin):
 
     ``connection`` is a SQLAlchemy URL. ``sqlite_synchronous=False`` trades the safety of the last writes at a
     power cut for speed. ``soft_deletes`` marks rows as deleted, as Cinder does, instead of removing them.
+    OpenStack's own database is only read, unless ``take_over`` says that it is given to Cinderbox.
     """
 
     ATOMIC_ACROSS_PROCESSES = True
 
-    def __init__(self, connection: str, sqlite_synchronous: bool = True, soft_deletes: bool = False) -> None:
+    def __init__(
+        self,
+        connection: str,
+        sqlite_synchronous: bool = True,
+        soft_deletes: bool = False,
+        take_over: bool = False,
+    ) -> None:
         super().__init__()
         self.soft_deletes = soft_deletes
         self._engine = create_engine(connection, sqlite_synchronous=sqlite_synchronous)
@@ -54,14 +61,19 @@ class DBPersistence(BuiltinPlugin):
         is_sqlite = self._engine.dialect.name == "sqlite"
         self._turn: AbstractContextManager[Any] = threading.Lock() if is_sqlite else nullcontext()
         with _errors():
-            schema.prepare(self._engine)
+            self._is_read_only = not take_over and ownership.is_openstacks(self._engine)
+            if self._is_read_only:
+                schema.check_readable(self._engine)
+                ownership.forbid_writes(self._engine)
+            else:
+                schema.prepare(self._engine)
             types = volume_types.TYPES
             with self._reader.connect() as reader:
                 query = sa.select(types.c.id).where(
                     types.c.name == schema.DEFAULT_TYPE_NAME, types.c.deleted.is_not(sa.true())
                 )
-                self._default_type_id: str = reader.execute(query).scalar_one()
-        self._lease = DatabaseLease(connection)
+                self._default_type_id: str | None = reader.execute(query).scalar_one_or_none()
+        self._lease = DatabaseLease(connection, take_over=take_over)
         self._closed = False
         self.activate()
 
@@ -113,14 +125,18 @@ class DBPersistence(BuiltinPlugin):
 
     def get(self, kind: type[R], record_id: str) -> R | None:
         layout = LAYOUTS[kind]
-        found = self._read(layout, layout.select().where(layout.id == record_id))
+        found = self._read(layout, self._select(layout).where(layout.id == record_id))
         # A server that ignores case may have found another one.
         return found[0] if found and found[0].id == record_id else None
 
     def find(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **keys: str | None) -> list[R]:
         layout = LAYOUTS[kind]
-        query, order = layout.select(), layout.id
-        for name, value in self.wanted_keys(kind, keys).items():
+        query, order = self._select(layout), layout.id
+        wanted = self.wanted_keys(kind, keys)
+        if self._is_read_only:
+            found = self._read(layout, (query if after is None else query.where(order > after)).order_by(order))
+            return [each for each in found if all(getattr(each, name) == wanted[name] for name in wanted)][:limit]
+        for name, value in wanted.items():
             column = _key_column(layout, name)
             if column.table is layout.extra:
                 order = layout.extra.c.id
@@ -133,6 +149,8 @@ class DBPersistence(BuiltinPlugin):
     def find_any(self, kind: type[R], key: str, values: Iterable[str]) -> list[R]:
         layout, wanted = LAYOUTS[kind], list(dict.fromkeys(values))
         self.wanted_keys(kind, {key: None})
+        if self._is_read_only:
+            return [record for record in self.find(kind) if getattr(record, key) in wanted]
         column, found = _key_column(layout, key), []
         for first in range(0, len(wanted), _MOST_VALUES):
             some = wanted[first : first + _MOST_VALUES]
@@ -291,7 +309,12 @@ class DBPersistence(BuiltinPlugin):
             # Cinder's columns ignore case there: the first condition uses the index, this compares bytes.
             yield sa.cast(column, sa.BINARY) == sa.cast(sa.literal(value, sa.String()), sa.BINARY)
 
+    def _select(self, layout: Layout) -> sa.Select[Any]:
+        return layout.select(has_extra=not self._is_read_only)
+
     def _read(self, layout: Layout, query: sa.Select[Any]) -> list[Any]:
+        if self._is_read_only and layout.table.name in tables.metadata.tables:
+            return []  # a table of ours
         with _errors(), self._reader.connect() as connection:
             rows = connection.execute(query).all()
             if not rows:
@@ -309,6 +332,8 @@ class DBPersistence(BuiltinPlugin):
 
     def _write(self, work: Callable[[sa.Connection], T]) -> T:
         """Run a unit of work in one transaction; again when the server made it a deadlock's victim."""
+        if self._is_read_only:
+            raise PersistenceError(ownership.REFUSAL)
         with _errors():
             for _ in range(_ATTEMPTS - 1):
                 try:

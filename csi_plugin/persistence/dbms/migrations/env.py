@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from csi_plugin.persistence.dbms.schema import VERSION_TABLE
+from csi_plugin.persistence.dbms.ownership import VERSION_TABLE
 from csi_plugin.persistence.dbms.tables import metadata
 
 
