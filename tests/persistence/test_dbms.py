@@ -634,6 +634,19 @@ class TestOperations:
         DBPersistence(f"sqlite:///{tmp_path}/records.sqlite").close()
         assert f"{tmp_path}/records.sqlite has mode 0644: others may read the passwords in it" in caplog.text
 
+    def test_another_process_takes_no_commits_of_a_sqlite_file_away(self, tmp_path: Path) -> None:
+        """A process's locks on a file go with the first of its descriptors that is closed."""
+        file = tmp_path / "records.sqlite"
+        store = DBPersistence(f"sqlite:///{file}")
+        DBPersistence(f"sqlite:///{file}").close()
+        query = "SELECT key FROM cinderlib_persistence_key_value"
+        code = f"import sqlite3; c = sqlite3.connect('{file}'); print(c.execute('{query}').fetchall()); c.close()"
+        read = [sys.executable, "-c", code]
+        subprocess.run(read, check=True, capture_output=True)
+        store.create(KeyValueRecord(id="kept"))
+        assert "kept" in subprocess.run(read, check=True, capture_output=True, text=True).stdout
+        store.close()
+
     @pytest.mark.parametrize(
         ("connection", "message"),
         [

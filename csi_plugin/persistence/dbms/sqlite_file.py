@@ -1,7 +1,14 @@
-"""The file of a SQLite database: for nobody else's eyes, and refused with the reason where it cannot work."""
+"""The file of a SQLite database: for nobody else's eyes, and refused with the reason where it cannot work.
+
+Nothing but SQLite opens it in this process: closing it would give up the locks that SQLite has on it (they are POSIX's,
+which are a process's), and another process, thinking itself the last, would remove the log with our latest commits.
+"""
 
 import logging
 import os
+import sqlite3
+import stat
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 
@@ -9,7 +16,6 @@ import sqlalchemy as sa
 
 from csi_plugin.persistence.base import InvalidPersistence
 
-_HEADER = b"SQLite format 3\0"
 _MODE = 0o600
 _LOG = logging.getLogger(__name__)
 
@@ -23,7 +29,7 @@ def prepare(url: sa.URL) -> None:
     if "mode=ro" in str(url.database) or "immutable=" in str(url.database):
         return
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _MODE))
+        os.mknod(path, _MODE | stat.S_IFREG)
     except FileExistsError:
         _check(path)
     except FileNotFoundError:
@@ -43,23 +49,31 @@ def open_lock(url: sa.URL) -> int:
 
 
 def _check(path: Path) -> None:
-    try:
-        with path.open("r+b") as file:
-            begin = file.read(len(_HEADER))
-            mode = os.fstat(file.fileno()).st_mode & 0o777
-    except OSError as error:
+    if not (path.is_file() and os.access(path, os.R_OK | os.W_OK, effective_ids=True)):
         raise InvalidPersistence(
-            f"database {path}: cannot be read and written: {error.strerror}; give it, and its folder, to this "
-            "process's user"
-        ) from None
-    if begin and begin != _HEADER:
-        raise InvalidPersistence(f"database {path}: is no SQLite database; name another file, or move this one away")
-    if not os.access(path.parent, os.W_OK):
+            f"database {path}: cannot be read and written as a file; give it, and its folder, to this process's user"
+        )
+    if not os.access(path.parent, os.W_OK, effective_ids=True):
         raise InvalidPersistence(
             f"database {path}: files beside it cannot be written: folder {path.parent} is read-only"
         )
+    if not _is_database(path):
+        raise InvalidPersistence(f"database {path}: is no SQLite database; name another file, or move this one away")
+    mode = stat.S_IMODE(path.stat().st_mode)
     if mode & ~_MODE:
         _warn(path, mode)
+
+
+def _is_database(path: Path) -> bool:
+    """Whether SQLite takes it for one; what else may be wrong is found when it is used."""
+    with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(path, timeout=0)) as connection:
+        try:
+            connection.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+                return False
+            raise
+    return True
 
 
 @cache
