@@ -17,11 +17,14 @@ _MOUNTS = Path("/proc/self/mountinfo")
 _BLOCK_DEVICES = Path("/sys/dev/block")
 _NAMED_DEVICES = Path("/sys/block")
 _RBD_DEVICES = Path("/sys/bus/rbd/devices")
+_FILESYSTEMS = Path("/proc/filesystems")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _EXT4 = Path("/sys/fs/ext4")
 _BTRFS = Path("/sys/fs/btrfs")
 
 _ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
+_OPTION = re.compile(r'(?:[^,"]|"[^"]*"|")+')
+"""A mount option: SELinux' labels have commas, and quotes around them then."""
 _LOOP_GET_STATUS64 = 0x4C05
 _LOOP_INFO64 = struct.Struct("=QQ216x")  # linux/loop.h: lo_device and lo_inode come first
 
@@ -55,6 +58,10 @@ class Mount:
         """Whether nothing can be written to the filesystem, through any mount: the kernel does that after errors."""
         return "ro" in self.filesystem_options
 
+    def has_filesystem_option(self, name: str) -> bool:
+        """Whether the filesystem is mounted with an option of that name, whatever its value."""
+        return any(option.partition("=")[0] == name for option in self.filesystem_options)
+
 
 def mounts() -> list[Mount]:
     """All mounts that this process sees, in the order in which they were mounted."""
@@ -84,13 +91,18 @@ def parse_mount(line: str) -> Mount:
         options=frozenset(options.split(",")),
         filesystem=filesystem,
         source=_unescape(source),
-        filesystem_options=frozenset(filesystem_options.split(",")),
+        filesystem_options=frozenset(_OPTION.findall(filesystem_options)),
     )
 
 
 def _unescape(text: str) -> str:
     """The kernel writes space, tab, newline and backslash as octal numbers."""
     return os.fsdecode(_ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), os.fsencode(text)))
+
+
+def knows_filesystem(name: str) -> bool:
+    """Whether the kernel has a filesystem, loaded or built in: selinuxfs, unless SELinux is off."""
+    return any(name in line.split() for line in _lines(_FILESYSTEMS))
 
 
 def device_number(device_path: str | Path) -> DeviceNumber:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from csi_plugin.attachment import host_tables, signatures
+from csi_plugin.attachment.host_tables import Mount
 from csi_plugin.attachment.programs import ProgramFailed, run
 from csi_plugin.node import mounts
+from csi_plugin.protocol import mount_rules
 from csi_plugin.protocol.errors import failed_precondition, internal, invalid_argument
 from csi_plugin.protocol.mkfs_options import FILESYSTEMS, parse_mkfs_options
 
@@ -128,7 +130,7 @@ def mount(device_path: str, target: str, filesystem: str, flags: Sequence[str], 
     try:
         options = mount_options(filesystem, flags, read_only=read_only)
         mounts.mount(device_path, target, filesystem=filesystem, options=options)
-        _check_mounted(device_path, target, read_only=read_only)
+        _check_mounted(device_path, target, flags, read_only=read_only)
     except ProgramFailed as error:
         if not read_only:
             raise
@@ -139,7 +141,7 @@ def mount(device_path: str, target: str, filesystem: str, flags: Sequence[str], 
         ) from error
 
 
-def _check_mounted(device_path: str, target: str, *, read_only: bool) -> None:
+def _check_mounted(device_path: str, target: str, flags: Sequence[str], *, read_only: bool) -> None:
     """mount(8) said that it has mounted: what the kernel shows counts. INTERNAL, and nothing is mounted, otherwise."""
     mounted = mounts.at(target)
     wrong = ""
@@ -149,9 +151,24 @@ def _check_mounted(device_path: str, target: str, *, read_only: bool) -> None:
         wrong = f"{mounted.source} is mounted at {target}, not {device_path}"
     elif read_only and not (mounted.is_read_only or mounted.is_filesystem_read_only):
         wrong = f"{target} is not mounted read-only"
+    elif missing := missing_context(mounted, flags):
+        wrong = (
+            f"mount has left out {missing}, as it does where it sees no /etc/selinux/config, or /sys/fs/selinux not "
+            "mounted or read-only: let the node's container have the host's (chart: node.hostMounts)"
+        )
     if wrong:
         mounts.unmount_topmost(target)
         raise internal(wrong)
+
+
+def missing_context(mounted: Mount, flags: Sequence[str]) -> str:
+    """The first SELinux label among mount flags that a mount is without; empty where the kernel has no SELinux."""
+    if host_tables.knows_filesystem("selinuxfs"):
+        for name in mount_rules.contexts(flags):
+            # Only the name: the kernel writes a label in its own way.
+            if not mounted.has_filesystem_option(name):
+                return name
+    return ""
 
 
 def mount_options(filesystem: str, flags: Sequence[str], *, read_only: bool) -> list[str]:

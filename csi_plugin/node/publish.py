@@ -8,6 +8,7 @@ from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.node import mounts, target_paths, validation
 from csi_plugin.node.context import NodeContext
 from csi_plugin.node.staged_volumes import (
+    check_contexts,
     has_own_device,
     is_mounted,
     load_if_readable,
@@ -90,6 +91,7 @@ def _check_capability(state: VolumeState, capability: csi_pb2.VolumeCapability) 
     mode = csi_pb2.VolumeCapability.AccessMode.Mode.Name(capability.access_mode.mode)
     if mode != state.access_mode:
         raise failed_precondition(f"volume_capability: volume {state.volume_id} is staged as {state.access_mode}")
+    check_contexts(state, capability.mount.mount_flags)
 
 
 def _check_repeat(state: VolumeState, request: csi_pb2.NodePublishVolumeRequest) -> None:

@@ -14,6 +14,7 @@ from csi_plugin.node.attachment_process import ConnectionUnreadable
 from csi_plugin.node.context import NodeContext
 from csi_plugin.node.stage_spec import StageSpec, parse_stage_spec
 from csi_plugin.node.staged_volumes import (
+    check_contexts,
     check_unpublished,
     has_own_device,
     is_in_place,
@@ -85,7 +86,8 @@ def _stage(context: NodeContext, spec: StageSpec) -> None:
 
 
 def check_same(state: VolumeState, spec: StageSpec) -> None:
-    """The volume is staged: the same way, or ALREADY_EXISTS."""
+    """The volume is staged: the same way, or ALREADY_EXISTS; with another SELinux label, FAILED_PRECONDITION."""
+    check_contexts(state, spec.mount_flags)
     differing = [
         name for name in ("staging_path", "access_type", "access_mode") if getattr(state, name) != getattr(spec, name)
     ]
@@ -154,6 +156,11 @@ def _mount(context: NodeContext, state: VolumeState, spec: StageSpec, *, is_reco
     mounted = mounts.at(target)
     if mounted is not None and not mounts.is_of(mounted, device_path):
         raise failed_precondition(f"staging_target_path: {mounted.source} is mounted at {target}, not this volume")
+    if mounted is not None and (missing := filesystems.missing_context(mounted, state.mount_flags)):
+        raise failed_precondition(
+            f"volume_capability.mount.mount_flags: the volume is mounted at {target} without {missing}; unpublish and "
+            "unstage it first"
+        )
     filesystem, is_new = filesystems.ensure(
         device_path,
         wanted=state.filesystem,

@@ -3,6 +3,7 @@
 import logging
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from csi_plugin.node import mounts
 from csi_plugin.node.attachment_process import ConnectionUnreadable
 from csi_plugin.node.context import NodeContext
 from csi_plugin.node.volume_state import StateUnreadable, VolumeState
+from csi_plugin.protocol import mount_rules
 from csi_plugin.protocol.errors import RpcError, failed_precondition, not_found
 
 LOG = logging.getLogger(__name__)
@@ -58,6 +60,18 @@ def check_unpublished(state: VolumeState) -> None:
     if paths:
         where = ", ".join(sorted(paths))
         raise failed_precondition(f"volume {state.volume_id} is still in use at {where}; unpublish it first")
+
+
+def check_contexts(state: VolumeState, flags: Iterable[str]) -> None:
+    """FAILED_PRECONDITION for other SELinux labels than those that the volume is staged with: a filesystem that is
+    mounted has one, wherever it is shown."""
+    staged = mount_rules.contexts(state.mount_flags)
+    for name, label in mount_rules.contexts(flags).items():
+        if staged.get(name) != label:
+            raise failed_precondition(
+                f"volume_capability.mount.mount_flags: volume {state.volume_id} is staged with "
+                f"{name}={staged.get(name, 'nothing')}, not {label}; unpublish and unstage it first"
+            )
 
 
 def _is_readable(device_path: str) -> bool:

@@ -51,6 +51,14 @@ def test_odd_names(table: Path, name: bytes) -> None:
     assert os.fsencode(found[1].source) == b"/dev/" + name
 
 
+def test_quoted_options(table: Path) -> None:
+    label = 'context="system_u:object_r:container_file_t:s0:c15,c25"'
+    (found,) = read(table, f'36 35 8:17 / /a rw - xfs /dev/sda ro,{label},x=a"b,nouuid\n'.encode())
+    assert found.filesystem_options == {"ro", label, 'x=a"b', "nouuid"}
+    assert found.has_filesystem_option("context")
+    assert not found.has_filesystem_option("fscontext")
+
+
 @settings(deadline=None)
 @given(names=st.lists(st.binary(min_size=1).filter(lambda name: b"\0" not in name)))
 def test_names_are_kept_byte_by_byte(table: Path, names: list[bytes]) -> None:

@@ -305,6 +305,20 @@ def test_no_probe_depends_on_leading() -> None:
         assert paths == ({"/healthz"} if each["name"] == "cinderbox" else set())
 
 
+def test_mount_sees_that_a_host_has_selinux() -> None:
+    """libselinux wants the configuration, and a selinuxfs that is not read-only; otherwise mount(8) drops labels."""
+    manifests = render(RESTRICTED)
+    assert one(manifests, "CSIDriver")["spec"]["seLinuxMount"] is True
+    node = one(manifests, "DaemonSet")
+    hosts = {v["name"]: v["hostPath"]["path"] for v in node["spec"]["template"]["spec"]["volumes"] if "hostPath" in v}
+    mounts = {mount["mountPath"]: mount for mount in container(node)["volumeMounts"]}
+    for path in ("/etc/selinux", "/sys"):
+        assert hosts[mounts[path]["name"]] == path
+    assert mounts["/etc/selinux"]["readOnly"] is True
+    assert not mounts["/sys"].get("readOnly")
+    assert not any(path.startswith("/sys/fs") for path in mounts)
+
+
 def test_replicas_follow_the_profile() -> None:
     restricted, host = render(RESTRICTED), render(HOST)
     assert one(restricted, "Deployment")["spec"]["replicas"] == 2

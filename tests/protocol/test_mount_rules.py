@@ -84,6 +84,49 @@ def test_flags_that_are_allowed(flag: str) -> None:
     check_mount(csi_pb2.VolumeCapability.MountVolume(mount_flags=[flag]), field="capability.mount")
 
 
+LABEL = "system_u:object_r:container_file_t:s0"
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        f'context="{LABEL}:c15,c25"',
+        f'fscontext="{LABEL}-s0:c0.c1023"',
+        f'defcontext="{LABEL}"',
+        f"rootcontext={LABEL}",
+        'context="a:b:c"',
+    ],
+)
+def test_labels_of_selinux_are_allowed(flag: str) -> None:
+    check_mount(csi_pb2.VolumeCapability.MountVolume(mount_flags=["noatime", flag]), field="capability.mount")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        (f"context={LABEL}:c15,c25",),
+        (f'context="{LABEL}:c15,c25',),
+        (f'context={LABEL}"',),
+        (f"context='{LABEL}'",),
+        (f'context="{LABEL}",remount',),
+        (f'context="{LABEL}"remount',),
+        (f'context="{LABEL}\n"',),
+        (f'context="{LABEL}"\n',),
+        ('context="a:b"',),
+        ('context=""',),
+        ("context",),
+        ("rootcontext=@target",),
+        (f'context="{LABEL} "',),
+        (f'xcontext="{LABEL}"',),
+        (f'context="{LABEL}"', f'context="{LABEL}:c1"'),
+    ],
+)
+def test_what_is_no_label_of_selinux(flags: tuple[str, ...]) -> None:
+    with pytest.raises(RpcError, match=r"capability\.mount\.mount_flags: ") as caught:
+        check_mount(csi_pb2.VolumeCapability.MountVolume(mount_flags=flags), field="capability.mount")
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
 @pytest.mark.parametrize(
     ("filesystem", "text", "words"),
     [
