@@ -5,8 +5,9 @@ a process that never attaches has to carry.
 """
 
 import os
-import socket
 from typing import Any
+
+from csi_plugin.addresses import own_address
 
 DEFAULT_SCAN_ATTEMPTS = 3
 
@@ -36,7 +37,7 @@ def connector_properties(
     from os_brick.initiator import connector
 
     properties: dict[str, Any] = connector.get_connector_properties(
-        root_helper, my_ip or _own_address(), multipath, enforce_multipath
+        root_helper, my_ip or own_address(), multipath, enforce_multipath
     )
     return properties
 
@@ -75,13 +76,3 @@ def prepare_os_brick() -> None:
         os_brick.privileged.brick_privsep_hide_output.set_client_mode(False)
     if not cfg.CONF.os_brick.lock_path:
         os_brick.setup(cfg.CONF)
-
-
-def _own_address() -> str:
-    """The address that this host uses towards others; no packet is sent to find it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # RFC 5737: an address for documentation, routed like any other
-        except OSError:
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])

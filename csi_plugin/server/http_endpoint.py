@@ -1,12 +1,15 @@
 """/healthz, /readyz and /metrics over HTTP, for kubelet's probes and Prometheus."""
 
 import logging
+import socket
+import socketserver
 import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from csi_plugin import addresses
 from csi_plugin.protocol.errors import RpcError
 from csi_plugin.secrets_in_text import FIELD_LIMIT, redact_text
 from csi_plugin.server.metrics import Metrics
@@ -22,9 +25,8 @@ class HTTPEndpoint:
 
     def __init__(self, address: str, *, is_ready: Callable[[], bool], metrics: Metrics) -> None:
         """``address``: host:port. Raises AddressInUse."""
-        host, _, port = address.rpartition(":")
         try:
-            self._server = _Server((host.strip("[]"), int(port)), _handler(is_ready, metrics))
+            self._server = _Server(*addresses.split_host_port(address), _handler(is_ready, metrics))
         except OSError as error:
             raise AddressInUse(f"http_address: cannot listen on {address}: {error.strerror}") from error
 
@@ -38,6 +40,18 @@ class HTTPEndpoint:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family, address = addresses.listening_address(host, port)
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            is_for_both = self.server_address[0] == addresses.ALL_ADDRESSES
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not is_for_both))
+        # Not HTTPServer's: that waits for a name server to tell this host's name.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients go away in the middle of an answer; anything else is worth a traceback, in the log's form."""

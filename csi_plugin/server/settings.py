@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from csi_plugin import addresses
 from csi_plugin.known_secrets import keep_secret, secrets_in, texts_in
 from csi_plugin.server.ember_environment import backend_settings, ember_settings
 from csi_plugin.server.topology_rules import check_topologies
@@ -75,7 +76,9 @@ class Settings(BaseModel):
     file_locks_path: Path | None = Field(None, description="Directory of lock files; state_dir/locks by default.")
     root_helper: str = Field("sudo", description="Command that runs others as root when this process is not root.")
     request_multipath: bool = Field(False, description="Attach over all paths to the storage.")
-    storage_network_ip: str | None = Field(None, description="This node's address on the storage network.")
+    storage_network_ip: str | None = Field(
+        None, description="This node's address on the storage network, IPv4 or IPv6."
+    )
     project_id: str | None = Field(None, description="Recorded as the owner of volumes.")
     user_id: str | None = Field(None, description="Recorded as the maker of volumes.")
     host: str | None = Field(
@@ -121,7 +124,10 @@ class Settings(BaseModel):
     kubelet_endpoint: str | None = Field(
         None, description="Path of the `endpoint` socket as kubelet sees it, where that differs."
     )
-    http_address: str | None = Field(None, description="host:port for /healthz, /readyz and /metrics over HTTP.")
+    http_address: str | None = Field(
+        None,
+        description="host:port for /healthz, /readyz and /metrics over HTTP; [::]:port on all addresses, of IPv4 too.",
+    )
     workers: int = Field(512, ge=1, description="Operations that may run or wait at once.")
     stop_seconds: float = Field(60, ge=0, description="How long running operations may go on after SIGTERM.")
     log_format: Literal["json", "console"] = Field("console", description="Form of the log lines.")
@@ -144,8 +150,15 @@ class Settings(BaseModel):
     @field_validator("http_address")
     @classmethod
     def _check_http_address(cls, value: str | None) -> str | None:
-        if value is not None and grpc_address(value).startswith("unix:"):
-            raise ValueError("must be host:port")
+        if value is not None:
+            addresses.split_host_port(value)
+        return value
+
+    @field_validator("storage_network_ip")
+    @classmethod
+    def _check_storage_network_ip(cls, value: str | None) -> str | None:
+        if value is not None:
+            addresses.check_host(value)
         return value
 
     @field_validator("driver_name")
@@ -273,10 +286,12 @@ def grpc_address(endpoint: str) -> str:
         if not path or len(path.encode()) > 107:
             raise ValueError("must name a unix socket by a path of 1 to 107 bytes, such as unix:///run/csi.sock")
         return f"unix:{path}"
-    host, separator, port = endpoint.removeprefix("tcp://").rpartition(":")
-    if not separator or not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
-        raise ValueError("must be unix:///path or tcp://host:port")
-    return f"{host}:{port}"
+    address = endpoint.removeprefix("tcp://")
+    try:
+        addresses.split_host_port(address)
+    except ValueError as error:
+        raise ValueError(f"must be unix:///path or tcp://host:port ({error})") from None
+    return address
 
 
 def _with_log_level(values: Mapping[str, Any]) -> Mapping[str, Any]:

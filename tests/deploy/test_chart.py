@@ -305,6 +305,18 @@ def test_no_probe_depends_on_leading() -> None:
         assert paths == ({"/healthz"} if each["name"] == "cinderbox" else set())
 
 
+@pytest.mark.parametrize(
+    ("address", "wanted"),
+    [(None, "[::]:1234"), ("[::]", "[::]:1234"), ("fd00::1", "[fd00::1]:1234"), ("0.0.0.0", "0.0.0.0:1234")],
+)
+def test_http_is_served_to_ipv4_and_ipv6(address: str | None, wanted: str) -> None:
+    http: Object = {"port": 1234} | ({"address": address} if address else {})
+    manifests = render(RESTRICTED | {"controller": {"http": http}, "node": {"http": http}})
+    for kind in ("Deployment", "DaemonSet"):
+        environment = {entry["name"]: entry.get("value") for entry in container(one(manifests, kind))["env"]}
+        assert environment["CINDERBOX_HTTP_ADDRESS"] == wanted
+
+
 def test_mount_sees_that_a_host_has_selinux() -> None:
     """libselinux wants the configuration, and a selinuxfs that is not read-only; otherwise mount(8) drops labels."""
     manifests = render(RESTRICTED)

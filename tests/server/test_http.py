@@ -109,6 +109,25 @@ def test_a_standby_is_alive_and_not_ready(server: Served, address: str, tmp_path
         standby.close()
 
 
+@pytest.mark.parametrize(
+    ("host", "reached_at"),
+    [
+        ("[::]", {"127.0.0.1", "[::1]"}),
+        ("[::1]", {"[::1]"}),
+        ("0.0.0.0", {"127.0.0.1"}),
+    ],
+)
+def test_every_family_of_addresses(tmp_path: Path, host: str, reached_at: set[str]) -> None:
+    port = free_ports(1)[0]
+    registry = {"CINDERBOX_REGISTRY_ENDPOINT": f"unix://{tmp_path}/none.sock"}
+    node = Served(tmp_path, mode="node", environment=registry | {"CINDERBOX_HTTP_ADDRESS": f"{host}:{port}"})
+    try:
+        node.start()
+        assert {name for name in ("127.0.0.1", "[::1]") if _answers(f"{name}:{port}")} == reached_at
+    finally:
+        node.close()
+
+
 def test_a_wrong_address_is_refused(tmp_path: Path) -> None:
     served = Served(tmp_path, environment={"CINDERBOX_HTTP_ADDRESS": "8080"})
     try:

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc, node_registry_pb2, node_registry_pb2_grpc
 from tests.support.csi import GIB, MOUNT, fails
+from tests.support.network import free_ports
 from tests.support.polling import wait_until
 from tests.support.serving import Served, serving
 
@@ -109,16 +109,15 @@ def test_console_lines_have_no_control_characters(tmp_path: Path) -> None:
 
 
 def test_tcp(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_ports(1)[0]
     with serving(tmp_path, persistence=MEMORY, mode="controller") as first:
-        first.stop()
-        first.start(wait=False, CSI_ENDPOINT=f"tcp://127.0.0.1:{port}")
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            identity = csi_pb2_grpc.IdentityStub(channel)
-            answer = identity.GetPluginInfo(csi_pb2.GetPluginInfoRequest(), wait_for_ready=True, timeout=30)
-        assert answer.name == "csi.cinderbox.io"
+        for host in ("127.0.0.1", "[::1]"):
+            first.stop()
+            first.start(wait=False, CSI_ENDPOINT=f"tcp://{host}:{port}")
+            with grpc.insecure_channel(f"{host}:{port}") as channel:
+                identity = csi_pb2_grpc.IdentityStub(channel)
+                answer = identity.GetPluginInfo(csi_pb2.GetPluginInfoRequest(), wait_for_ready=True, timeout=30)
+            assert answer.name == "csi.cinderbox.io"
 
 
 @pytest.mark.root

@@ -270,8 +270,25 @@ def test_wrong_files_are_named(tmp_path: Path, content: str) -> None:
 
 
 def test_addresses() -> None:
-    for endpoint in ("unix:///run/csi.sock", "unix:/run/csi.sock", "tcp://0.0.0.0:5000", "[::]:50051"):
+    for endpoint in ("unix:///run/csi.sock", "unix:/run/csi.sock", "tcp://0.0.0.0:5000", "[::]:50051", "tcp://[::1]:1"):
         assert loaded({"CINDERBOX_ENDPOINT": endpoint}).endpoint == endpoint
+    for address in ("[::]:9808", "[fd00::8]:9808", "0.0.0.0:9808", "localhost:9808", "[fe80::1%eth0]:9808"):
+        assert loaded({"CINDERBOX_HTTP_ADDRESS": address}).http_address == address
+    for address in ("fd00::8", "192.0.2.8", "storage-1.example"):
+        assert loaded({"CINDERBOX_STORAGE_NETWORK_IP": address}).storage_network_ip == address
+
+
+@pytest.mark.parametrize("address", ["::1:9808", "[::1:9808", "[host]:9808", "[192.0.2.1]:9808", "fd00::8:9808"])
+def test_an_ipv6_address_with_a_port_is_in_brackets(address: str) -> None:
+    for variable in ("CINDERBOX_ENDPOINT", "CINDERBOX_REGISTRY_ENDPOINT", "CINDERBOX_HTTP_ADDRESS"):
+        with pytest.raises(SettingsError, match=rf"{variable[10:].lower()}.*brackets.*, as in \[::1\]:9808"):
+            loaded({variable: address})
+
+
+@pytest.mark.parametrize("address", ["[fd00::8]", "192.0.2.8:3260", "192.0.2.0/24", "fd00:8", ""])
+def test_an_address_of_the_storage_network_is_bare(address: str) -> None:
+    with pytest.raises(SettingsError, match=r"storage_network_ip.*without brackets and port"):
+        loaded({"CINDERBOX_STORAGE_NETWORK_IP": address})
 
 
 @pytest.mark.parametrize(

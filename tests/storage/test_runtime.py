@@ -441,3 +441,20 @@ def test_netapp_finds_the_sections_of_all_backends(new_backend: Callable[..., Ba
 
 def test_the_context_is_an_administrators() -> None:
     assert runtime.CONTEXT.is_admin
+
+
+ONLY_IPV6 = (
+    'ip link set lo up; ip -6 address add fd00::5/64 dev lo; ip -6 route add default dev lo src fd00::5; exec "$@"'
+)
+
+
+@pytest.mark.root
+def test_a_host_that_has_ipv6_alone_has_an_address(tmp_path: Path) -> None:
+    code = f"""
+        import json
+        from oslo_config import cfg
+        {SET_UP.format(locks=str(tmp_path))}
+        from csi_plugin.attachment import connectors
+        print(json.dumps([cfg.CONF.my_ip, connectors.connector_properties()["ip"]]))
+    """
+    assert answer(run(code, "unshare", "--net", "sh", "-c", ONLY_IPV6, "sh")) == ["fd00::5", "fd00::5"]

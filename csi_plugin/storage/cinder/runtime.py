@@ -21,6 +21,7 @@ from cinder.objects import base as objects_base
 from oslo_config import cfg
 from oslo_versionedobjects import fields
 
+from csi_plugin.addresses import own_address
 from csi_plugin.error_text import error_text
 from csi_plugin.storage.cinder import options as driver_options
 from csi_plugin.storage.cinder import privileges
@@ -113,6 +114,8 @@ def _configure_options(host: str | None, locks_path: str | None, options: Mappin
         cfg.CONF.set_default("state_path", str(_state_directory()))
     cfg.CONF.set_default("lock_path", locks_path or "$state_path/locks", "oslo_concurrency")
     cfg.CONF.set_default("backend_url", f"file://{locks_path or '$state_path/locks'}", "coordination")
+    # Cinder's own default knows IPv4 alone. Targets of LVM, for one, are served there.
+    cfg.CONF.set_default("my_ip", own_address())
     if host:
         cfg.CONF.set_override("host", host)
     driver_options.set_global(options)

@@ -50,6 +50,12 @@ readinessProbe:
   timeoutSeconds: 5
 {{- end }}
 
+{{/* Where HTTP is served, given address and port: an IPv6 address is in brackets. */}}
+{{- define "cinderbox.hostPort" -}}
+{{- $address := .address | trimPrefix "[" | trimSuffix "]" -}}
+{{- if contains ":" $address }}[{{ $address }}]{{ else }}{{ $address }}{{ end }}:{{ .port }}
+{{- end }}
+
 {{/* Environment that controller and node have in common: list of the root and the component's values. */}}
 {{- define "cinderbox.environment" -}}
 {{- $root := index . 0 -}}
@@ -58,7 +64,7 @@ readinessProbe:
 - {name: CINDERBOX_ENDPOINT, value: "unix:///csi/csi.sock"}
 - {name: CINDERBOX_DRIVER_NAME, value: {{ $root.Values.driverName | quote }}}
 - {name: CINDERBOX_PERSISTENCE, value: '{"storage": "crd"}'}
-- {name: CINDERBOX_HTTP_ADDRESS, value: "{{ $part.http.address }}:{{ $part.http.port }}"}
+- {name: CINDERBOX_HTTP_ADDRESS, value: "{{ include "cinderbox.hostPort" $part.http }}"}
 - {name: CINDERBOX_LOG_LEVEL, value: {{ $part.logLevel }}}
 - {name: CINDERBOX_LOG_FORMAT, value: {{ $part.logFormat }}}
 - {name: CINDERBOX_STOP_SECONDS, value: {{ $part.stopSeconds | quote }}}
