@@ -2,12 +2,23 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from csi_plugin.instrumentation import tracing
 
-_SBIN = "/usr/sbin:/sbin"
+_SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+
+
+def search_path(path: str) -> str:
+    """A PATH, which may be empty, with the folders of this Python's programs and of the system's behind its own.
+
+    An empty folder is left out: it would be the current one.
+    """
+    folders = [folder for folder in path.split(os.pathsep) if folder]
+    own = str(Path(sys.prefix, "bin"))
+    return os.pathsep.join(dict.fromkeys([*folders, own, *_SYSTEM_FOLDERS]))
 
 
 class ProgramFailed(Exception):
@@ -33,7 +44,7 @@ def run(
 
     Raises ProgramFailed.
     """
-    environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:{_SBIN}", "LC_ALL": "C"}
+    environment = {**os.environ, "PATH": search_path(os.environ.get("PATH", "")), "LC_ALL": "C"}
     try:
         with tracing.span(f"command.{Path(arguments[0]).name}"):
             done = subprocess.run(

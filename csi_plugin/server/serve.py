@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from csi_plugin.attachment.programs import search_path
 from csi_plugin.instrumentation import tracing
 from csi_plugin.persistence.base import InvalidPersistence
 from csi_plugin.protocol import csi_pb2_grpc, node_registry_pb2_grpc, operations_pb2_grpc
@@ -37,6 +38,8 @@ def serve(settings: Settings) -> int:
     Ends the process with 3 when another controller has taken over, and with 4 when operations did not end in time.
     """
     logs.configure(log_format=settings.log_format, level=settings.log_level)
+    # What starts this process may have a short PATH, or none: Cinder and os-brick need the system's programs.
+    os.environ["PATH"] = search_path(os.environ.get("PATH", ""))
     try:
         return _Process(settings).run()
     except (SettingsError, InvalidPersistence, sockets.AddressInUse, ValueError) as error:

@@ -1,5 +1,7 @@
 """Running programs: never through a shell, always with an end, and errors in the program's own words."""
 
+from pathlib import Path
+
 import pytest
 
 from csi_plugin.attachment.programs import ProgramFailed, run
@@ -14,6 +16,17 @@ def test_a_failure_has_the_programs_words() -> None:
         run("ls", "/no-such-file")
     assert caught.value.status == 2
     assert run("ls", "/no-such-file", allowed=(2,)) == ""
+
+
+def test_programs_are_found_without_a_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mount", "true"):
+        (tmp_path / name).write_text("#!/bin/sh\necho of the current folder\n")
+        (tmp_path / name).chmod(0o755)
+    for path in ("", None):
+        monkeypatch.delenv("PATH", raising=False) if path is None else monkeypatch.setenv("PATH", path)
+        assert "util-linux" in run("mount", "--version")
+        assert run("true") == ""
 
 
 def test_a_hanging_program_is_ended() -> None:

@@ -54,7 +54,7 @@ class Served:
         self.socket = Path(self._socket_folder.name) / "csi.sock"
         self.log = folder / f"{name}.log"
         self.mode = mode
-        self._prefix = prefix
+        self.prefix = prefix
         self._environment = {
             "PYTHONFAULTHANDLER": "1",
             "CSI_ENDPOINT": f"unix://{self.socket}",
@@ -75,7 +75,7 @@ class Served:
         """Start the process, with more environment variables if given, and wait until Probe says ready."""
         with self.log.open("ab") as log:
             self.process = processes.start(
-                ["serve"], self._environment | environment, stdout=log, stderr=log, prefix=self._prefix
+                ["serve"], self._environment | environment, stdout=log, stderr=log, prefix=self.prefix
             )
         self.channel = grpc.insecure_channel(f"unix://{self.socket}", options=[("grpc.use_local_subchannel_pool", 1)])
         self.identity = csi_pb2_grpc.IdentityStub(self.channel)

@@ -51,7 +51,7 @@ class Program:
     """The package that has it, as text for humans."""
 
     def is_installed(self, options: Mapping[str, Any]) -> bool:
-        path = os.pathsep.join((os.environ.get("PATH", ""), *SYSTEM_PROGRAMS))
+        path = os.pathsep.join(filter(None, (os.environ.get("PATH"), *SYSTEM_PROGRAMS)))
         return shutil.which(self.name, path=path) is not None
 
     def __str__(self) -> str:

@@ -126,16 +126,17 @@ def _state_directory() -> Path:
 
     Root's sudo may be given a configuration file that is in it, so it is never one that another user can prepare.
     """
-    if os.geteuid() == 0:
-        directory = Path("/var/lib/cinderbox")
-    else:
-        directory = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "cinderbox"
+    directory: Path | str = "the user's home"
     try:
+        if os.geteuid() == 0:
+            directory = Path("/var/lib/cinderbox")
+        else:
+            directory = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "cinderbox"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if directory.stat().st_uid == os.geteuid() and os.access(directory, os.W_OK, effective_ids=True):
             return directory
         reason = "it is not this user's alone"
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: neither HOME nor a user of this number
         reason = error_text(error)
     private = Path(tempfile.mkdtemp(prefix="cinderbox-"))
     LOG.warning(
