@@ -2,8 +2,12 @@
 
 os-brick formats whatever it cannot open. Here, what is on the device decides: a LUKS header is opened, an empty device
 is formatted when it was never used before, and anything else is refused.
+
+A volume may be larger by whole GiB than what it is to hold (``header_gib``): the data then begins behind these, so that
+the decrypted device has exactly the size that was asked for, whoever opens it.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +15,21 @@ from csi_plugin.attachment import signatures
 from csi_plugin.attachment.errors import EncryptionError
 from csi_plugin.attachment.host_tables import device_folder, lower_devices
 from csi_plugin.attachment.programs import ProgramFailed, run
+from csi_plugin.units import GIB
 
+LOG = logging.getLogger(__name__)
+
+_SECTOR_BYTES = 512
 _TYPES = {"luks": "luks1", "luks2": "luks2"}
 """cryptsetup's names of the encryption providers."""
 _KEY_MEMORY_KIB = 64 * 1024
 """Taken to open a volume. cryptsetup's own 1 GiB is more than a container may have; it is for weaker secrets."""
+_LUKS2_KEYS_BYTES = 16 * 1024**2 - 2 * 16 * 1024
+"""cryptsetup's own size of the area for keys, which grows to 128 MiB where there is room before the data."""
+_UNUSED_FROM_BYTES = 32 * 1024**2
+"""Where neither version of LUKS has anything of its header."""
+_FORMAT_SECONDS = 500
+"""cryptsetup writes zeroes over all that is before the data."""
 _NO_KEY_FITS = 2
 """cryptsetup's exit status for a wrong passphrase."""
 
@@ -55,6 +69,8 @@ def open_device(
     if must_format(device, used_before=used_before):
         _format(device, encryption, passphrase)
     options = ["--readonly"] if read_only else []
+    if encryption.get("discards") == "true":
+        options.append("--allow-discards")
     name = Path(mapped).name
     try:
         run("cryptsetup", "luksOpen", "--key-file=-", *options, device, name, stdin=passphrase.encode())
@@ -73,12 +89,26 @@ def _is_over(mapped: str, device: str) -> bool:
 def _format(device: str, encryption: dict[str, Any], passphrase: str) -> None:
     options = ["--type", _type(encryption["provider"])]
     if encryption["provider"] == "luks2":
-        options += ["--pbkdf-memory", str(_KEY_MEMORY_KIB)]
+        options += ["--pbkdf-memory", str(_KEY_MEMORY_KIB), "--luks2-keyslots-size", str(_LUKS2_KEYS_BYTES)]
     if cipher := encryption.get("cipher"):
         options += ["--cipher", cipher]
     if key_size := encryption.get("key_size"):
         options += ["--key-size", str(key_size)]
-    run("cryptsetup", "luksFormat", "--batch-mode", "--key-file=-", *options, device, stdin=passphrase.encode())
+    header_bytes = int(encryption.get("header_gib", 0)) * GIB
+    if header_bytes:
+        options += ["--offset", str(header_bytes // _SECTOR_BYTES)]
+    command = ("cryptsetup", "luksFormat", "--batch-mode", "--key-file=-")
+    run(*command, *options, device, stdin=passphrase.encode(), timeout=_FORMAT_SECONDS)
+    if header_bytes:
+        _give_back(device, start=_UNUSED_FROM_BYTES, end=header_bytes)
+
+
+def _give_back(device: str, *, start: int, end: int) -> None:
+    """Let a thin storage have what it was given for zeroes that nobody reads, if it takes that."""
+    try:
+        run("blkdiscard", "--force", "--offset", str(start), "--length", str(end - start), device)
+    except ProgramFailed as error:
+        LOG.debug("%s keeps what its LUKS header does not use: %s", device, error)
 
 
 def _type(provider: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import grpc
 
-from csi_plugin.controller import lookups, storage_objects
+from csi_plugin.controller import lookups, luks_headers, storage_objects
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.requests import sizes, topology
@@ -33,7 +33,9 @@ class Placement:
     backend: Backend
     pool: str = ""
     size: int
-    """GiB."""
+    """GiB, with ``header``."""
+    header: int = 0
+    """GiB of them for a LUKS header."""
     extra_specs: dict[str, str]
     qos_specs: dict[str, str]
     snapshot: SnapshotRecord | None = None
@@ -100,7 +102,8 @@ def room_to_grow(backend: Backend, volume: VolumeRecord, *, size: int) -> Iterat
 
 def _schedule(context: ControllerContext, request: VolumeRequest) -> Placement:
     parameters = request.parameters
-    size = sizes.size_in_range(request.capacity)
+    header = luks_headers.new_header_gib(parameters.encryption)
+    size = sizes.size_in_range(request.capacity, header=header)
     candidates = (
         [storage_objects.backend(context, parameters.backend)] if parameters.backend else context.backends.ready()
     )
@@ -119,6 +122,7 @@ def _schedule(context: ControllerContext, request: VolumeRequest) -> Placement:
         backend=backend,
         pool=pool,
         size=size,
+        header=header,
         extra_specs=parameters.extra_specs,
         qos_specs=parameters.qos_specs,
     )
@@ -129,9 +133,7 @@ def _place_with_snapshot(context: ControllerContext, request: VolumeRequest, sou
     if snapshot is None:
         raise not_found(f"{source.field}: no snapshot has the id {source.id!r}")
     origin = context.store.get(VolumeRecord, snapshot.volume_id)
-    placement = _place_with_source(
-        context, request, backend_name=snapshot.backend, source_size=snapshot.volume_size, origin=origin
-    )
+    placement = _place_with_source(context, request, snapshot, origin=origin)
     return replace(placement, snapshot=snapshot)
 
 
@@ -139,34 +141,33 @@ def _place_with_volume(context: ControllerContext, request: VolumeRequest, sourc
     volume = lookups.find_visible(context.store, VolumeRecord, source.id)
     if volume is None:
         raise not_found(f"{source.field}: no volume has the id {source.id!r}")
-    placement = _place_with_source(
-        context, request, backend_name=volume.backend, source_size=volume.size, origin=volume
-    )
+    placement = _place_with_source(context, request, volume, origin=volume)
     return replace(placement, volume=volume)
 
 
 def _place_with_source(
     context: ControllerContext,
     request: VolumeRequest,
+    source: SnapshotRecord | VolumeRecord,
     *,
-    backend_name: str,
-    source_size: int,
     origin: VolumeRecord | None,
 ) -> Placement:
     """A copy goes where its source is: Cinder's drivers copy inside one backend."""
     parameters = request.parameters
-    _check_parameters_fit(request, backend_name=backend_name, origin=origin)
+    source_size, header = luks_headers.usable_gib(source), luks_headers.header_gib(source)
+    _check_parameters_fit(request, backend_name=source.backend, origin=origin)
     if 0 < request.capacity.required_bytes <= (source_size - 1) * GIB:
         raise out_of_range(f"capacity_range.required_bytes is less than the size of the source, {source_size} GiB")
-    size = sizes.size_in_range(request.capacity, smallest=source_size)
+    size = sizes.size_in_range(request.capacity, smallest=source_size, header=header)
     _check_encryption(request, origin)
-    backend = storage_objects.backend(context, backend_name)
+    backend = storage_objects.backend(context, source.backend)
     _check_backend(request, backend)
     inherits = origin is not None and not parameters.extra_specs and not parameters.qos_specs
     return Placement(
         backend=backend,
         pool=parameters.pool or (origin.pool if origin else ""),
         size=size,
+        header=header,
         extra_specs=dict(origin.extra_specs) if inherits and origin else parameters.extra_specs,
         qos_specs=dict(origin.qos_specs) if inherits and origin else parameters.qos_specs,
     )

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from csi_plugin.controller import luks_headers
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.persistence.records import SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2
@@ -12,7 +13,7 @@ from csi_plugin.units import GIB
 
 def volume(record: VolumeRecord) -> csi_pb2.Volume:
     """The volume as the first response described it, with its present size."""
-    response = csi_pb2.Volume(volume_id=record.id, capacity_bytes=record.size * GIB)
+    response = csi_pb2.Volume(volume_id=record.id, capacity_bytes=luks_headers.usable_gib(record) * GIB)
     if record.intent is not None:
         response.volume_context.update(record.intent.context)
         response.accessible_topology.extend(csi_pb2.Topology(segments=segments) for segments in record.intent.topology)
@@ -30,7 +31,7 @@ def snapshot(context: ControllerContext, record: SnapshotRecord) -> csi_pb2.Snap
     return csi_pb2.Snapshot(
         snapshot_id=record.id,
         source_volume_id=record.volume_id,
-        size_bytes=record.volume_size * GIB,
+        size_bytes=luks_headers.usable_gib(record) * GIB,
         creation_time=timestamp(record.created_at),
         ready_to_use=record.status == "available",
         group_snapshot_id=record.group_snapshot_id or "",

@@ -4,8 +4,9 @@ import base64
 import json
 from typing import Any
 
+from csi_plugin.controller import luks_headers
 from csi_plugin.controller.requests.parameters import parse_volume_parameters
-from csi_plugin.persistence.records import ConnectionRecord, NodeRecord, VolumeRecord
+from csi_plugin.persistence.records import JSON, ConnectionRecord, NodeRecord, VolumeRecord
 from csi_plugin.protocol.errors import failed_precondition
 from csi_plugin.protocol.sealed_box import SealedBoxError, seal_to_node
 
@@ -36,6 +37,9 @@ def seal_connection(
         raise failed_precondition(f"node_id: node {node.id} registered no usable public key: {error}") from error
 
 
-def _encryption(volume: VolumeRecord) -> dict[str, str]:
+def _encryption(volume: VolumeRecord) -> JSON:
+    """What the node needs to know to encrypt the volume, as its class says; empty for one in clear."""
     request = volume.intent.request if volume.intent else {}
-    return parse_volume_parameters(request.get("parameters", {}), {}).encryption
+    encryption = parse_volume_parameters(request.get("parameters", {}), {}).encryption
+    header = luks_headers.header_gib(volume)
+    return {**encryption, "header_gib": header} if encryption and header else dict(encryption)

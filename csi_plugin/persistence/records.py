@@ -24,6 +24,9 @@ PUBLIC_KEY = "csi_public_key"
 FORMATTED = "cinderbox.io/formatted"
 """Key in a volume's admin_metadata, or a snapshot's metadata: it has had a filesystem, and is never given another."""
 
+LUKS_HEADER_GIB = "cinderbox.io/luks-header-gib"
+"""Key in the same places: so many GiB of an encrypted volume are for its header, on top of what the CO asked for."""
+
 FORMATTED_VOLUMES = "csi_formatted_volumes"
 """Entry of a node's connector, where nodes write their own record: ids of volumes that it found or made a filesystem
 on."""

@@ -1,14 +1,21 @@
 """What is done with an encrypted volume's device: opened, formatted once, or left alone. Mapping it needs
 device-mapper, which the storage lab has; the decision before that needs real LUKS headers, which any file can hold."""
 
+import os
+import re
+import shutil
 import subprocess
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from csi_plugin.attachment import encryption, signatures
 from csi_plugin.attachment.errors import EncryptionError
+from csi_plugin.attachment.host_tables import device_size
 from csi_plugin.attachment.programs import ProgramFailed
+from tests.support.csi import GIB
 
 
 @pytest.fixture
@@ -79,3 +86,52 @@ def test_several_signatures_are_content(disk: Path) -> None:
         file.seek(4096 - len(magic_of_swap))
         file.write(magic_of_swap)
     assert not signatures.probe(str(disk)).is_empty
+
+
+@pytest.fixture
+def cryptsetup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A quick cryptsetup that writes down how it is called."""
+    calls = tmp_path / "calls"
+    program = tmp_path / "programs/cryptsetup"
+    program.parent.mkdir()
+    program.write_text(
+        f"""#!/bin/sh
+echo "$*" >>{calls}
+[ "$1" != luksFormat ] || set -- --iter-time=10 "$@"
+exec {shutil.which("cryptsetup", path="/usr/sbin:/sbin")} "$@"
+"""
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return calls
+
+
+@pytest.fixture
+def device(disk: Path) -> Iterator[str]:
+    """A loop device that shows a file of 3 GiB."""
+    os.truncate(disk, 3 * GIB)
+    losetup = subprocess.run(["losetup", "--find", "--show", disk], capture_output=True, text=True, check=True)
+    yield losetup.stdout.strip()
+    subprocess.run(["losetup", "--detach", losetup.stdout.strip()], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("provider", ["luks", "luks2"])
+def test_data_begins_behind_what_is_on_top(device: str, disk: Path, cryptsetup: Path, provider: str) -> None:
+    """The decrypted device has the size that was asked for, by the header itself, so whoever opens it."""
+    wanted = {"provider": provider, "header_gib": 1, "discards": "true"}
+    volume_id = str(uuid.uuid4())
+    try:
+        mapped = encryption.open_device(
+            device, volume_id=volume_id, encryption=wanted, passphrase="key", used_before=False
+        )
+        assert device_size(mapped) == 2 * GIB
+        encryption.close_device(volume_id)
+    except ProgramFailed as error:
+        assert "device-mapper" in str(error)  # which not every kernel has; the storage lab's does
+    assert "--allow-discards" in cryptsetup.read_text().splitlines()[-1]
+    dump = subprocess.run(["cryptsetup", "luksDump", device], capture_output=True, text=True, check=True).stdout
+    assert re.search(r"offset: 1073741824 \[bytes\]|Payload offset:\s2097152", dump)
+    subprocess.run(["cryptsetup", "luksOpen", "--test-passphrase", "--key-file=-", device], input=b"key", check=True)
+    os.sync()
+    assert disk.stat().st_blocks * 512 < 64 * 1024**2

@@ -62,6 +62,8 @@ def test_encryption() -> None:
         ({"encryption": "plain"}, ["encryption must be one of luks, luks2"]),
         ({"encryption_cipher": "aes"}, ["encryption_cipher needs encryption"]),
         ({"encryption_key_size": "256"}, ["encryption_key_size needs encryption"]),
+        ({"encryption_discards": "true"}, ["encryption_discards needs encryption"]),
+        ({"encryption": "luks", "encryption_discards": "yes"}, ["encryption_discards must be true or false", "yes"]),
         ({"encryption": "luks", "encryption_key_size": "100"}, ["encryption_key_size must be one of 128"]),
         ({"encryption": "luks", "encryption_cipher": "aes; rm"}, ["encryption_cipher must be a dm-crypt cipher"]),
         ({"encryption": "luks", "encryption_cipher": "rot13-xts-plain64"}, ["encryption_cipher must be a dm-crypt"]),

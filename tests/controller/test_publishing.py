@@ -72,7 +72,7 @@ def test_encryption_goes_to_the_node(plugin: Plugin) -> None:
     plan = json.loads(
         unsealed(plugin.publish(volume.volume_id, "node-1"), key, node_id="node-1", volume_id=volume.volume_id)
     )
-    assert plan["encryption"] == {"provider": "luks2", "key_size": "512"}
+    assert plan["encryption"] == {"provider": "luks2", "key_size": "512", "header_gib": 1}
 
 
 def test_repeat_is_ok_and_differing_repeat_already_exists(plugin: Plugin) -> None:

@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from csi_plugin.attachment import signatures
+from csi_plugin.attachment.host_tables import device_size
 from tests.lab.backends import LabBackend
 from tests.lab.data import (
     GIB,
@@ -127,8 +128,9 @@ def test_encryption(backend: LabBackend, claim: MakeClaim, shows: Shows) -> None
     assert device_holds(mapped, marker[:100])
     assert not device_holds(encrypted, marker[:100])
 
+    assert device_size(mapped) == GIB
     if backend.can("expand online"):
-        volume.expand(2, pod, secrets=PASSPHRASE)
+        assert volume.expand(2, pod, secrets=PASSPHRASE) == device_size(mapped) == 2 * GIB
         assert filesystem_size(pod) > 1.5
     volume.take_away(controller=False)
     with fails(Code.FAILED_PRECONDITION, "passphrase"):

@@ -16,8 +16,9 @@ MKFS_OPTIONS = "mkfs_options"
 ENCRYPTION = "encryption"
 ENCRYPTION_CIPHER = "encryption_cipher"
 ENCRYPTION_KEY_SIZE = "encryption_key_size"
+ENCRYPTION_DISCARDS = "encryption_discards"
 
-PLAIN = (BACKEND, POOL, MKFS_OPTIONS, ENCRYPTION, ENCRYPTION_CIPHER, ENCRYPTION_KEY_SIZE)
+PLAIN = (BACKEND, POOL, MKFS_OPTIONS, ENCRYPTION, ENCRYPTION_CIPHER, ENCRYPTION_KEY_SIZE, ENCRYPTION_DISCARDS)
 EXTRA_SPEC_PREFIXES = ("extra_specs.", "xtra_")
 QOS_PREFIXES = ("qos.", "qos_")
 """The second of each is ember-csi's."""
@@ -44,7 +45,7 @@ class VolumeParameters:
     qos_specs: dict[str, str] = field(default_factory=dict)
     mkfs_options: str = ""
     encryption: dict[str, str] = field(default_factory=dict)
-    """provider (luks, luks2), and cipher and key_size where given."""
+    """provider (luks, luks2), and cipher, key_size and discards ("true") where given."""
 
 
 def parse_volume_parameters(parameters: Mapping[str, str], mutable_parameters: Mapping[str, str]) -> VolumeParameters:
@@ -135,11 +136,16 @@ def _encryption(plain: Mapping[str, str]) -> dict[str, str]:
     provider = plain.get(ENCRYPTION, "")
     cipher = plain.get(ENCRYPTION_CIPHER, "")
     key_size = plain.get(ENCRYPTION_KEY_SIZE, "")
+    discards = plain.get(ENCRYPTION_DISCARDS, "")
     if not provider:
-        if cipher or key_size:
-            given = ENCRYPTION_CIPHER if cipher else ENCRYPTION_KEY_SIZE
-            raise invalid_argument(f"parameters: {given} needs {ENCRYPTION} to be one of {_list(ENCRYPTION_PROVIDERS)}")
+        for name in (ENCRYPTION_CIPHER, ENCRYPTION_KEY_SIZE, ENCRYPTION_DISCARDS):
+            if plain.get(name):
+                raise invalid_argument(
+                    f"parameters: {name} needs {ENCRYPTION} to be one of {_list(ENCRYPTION_PROVIDERS)}"
+                )
         return {}
+    if discards not in ("", "true", "false"):
+        raise invalid_argument(f"parameters: {ENCRYPTION_DISCARDS} must be true or false, not {discards!r}")
     if provider not in ENCRYPTION_PROVIDERS:
         raise invalid_argument(
             f"parameters: {ENCRYPTION} must be one of {_list(ENCRYPTION_PROVIDERS)}, not {provider!r}"
@@ -156,6 +162,8 @@ def _encryption(plain: Mapping[str, str]) -> dict[str, str]:
     if "-xts-" in cipher and key_size in ("128", "192"):
         raise invalid_argument(f"parameters: {ENCRYPTION_KEY_SIZE} must be 256 or 512 with {cipher}, not {key_size}")
     given_values = {"provider": provider, "cipher": cipher, "key_size": key_size}
+    if discards == "true":
+        given_values["discards"] = discards
     return {name: value for name, value in given_values.items() if value}
 
 

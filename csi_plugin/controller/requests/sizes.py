@@ -23,20 +23,21 @@ def check_range(capacity: csi_pb2.CapacityRange) -> None:
         )
 
 
-def size_in_range(capacity: csi_pb2.CapacityRange, *, smallest: int = DEFAULT_GIB) -> int:
-    """The size in GiB to provision: required_bytes rounded up, or ``smallest`` GiB when nothing is required.
+def size_in_range(capacity: csi_pb2.CapacityRange, *, smallest: int = DEFAULT_GIB, header: int = 0) -> int:
+    """The size in GiB to provision: required_bytes rounded up, or ``smallest`` GiB when nothing is required; and
+    ``header`` GiB on top, which the CO does not see.
 
     Raises OUT_OF_RANGE when whole GiB cannot meet the limit, or Cinder has no such size.
     """
     size = -(-capacity.required_bytes // GIB) or smallest
-    if size > LARGEST_GIB:
-        raise out_of_range(f"capacity_range.required_bytes must be at most {LARGEST_GIB} GiB")
+    if size + header > LARGEST_GIB:
+        raise out_of_range(f"capacity_range.required_bytes must be at most {LARGEST_GIB - header} GiB")
     if 0 < capacity.limit_bytes < size * GIB:
         raise out_of_range(
             f"capacity_range.limit_bytes ({capacity.limit_bytes}) is less than the smallest size that fits: volumes "
             f"have whole GiB, here {size} GiB ({size * GIB} bytes)"
         )
-    return size
+    return size + header
 
 
 def fits(size: int, capacity: csi_pb2.CapacityRange) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from csi_plugin.controller import filesystem_records, lifecycle, responses, storage_objects
+from csi_plugin.controller import filesystem_records, lifecycle, luks_headers, responses, storage_objects
 from csi_plugin.controller.attempts import intent_of
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
@@ -44,8 +44,8 @@ class VolumeCreation(lifecycle.Creation[VolumeRecord]):
     def differences(self, context: ControllerContext, record: VolumeRecord) -> list[str]:
         intent = intent_of(record)
         differing = [name for name, value in self.normalized.items() if intent.request.get(name) != value]
-        if not sizes.fits(record.size, self._request.capacity):
-            differing.append(f"capacity_range (it has {record.size} GiB)")
+        if not sizes.fits(luks_headers.usable_gib(record), self._request.capacity):
+            differing.append(f"capacity_range (it has {luks_headers.usable_gib(record)} GiB)")
         if not topology.is_accessible(intent.topology, self._request.requirements):
             differing.append("accessibility_requirements")
         return differing
@@ -76,7 +76,8 @@ class VolumeCreation(lifecycle.Creation[VolumeRecord]):
             "metadata": titles.metadata,
             "admin_metadata": filesystem_records.copy_metadata(
                 context.store, snapshot=placement.snapshot, volume=placement.volume
-            ),
+            )
+            | luks_headers.marks(placement.header),
             "extra_specs": placement.extra_specs,
             "qos_specs": placement.qos_specs,
             "multiattach": self._request.needs_multiattach,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from csi_plugin.controller import lookups, storage_objects
+from csi_plugin.controller import lookups, luks_headers, storage_objects
 from csi_plugin.controller.attempts import resource_of
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
@@ -54,13 +54,14 @@ def _read_request(context: ControllerContext, request: csi_pb2.ControllerExpandV
 
 
 def _expand(context: ControllerContext, request: ExpandRequest) -> int:
-    """The size in GiB after expansion; a volume that is large enough keeps its size."""
+    """The size in GiB after expansion, as the CO knows it; a volume that is large enough keeps its size."""
     volume = lookups.get_volume(context.store, request.volume_id)
     if access.needs_multiattach([request.capability]) and not volume.multiattach:
         raise invalid_argument("volume_capability: the volume was not created for several nodes")
-    if sizes.fits(volume.size, request.capacity):
-        return volume.size
-    size = _new_size(volume, request.capacity)
+    if sizes.fits(luks_headers.usable_gib(volume), request.capacity):
+        return luks_headers.usable_gib(volume)
+    header = luks_headers.header_gib(volume)
+    size = _new_size(volume, request.capacity, header=header)
     _check_online(context, volume)
     volume = _settle_interrupted(context, volume)
     backend = storage_objects.backend(context, volume.backend)
@@ -70,16 +71,17 @@ def _expand(context: ControllerContext, request: ExpandRequest) -> int:
         driver_errors(f"expanding volume {volume.id}"),
     ):
         storage_objects.volume(context, volume).extend(size)
-    return size
+    return size - header
 
 
-def _new_size(volume: VolumeRecord, capacity: csi_pb2.CapacityRange) -> int:
-    if capacity.required_bytes <= volume.size * GIB:
+def _new_size(volume: VolumeRecord, capacity: csi_pb2.CapacityRange, *, header: int) -> int:
+    present = luks_headers.usable_gib(volume)
+    if capacity.required_bytes <= present * GIB:
         raise out_of_range(
             f"capacity_range.limit_bytes ({capacity.limit_bytes}) is less than the volume's present size "
-            f"({volume.size} GiB), and volumes do not shrink"
+            f"({present} GiB), and volumes do not shrink"
         )
-    return sizes.size_in_range(capacity)
+    return sizes.size_in_range(capacity, header=header)
 
 
 def _check_online(context: ControllerContext, volume: VolumeRecord) -> None:

@@ -2,12 +2,14 @@
 
 from google.protobuf.wrappers_pb2 import Int64Value
 
+from csi_plugin.controller import luks_headers
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.requests import access
 from csi_plugin.controller.requests.parameters import parse_volume_parameters
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.storage.cinder import scheduler
+from csi_plugin.units import GIB
 
 
 def get_capacity(context: ControllerContext, request: csi_pb2.GetCapacityRequest) -> csi_pb2.GetCapacityResponse:
@@ -26,8 +28,13 @@ def get_capacity(context: ControllerContext, request: csi_pb2.GetCapacityRequest
             topology=[segments] if segments else None,
             multiattach=access.needs_multiattach(request.volume_capabilities),
         )
+    header = luks_headers.new_header_gib(parameters.encryption) * GIB
     return csi_pb2.GetCapacityResponse(
-        available_capacity=room.available_bytes,
-        maximum_volume_size=None if room.maximum_bytes is None else Int64Value(value=room.maximum_bytes),
+        available_capacity=max(room.available_bytes - header, 0),
+        maximum_volume_size=None if room.maximum_bytes is None else _without(room.maximum_bytes, header),
         minimum_volume_size=None if room.minimum_bytes is None else Int64Value(value=room.minimum_bytes),
     )
+
+
+def _without(size: int, header: int) -> Int64Value:
+    return Int64Value(value=max(size - header, 0))

@@ -4,7 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from csi_plugin.controller import cinder_groups, filesystem_records, lifecycle, lookups, responses, storage_objects
+from csi_plugin.controller import (
+    cinder_groups,
+    filesystem_records,
+    lifecycle,
+    lookups,
+    luks_headers,
+    responses,
+    storage_objects,
+)
 from csi_plugin.controller.attempts import intent_of, resource_of
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
@@ -84,7 +92,9 @@ class GroupSnapshotCreation(lifecycle.Creation[GroupSnapshotRecord]):
                 "id": context.identifiers.of_member(object_id, volume.id),
                 "name": titles.name,
                 "description": titles.description,
-                "metadata": titles.metadata | filesystem_records.snapshot_metadata(context.store, volume),
+                "metadata": titles.metadata
+                | filesystem_records.snapshot_metadata(context.store, volume)
+                | luks_headers.marks(luks_headers.header_gib(volume)),
             }
             for volume in volumes
         }

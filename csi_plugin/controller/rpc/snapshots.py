@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from csi_plugin.controller import filesystem_records, lifecycle, lookups, responses, storage_objects
+from csi_plugin.controller import filesystem_records, lifecycle, lookups, luks_headers, responses, storage_objects
 from csi_plugin.controller.attempts import resource_of
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
@@ -79,7 +79,9 @@ class SnapshotCreation(lifecycle.Creation[SnapshotRecord]):
                 titles.name,
                 titles.description,
                 id=object_id,
-                metadata=titles.metadata | filesystem_records.snapshot_metadata(context.store, volume),
+                metadata=titles.metadata
+                | filesystem_records.snapshot_metadata(context.store, volume)
+                | luks_headers.marks(luks_headers.header_gib(volume)),
                 intent=intent,
             )
         record: SnapshotRecord = snapshot.record
