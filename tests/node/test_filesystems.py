@@ -389,3 +389,26 @@ def test_health(claim: MakeClaim) -> None:
     assert volume.health() == []
     with fails(Code.NOT_FOUND):
         volume.served.node.NodeGetVolumeHealth(csi_pb2.NodeGetVolumeHealthRequest(volume_id="nothing"))
+
+
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+def test_what_a_backup_tool_restored_as_raw_block_is_bound_as_a_filesystem(claim: MakeClaim, filesystem: str) -> None:
+    """By another PersistentVolume of the same handle: what the volume holds counts, not how it was created."""
+    source, restored = claim(filesystem=filesystem), claim("restored", block=True)
+    write(source.use())
+    source.unpublish()
+    source.unstage()
+    subprocess.run(["dd", f"if={source.file}", f"of={restored.use()}", "bs=1M", "conv=sparse,fsync"], check=True)
+    restored.unpublish()
+    restored.unstage()
+    unpublish = csi_pb2.ControllerUnpublishVolumeRequest(volume_id=restored.id, node_id="test-node")
+    restored.served.controller.ControllerUnpublishVolume(unpublish)
+
+    restored.context, restored.capability = {}, capability(filesystem)
+    validate = csi_pb2.ValidateVolumeCapabilitiesRequest(
+        volume_id=restored.id, volume_capabilities=[restored.capability], volume_context=restored.volume.volume_context
+    )
+    assert restored.served.controller.ValidateVolumeCapabilities(validate).HasField("confirmed")
+    pod = restored.use()
+    assert (pod / "file").read_text() == "data"
+    assert restored.expand(2, pod) == 2 * GIB
