@@ -37,7 +37,9 @@ class Host:
         mount.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>{self._calls}\nexec {shutil.which("mount")} "$@"\n')
         mount.chmod(0o755)
         self.environment = {"PATH": f"{programs}:{os.environ['PATH']}"}
-        script = f'{shutil.which("mount")} --bind {self._filesystems} /proc/filesystems && exec "$@"'
+        # A copy of another test's mount would keep its device in use.
+        drop = 'grep -o " /tmp/[^ ]*" /proc/self/mounts | xargs --no-run-if-empty umount --lazy --quiet; '
+        script = f'{drop}{shutil.which("mount")} --bind {self._filesystems} /proc/filesystems && exec "$@"'
         self.prefix = ("unshare", "--mount", "sh", "-c", script, "sh")
 
     def use_selinux(self, is_on: bool) -> None:

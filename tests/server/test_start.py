@@ -49,7 +49,13 @@ def test_with_a_root_that_is_read_only(tmp_path: Path) -> None:
     served = Served(tmp_path, persistence=MEMORY)
     writable = (str(tmp_path), str(served.socket.parent))
     binds = "; ".join(f"mount --bind {path} {path}" for path in writable)
-    served.prefix = ("unshare", "--mount", *shell(f"{binds}; mount -o remount,bind,ro /; ! touch /tmp/x 2>/dev/null"))
+    # A copy of another test's mount would keep its device in use.
+    drop = 'grep -o " /tmp/[^ ]*" /proc/self/mounts | xargs --no-run-if-empty umount --lazy --quiet || true'
+    served.prefix = (
+        "unshare",
+        "--mount",
+        *shell(f"{drop}; {binds}; mount -o remount,bind,ro /; ! touch /tmp/x 2>/dev/null"),
+    )
     try:
         served.start()
         live(served, tmp_path).remove()
