@@ -411,4 +411,3 @@ def test_what_a_backup_tool_restored_as_raw_block_is_bound_as_a_filesystem(claim
     assert restored.served.controller.ValidateVolumeCapabilities(validate).HasField("confirmed")
     pod = restored.use()
     assert (pod / "file").read_text() == "data"
-    assert restored.expand(2, pod) == 2 * GIB

@@ -27,7 +27,7 @@ def shell(script: str, *arguments: str) -> tuple[str, ...]:
 
 def live(served: Served, folder: Path) -> Claim:
     """A volume's life, by calls alone: this process need not see the server's mounts."""
-    claim = Claim(served, folder / "claim", name="claim", filesystem="ext4")
+    claim = Claim(served, folder / "claim", name="claim", filesystem="xfs")
     pod = claim.use()
     usage = claim.stats(pod)[csi_pb2.VolumeUsage.BYTES]
     assert 0.8 * GIB < usage.total < GIB
