@@ -6,6 +6,14 @@ Segments = Mapping[str, str]
 """A topology's values by key, such as ``{"topology.kubernetes.io/zone": "east"}``."""
 
 
+def everywhere(driver_name: str) -> dict[str, str]:
+    """Segments of a node for which no others were set: one that all nodes of the driver share, and no other driver has.
+
+    COs make room known, and place volumes, by the segments of nodes, so each node has some.
+    """
+    return {f"{driver_name.lower()}/reach": "all"}
+
+
 def is_accessible(topology: Sequence[Segments], wanted: Sequence[Segments]) -> bool:
     """Whether what is accessible from ``topology`` is accessible from any of the wanted topologies.
 

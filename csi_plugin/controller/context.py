@@ -30,6 +30,9 @@ class Backends(Protocol):
     def ready(self) -> "list[Backend]":
         """The backends that can be used now."""
 
+    def starting(self) -> list[str]:
+        """Names of the backends whose first start has not ended."""
+
     def topologies(self) -> dict[str, list[dict[str, str]]]:
         """CSI topologies by backend name, of those that are not up too; an empty list for accessible from anywhere."""
 

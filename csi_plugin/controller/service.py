@@ -57,8 +57,8 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
         """Whether GetPluginCapabilities should report GROUP_CONTROLLER_SERVICE."""
         return capabilities.supports_group_snapshots(self._context)
 
-    def offers_topology(self) -> bool:
-        """Whether GetPluginCapabilities should report VOLUME_ and SNAPSHOT_ACCESSIBILITY_CONSTRAINTS."""
+    def offers_snapshot_topology(self) -> bool:
+        """Whether GetPluginCapabilities should report SNAPSHOT_ACCESSIBILITY_CONSTRAINTS."""
         return any(self._context.backends.topologies().values())
 
     def CreateVolume(self, request: csi_pb2.CreateVolumeRequest, call: Any) -> csi_pb2.CreateVolumeResponse:

@@ -139,8 +139,8 @@ class ControllerRuntime:
         offers = set(expansion_offers(self._settings))
         if service.offers_group_snapshots():
             offers.add("groups")
-        if service.offers_topology():
-            offers.add("topology")
+        if service.offers_snapshot_topology():
+            offers.add("snapshot_topology")
         return frozenset(offers)
 
 

@@ -24,8 +24,9 @@ class IdentityService(csi_pb2_grpc.IdentityServicer):
         is_ready: Callable[[], bool],
     ) -> None:
         """The plugin as a whole has a controller service, so a node says so too (CSI: GetPluginCapabilities).
+        VOLUME_ACCESSIBILITY_CONSTRAINTS are claimed whatever the backends have: each node answers with a topology.
 
-        ``offers``: which of ``groups``, ``topology``, ``expansion`` and ``expansion_online`` hold now.
+        ``offers``: which of ``groups``, ``snapshot_topology``, ``expansion`` and ``expansion_online`` hold now.
 
         ``is_ready`` may raise RpcError.
         """
@@ -45,8 +46,9 @@ class IdentityService(csi_pb2_grpc.IdentityServicer):
         services = [_Service.CONTROLLER_SERVICE]
         if "groups" in offers:
             services.append(_Service.GROUP_CONTROLLER_SERVICE)
-        if "topology" in offers:
-            services += [_Service.VOLUME_ACCESSIBILITY_CONSTRAINTS, _Service.SNAPSHOT_ACCESSIBILITY_CONSTRAINTS]
+        services.append(_Service.VOLUME_ACCESSIBILITY_CONSTRAINTS)
+        if "snapshot_topology" in offers:
+            services.append(_Service.SNAPSHOT_ACCESSIBILITY_CONSTRAINTS)
         capabilities = [csi_pb2.PluginCapability(service=_Service(type=service)) for service in services]
         if "expansion" in offers:
             way = _Expansion.ONLINE if "expansion_online" in offers else _Expansion.OFFLINE

@@ -10,6 +10,7 @@ from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.protocol.node_identity import NodeIdentity
 from csi_plugin.server.controller_runtime import ControllerRuntime
 from csi_plugin.server.settings import Settings, grpc_address
+from csi_plugin.topology import everywhere
 
 
 class _LocalRegistry:
@@ -39,7 +40,7 @@ class NodeRuntime:
                 node_id=settings.node_id,
                 state_dir=settings.state_dir / "node",
                 locks_dir=settings.locks_path,
-                topology=dict(settings.node_topology),
+                topology=dict(settings.node_topology) or everywhere(settings.driver_name),
                 max_volumes=settings.max_volumes,
                 default_filesystem=settings.default_filesystem,
                 multipath=settings.request_multipath,

@@ -173,11 +173,11 @@ class _Process:
         return self._controller.is_ready() and (self._node is None or self._node.is_registered())
 
     def _offers(self) -> frozenset[str]:
-        """What NodeGetInfo answers with has to be claimed, too. Which backends make groups only a controller knows, and
-        only it is asked."""
-        offers = self._controller.offers() if self._controller is not None else expansion_offers(self._settings)
-        has_topology = self._node is not None and bool(self._settings.node_topology)
-        return offers | ({"topology"} if has_topology else set())
+        """A node takes it from its own topology that backends have one. Which backends make groups only a controller
+        knows, and only it is asked."""
+        if self._controller is not None:
+            return self._controller.offers()
+        return expansion_offers(self._settings) | ({"snapshot_topology"} if self._settings.node_topology else set())
 
     def _start_parts(self) -> None:
         try:

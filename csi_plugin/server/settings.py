@@ -89,7 +89,10 @@ class Settings(BaseModel):
     topologies: list[dict[str, str]] = Field(
         default_factory=list, description="Segments from which the backends can be reached that name none themselves."
     )
-    node_topology: dict[str, str] = Field(default_factory=dict, description="Segments of this node.")
+    node_topology: dict[str, str] = Field(
+        default_factory=dict,
+        description="Segments of this node; without any, `<driver_name>/reach: all`, which all nodes share.",
+    )
     reconnect_interval_seconds: float = Field(
         60, ge=0, description="Pause between two looks for paths of staged volumes that are lost; 0: nobody looks."
     )

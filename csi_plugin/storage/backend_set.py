@@ -120,6 +120,11 @@ class BackendSet:
         """The backends that are up, in the order in which they were configured."""
         return [managed.backend for managed in list(self._managed.values()) if managed.backend is not None]
 
+    def starting(self) -> list[str]:
+        """Names of the backends whose first start has not ended."""
+        managed = list(self._managed.values())
+        return [each.name for each in managed if each.backend is None and not each.status.attempts]
+
     def topologies(self) -> dict[str, list[dict[str, str]]]:
         """The CSI topologies of every configured backend by its name, up or not; empty for accessible from anywhere."""
         return {managed.name: managed.topology for managed in list(self._managed.values())}

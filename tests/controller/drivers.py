@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 from cinder import exception
 
+from csi_plugin.persistence.records import VolumeRecord
+from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.drivers.loop import LoopDriver
 
 
@@ -100,6 +102,29 @@ class FaultyDriver(LoopDriver):
             self._stats["pools"][0]["backend_state"] = "down"
 
 
+class LinkedDriver(LoopDriver):
+    """Volumes that are made from a snapshot need it, as linked clones do."""
+
+    def delete_snapshot(self, snapshot: Any) -> None:
+        if Backend.store.find(VolumeRecord, snapshot_id=snapshot.id):
+            raise exception.SnapshotIsBusy(snapshot_name=snapshot.name)
+        super().delete_snapshot(snapshot)
+
+
+class JointDriver(LoopDriver):
+    """A group snapshot is one object of the storage."""
+
+    group_snapshot_members_are_independent = False
+
+    def delete_snapshot(self, snapshot: Any) -> None:
+        assert snapshot.group_snapshot_id is None, "not alone"
+        super().delete_snapshot(snapshot)
+
+    def delete_group_snapshot(self, context: Any, group_snapshot: Any, snapshots: Any) -> Any:
+        assert len(snapshots) == 2
+        return self._delete_each(snapshots, super().delete_snapshot)
+
+
 class SlowDriver(LoopDriver):
     """Making a volume takes a second, or as long as ``gate`` is closed for names that begin with ``gated``."""
 
@@ -157,3 +182,13 @@ class GatedDriver(LoopDriver):
     def create_group_snapshot(self, context: Any, group_snapshot: Any, snapshots: Any) -> Any:
         self._wait(snapshots[0])
         return super().create_group_snapshot(context, group_snapshot, snapshots)
+
+
+class UnreachableDriver(LoopDriver):
+    """Waits for its storage when it starts, until that turns out not to be reachable."""
+
+    answered: ClassVar[threading.Event] = threading.Event()
+
+    def do_setup(self, context: Any) -> None:
+        self.answered.wait(60)
+        raise exception.VolumeBackendAPIException(data="cannot be reached")

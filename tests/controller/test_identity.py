@@ -32,8 +32,8 @@ def test_info_names_driver_and_version() -> None:
 
 
 def test_claims_follow_what_is_offered() -> None:
-    assert claimed(identity()) == ([Service.CONTROLLER_SERVICE], [])
-    assert claimed(identity("groups", "topology", "expansion", "expansion_online")) == (
+    assert claimed(identity()) == ([Service.CONTROLLER_SERVICE, Service.VOLUME_ACCESSIBILITY_CONSTRAINTS], [])
+    assert claimed(identity("groups", "snapshot_topology", "expansion", "expansion_online")) == (
         [
             Service.CONTROLLER_SERVICE,
             Service.GROUP_CONTROLLER_SERVICE,
@@ -45,7 +45,7 @@ def test_claims_follow_what_is_offered() -> None:
 
 
 def test_expansion_is_offline_where_online_expansion_is_switched_off() -> None:
-    assert claimed(identity("expansion")) == ([Service.CONTROLLER_SERVICE], [Expansion.OFFLINE])
+    assert claimed(identity("expansion"))[1] == [Expansion.OFFLINE]
 
 
 def test_probe_tells_whether_it_is_ready_or_what_is_missing() -> None:

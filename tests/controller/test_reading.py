@@ -14,6 +14,7 @@ from csi_plugin.protocol import csi_pb2
 from tests.controller import drivers
 from tests.controller.plugin import Plugin, Serve
 from tests.support.csi import GIB, Mode, block, fails, mount
+from tests.support.polling import wait_until
 
 Code = grpc.StatusCode
 SNAPSHOT_TOKEN = base64.b64encode(b'["snapshots","x"]').decode()
@@ -222,6 +223,25 @@ def test_capacity(serve: Serve) -> None:
         capacity(parameters={"bakend": "loop"})
     with fails(Code.INVALID_ARGUMENT, "access type"):
         capacity(volume_capabilities=[csi_pb2.VolumeCapability()])
+
+
+def test_room_of_a_backend_that_starts_is_not_known(serve: Serve) -> None:
+    """An answer of no room would be what the CO goes by until it asks again, after a minute."""
+    slow = {"volume_backend_name": "slow", "volume_driver": "tests.controller.drivers.UnreachableDriver"}
+    drivers.UnreachableDriver.answered.clear()
+    plugin = serve(others=[slow | {"loop_volumes_dir": "/nowhere"}], wait=False)
+    wait_until(lambda: bool(plugin.backends.ready()), lambda: str(plugin.backends.status()))
+
+    def capacity(backend: str) -> csi_pb2.GetCapacityResponse:
+        return plugin.controller.GetCapacity(csi_pb2.GetCapacityRequest(parameters={"backend": backend}))
+
+    with fails(Code.UNAVAILABLE, "backend slow is starting"):
+        capacity("slow")
+    anywhere = plugin.controller.GetCapacity(csi_pb2.GetCapacityRequest())
+    assert anywhere.available_capacity == capacity("loop").available_capacity > 0
+    drivers.UnreachableDriver.answered.set()
+    assert plugin.backends.wait_until_attempted(30)
+    assert capacity("slow").available_capacity == 0
 
 
 def test_validation(plugin: Plugin) -> None:

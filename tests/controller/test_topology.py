@@ -7,7 +7,7 @@ from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.errors import RpcError
 
 Segments = dict[str, str]
-A, B = {"zone": "a"}, {"zone": "b"}
+A, B, C = {"zone": "a"}, {"zone": "b"}, {"zone": "c"}
 
 
 def requirements(requisite: list[Segments], preferred: list[Segments] | None = None) -> csi_pb2.TopologyRequirement:
@@ -33,6 +33,26 @@ def requirements(requisite: list[Segments], preferred: list[Segments] | None = N
 )
 def test_accessible(own: list[Segments], requisite: list[Segments], expected: bool) -> None:
     assert topology.is_accessible(own, requirements(requisite)) is expected
+
+
+@pytest.mark.parametrize(
+    ("own", "requisite", "said"),
+    [
+        ([], [A, B], []),
+        ([A, B], [], [A, B]),
+        ([A], [A], [A]),
+        ([A, B], [A, B], [A, B]),
+        ([A], [A, B], [A]),
+        ([A, B], [A, B, C], [A, B]),
+        ([A, B], [A], [A, B]),
+        ([A, B], [A, C], [A]),
+        ([A, B, C], [B, {"zone": "d"}], [B]),
+        ([A, B], [A | {"rack": "1"}, C | {"rack": "1"}], [A]),
+    ],
+)
+def test_accessible_part(own: list[Segments], requisite: list[Segments], said: list[Segments]) -> None:
+    """CSI, "TopologyRequirement": x == n is all of them, x < n is x of them, x > n is all of them and others."""
+    assert topology.accessible_part(own, requirements(requisite)) == said
 
 
 def test_preferred_topologies_come_first_and_once() -> None:

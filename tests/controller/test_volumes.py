@@ -2,6 +2,7 @@
 
 import uuid
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -206,6 +207,33 @@ def test_topology(serve: Serve) -> None:
         plugin.create(
             "pvc-3", volume_content_source=from_volume(volume.volume_id), accessibility_requirements=elsewhere
         )
+
+
+def test_topology_is_of_the_requisite_ones_where_not_all_of_them_are_met(serve: Serve) -> None:
+    plugin = serve(topology=[{"zone": "a"}, {"zone": "b"}])
+
+    def create(name: str, *zones: str, **fields: Any) -> list[str]:
+        requisite = [csi_pb2.Topology(segments={"zone": zone}) for zone in zones]
+        wanted = csi_pb2.TopologyRequirement(requisite=requisite)
+        volume = plugin.create(name, accessibility_requirements=wanted, **fields)
+        assert plugin.create(name, accessibility_requirements=wanted, **fields) == volume
+        return [topology.segments["zone"] for topology in volume.accessible_topology]
+
+    assert create("one", "b") == ["a", "b"]
+    assert create("both", "a", "b", "c") == ["a", "b"]
+    assert create("half", "b", "c") == ["b"]
+    source = from_volume(plugin.create("source").volume_id)
+    assert create("clone", "c", "a", volume_content_source=source) == ["a"]
+    with fails(Code.RESOURCE_EXHAUSTED):
+        create("none", "c", "d")
+
+
+def test_volume_context_has_room_for_what_kubernetes_adds(plugin: Plugin) -> None:
+    options = " ".join(["-m 1"] * 600)
+    volume = plugin.create("pvc-1", parameters={"mkfs_options": options})
+    assert sum(len(key) + len(value) for key, value in volume.volume_context.items()) < 4096 - 256
+    with fails(Code.INVALID_ARGUMENT, "mkfs_options", "3072"):
+        plugin.create("pvc-2", parameters={"mkfs_options": " ".join(["-m 1"] * 800)})
 
 
 def test_several_backends(serve: Serve, tmp_path: Path) -> None:

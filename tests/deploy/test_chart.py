@@ -408,11 +408,21 @@ def test_wrong_values_are_refused_with_the_reason(values: Object, reason: str) -
     assert reason in refusal(values)
 
 
-def test_room_is_published_where_nodes_have_a_topology() -> None:
-    """Without one the provisioner takes back what it publishes, and pods would wait for it for ever."""
+def test_room_is_published() -> None:
+    """Also where nodes have no topology of their own: then they have the one that NodeGetInfo answers by default."""
     for topology in ({}, {"topology.cinderbox.io/node": "$(NODE_NAME)"}):
         manifests = render(RESTRICTED | {"node": {"topology": topology}})
-        assert one(manifests, "CSIDriver")["spec"]["storageCapacity"] == bool(topology)
+        assert one(manifests, "CSIDriver")["spec"]["storageCapacity"] is True
         containers = one(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
         (provisioner,) = [each for each in containers if each["name"] == "provisioner"]
-        assert ("--enable-capacity" in provisioner["args"]) == bool(topology)
+        assert "--enable-capacity" in provisioner["args"]
+
+
+def test_nodes_know_which_features_are_disabled() -> None:
+    """CSI, "GetPluginCapabilities": all instances answer the same."""
+    (container,) = one(render(RESTRICTED), "DaemonSet")["spec"]["template"]["spec"]["containers"]
+    assert "CINDERBOX_DISABLED_FEATURES" not in {entry["name"] for entry in container["env"]}
+    values = RESTRICTED | {"settings": {"disabled_features": ["expand", "clone"]}}
+    (container,) = one(render(values), "DaemonSet")["spec"]["template"]["spec"]["containers"]
+    (entry,) = [entry for entry in container["env"] if entry["name"] == "CINDERBOX_DISABLED_FEATURES"]
+    assert json.loads(entry["value"]) == ["expand", "clone"]

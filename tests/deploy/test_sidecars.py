@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from csi_plugin.topology import everywhere
 from tests.deploy.api_server import ApiServer
 from tests.deploy.chart import Object, one, render
 from tests.support.kubernetes_api import BINARIES
@@ -20,7 +21,8 @@ from tests.support.project import PROJECT
 
 NAMESPACE = "sidecars"
 DRIVER = "sidecars.example"
-TOPOLOGY = "topology.cinderbox.io/node"
+SEGMENT = everywhere(DRIVER)
+"""What nodes have that are told of no topology."""
 SIDECARS = {
     "provisioner": "csi-provisioner",
     "attacher": "csi-attacher",
@@ -40,7 +42,6 @@ def values(volumes: Path) -> Object:
         "backends": [loop],
         "hostPaths": [str(volumes)],
         "controller": {"profile": "host", "nodeSelector": {"kubernetes.io/hostname": "storage-1"}},
-        "node": {"topology": {TOPOLOGY: "$(NODE_NAME)"}},
         "storageClasses": [
             {"name": "sidecars", "parameters": {"backend": "loop"}, "volumeBindingMode": "Immediate"},
             {"name": "sidecars-later", "parameters": {"backend": "loop"}},  # the scheduler asks for its capacity
@@ -65,10 +66,10 @@ def cluster(api_server: ApiServer, tmp_path: Path) -> ApiServer:
         api_server.apply(file.read_text())
     api_server.install(values(tmp_path / "volumes"), namespace=NAMESPACE)
     # What kubelet writes when the driver has registered.
-    drivers = [{"name": DRIVER, "nodeID": "storage-1", "topologyKeys": [TOPOLOGY]}]
+    drivers = [{"name": DRIVER, "nodeID": "storage-1", "topologyKeys": list(SEGMENT)}]
     api_server.apply(
         [
-            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "storage-1", "labels": {TOPOLOGY: "storage-1"}}},
+            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "storage-1", "labels": SEGMENT}},
             {
                 "apiVersion": "storage.k8s.io/v1",
                 "kind": "CSINode",
@@ -168,11 +169,19 @@ def test_a_claim_gets_its_volume(cluster: ApiServer, tmp_path: Path) -> None:
 
         # The controller's, and one for each sidecar.
         wait_until(lambda: len(leaders()) == 1 + len(SIDECARS), lambda: "every sidecar to lead", timeout=60)
-        wait_until(
-            lambda: bool(cluster.get("csistoragecapacities", "-n", NAMESPACE)["items"]),
-            lambda: "storage capacities",
-            timeout=60,
-        )
+
+        def capacities() -> dict[str, Object]:
+            found = cluster.get("csistoragecapacities", "-n", NAMESPACE)["items"]
+            return {capacity["storageClassName"]: capacity for capacity in found}
+
+        wait_until(lambda: bool(capacities()), lambda: "storage capacities", timeout=60)
+        (first,) = capacities().values()
+        assert first["nodeTopology"] == {"matchLabels": SEGMENT}
+        one_more = cluster.get("storageclass", "sidecars-later")
+        cluster.create(one_more | {"metadata": {"name": "sidecars-still-later"}})
+        wait_until(lambda: len(capacities()) == 2, lambda: str(capacities()), timeout=60)
+        # The provisioner would have taken back one whose selector has no labels, and made another one.
+        assert capacities()["sidecars-later"]["metadata"]["uid"] == first["metadata"]["uid"]
     complaints = [
         line
         for name in SIDECARS

@@ -34,6 +34,9 @@ _CIPHER = re.compile(
 _VALUE_LIMIT = 255
 """Characters that Cinder's schema has for the key and for the value of a spec."""
 
+_MKFS_OPTIONS_LIMIT = 3072
+"""Bytes: they are in volume_context with what else the node and Kubernetes put there, all of which has 4 KiB."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VolumeParameters:
@@ -62,6 +65,10 @@ def parse_volume_parameters(parameters: Mapping[str, str], mutable_parameters: M
             plain[key] = value
         elif not _add_spec(key, value, extra_specs, qos_specs, parameter="parameters"):
             raise _unknown("parameters", key, PLAIN)
+    if (length := len(plain.get(MKFS_OPTIONS, "").encode())) > _MKFS_OPTIONS_LIMIT:
+        raise invalid_argument(
+            f"parameters: {MKFS_OPTIONS} must have at most {_MKFS_OPTIONS_LIMIT} bytes, not {length}"
+        )
     mutable_extra_specs, mutable_qos_specs = parse_mutable_parameters(mutable_parameters)
     return VolumeParameters(
         backend=plain.get(BACKEND, ""),

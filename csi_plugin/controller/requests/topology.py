@@ -27,6 +27,18 @@ def wanted_topologies(requirements: csi_pb2.TopologyRequirement) -> list[dict[st
     return wanted
 
 
+def accessible_part(topology: Sequence[Segments], requirements: csi_pb2.TopologyRequirement) -> list[dict[str, str]]:
+    """From where a new volume is said to be accessible, whose backend is accessible from ``topology``.
+
+    CSI, "TopologyRequirement": from every requisite topology, and then from others too; or from requisite ones alone.
+    """
+    requisite = normalize_topologies(requirements.requisite)
+    is_within_all = all(topology_rules.is_accessible(topology, [segments]) for segments in requisite)
+    return [
+        dict(segments) for segments in topology if is_within_all or topology_rules.is_accessible([segments], requisite)
+    ]
+
+
 def is_accessible(topology: Sequence[Segments], requirements: csi_pb2.TopologyRequirement) -> bool:
     """Whether a volume that is accessible from ``topology`` (everywhere when empty) meets the requisite topologies."""
     return topology_rules.is_accessible(topology, normalize_topologies(requirements.requisite))

@@ -52,7 +52,11 @@ class VolumeCreation(lifecycle.Creation[VolumeRecord]):
 
     def create(self, context: ControllerContext, object_id: str, intent: Intent) -> VolumeRecord:
         placement = place_volume(context, self._request)
-        intent = replace(intent, context=_volume_context(self._request, placement), topology=placement.backend.topology)
+        intent = replace(
+            intent,
+            context=_volume_context(self._request, placement),
+            topology=topology.accessible_part(placement.backend.topology, self._request.requirements),
+        )
         try:
             with (
                 full_pool_errors(

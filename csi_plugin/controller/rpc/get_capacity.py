@@ -8,6 +8,7 @@ from csi_plugin.controller.error_table import driver_errors
 from csi_plugin.controller.requests import access
 from csi_plugin.controller.requests.parameters import parse_volume_parameters
 from csi_plugin.protocol import csi_pb2, request_rules
+from csi_plugin.protocol.errors import unavailable
 from csi_plugin.storage.cinder import scheduler
 from csi_plugin.units import GIB
 
@@ -20,9 +21,14 @@ def get_capacity(context: ControllerContext, request: csi_pb2.GetCapacityRequest
     access.check_access(request.volume_capabilities, context.configuration, field="volume_capabilities")
     parameters = parse_volume_parameters(request.parameters, {})
     segments = dict(request.accessible_topology.segments)
+    backends = [backend for backend in context.backends.ready() if parameters.backend in ("", backend.name)]
+    starting = [name for name in context.backends.starting() if parameters.backend in ("", name)]
+    if starting and not backends:
+        # COs keep what they were told last. An answer of no room would stop them for as long as they do not ask again.
+        raise unavailable(f"backend {', '.join(sorted(starting))} is starting; its room is not known yet")
     with driver_errors("reading capacity"):
         room = scheduler.capacity(
-            [backend for backend in context.backends.ready() if parameters.backend in ("", backend.name)],
+            backends,
             extra_specs=parameters.extra_specs,
             pool_name=parameters.pool or None,
             topology=[segments] if segments else None,
