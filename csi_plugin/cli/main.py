@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from csi_plugin.cli import metadata, node, volumes
+from csi_plugin.cli import metadata, node, snapshots, volumes
 from csi_plugin.cli.config import config
 from csi_plugin.cli.drivers import drivers
 from csi_plugin.cli.operations import operations
@@ -45,6 +45,7 @@ app.command()(drivers)
 app.command()(config)
 app.command()(operations)
 app.add_typer(volumes.app, name="volumes")
+app.add_typer(snapshots.app, name="snapshots")
 app.command()(metadata.migrate)
 app.command("import-ember-csi")(metadata.import_ember_csi)
 app.command("generate-key")(metadata.generate_key)

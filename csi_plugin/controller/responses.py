@@ -26,7 +26,10 @@ def volume(record: VolumeRecord) -> csi_pb2.Volume:
 
 
 def snapshot(context: ControllerContext, record: SnapshotRecord) -> csi_pb2.Snapshot:
-    """The snapshot, usable from where its backend is accessible: that is where volumes created from it go."""
+    """The snapshot, usable from where its backend is accessible: that is where volumes created from it go.
+
+    Without the id of a group snapshot: with it, a CO would never delete the snapshot alone (CSI, "Snapshot").
+    """
     topologies = context.backends.topologies().get(record.backend, [])
     return csi_pb2.Snapshot(
         snapshot_id=record.id,
@@ -34,7 +37,6 @@ def snapshot(context: ControllerContext, record: SnapshotRecord) -> csi_pb2.Snap
         size_bytes=luks_headers.usable_gib(record) * GIB,
         creation_time=timestamp(record.created_at),
         ready_to_use=record.status == "available",
-        group_snapshot_id=record.group_snapshot_id or "",
         accessible_topology=[csi_pb2.Topology(segments=segments) for segments in topologies],
     )
 

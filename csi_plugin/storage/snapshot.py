@@ -1,21 +1,25 @@
 """Snapshot: a volume's content at one moment."""
 
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from csi_plugin.instrumentation.failpoints import failpoint
-from csi_plugin.persistence.records import Phase, Record, SnapshotRecord
+from csi_plugin.persistence.records import Intent, Phase, Record, SnapshotRecord
 from csi_plugin.storage import codec, json_form
 from csi_plugin.storage.cinder import driver_calls, exception, objects
+from csi_plugin.storage.deferred_deletion import finish_deferred, finish_deferred_snapshot
 from csi_plugin.storage.library_state import STATE
 from csi_plugin.storage.resource import NamedResource, in_slot
 from csi_plugin.storage.volume import Volume
 from csi_plugin.storage.volume_checks import check_can_be_copied, check_has_data, check_stored_data
 from csi_plugin.storage.volume_children import SNAPSHOTS, VolumeChild
-from csi_plugin.storage.volume_deletion import dependant_lock, finish_deferred
+from csi_plugin.storage.volume_deletion import dependant_lock
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend
+
+LOG = logging.getLogger(__name__)
 
 
 class Snapshot(VolumeChild, NamedResource):
@@ -136,8 +140,11 @@ class Snapshot(VolumeChild, NamedResource):
         self.save()
 
     @in_slot
-    def delete(self) -> None:
-        """Delete the snapshot. One that clones need raises SnapshotIsBusy and stays as it is.
+    def delete(self, deferred: bool = False) -> None:
+        """Delete the snapshot.
+
+        One that clones need raises SnapshotIsBusy and stays as it is. With ``deferred`` it counts as deleted at once
+        instead, and the backend's snapshot goes with the last of them.
 
         Raises InvalidVolume when the volume is connected and its driver works only on those that are not.
         """
@@ -149,7 +156,12 @@ class Snapshot(VolumeChild, NamedResource):
         failpoint("snapshot_delete.recorded")
         try:
             self._call_driver(lambda driver: driver_calls.delete_snapshot(driver, self._ovo))
-        except exception.SnapshotIsBusy:
+        except exception.SnapshotIsBusy as error:
+            if deferred:
+                self.defer(str(error))
+                # The clone that it waits for may have gone just before that was recorded.
+                finish_deferred_snapshot(self._ovo.id)
+                return
             self._ovo.status = previous
             self._set_phase(Phase.READY)
             self.save()
@@ -162,6 +174,34 @@ class Snapshot(VolumeChild, NamedResource):
         failpoint("snapshot_delete.driver_done")
         self._forget()
         finish_deferred(self._ovo.volume_id)
+
+    def defer(self, condition: str) -> None:
+        """Record that the snapshot is deleted for its owner, and why the backend keeps it."""
+        if self.intent is None:
+            self.intent = Intent(name=self._ovo.id)
+        self._ovo.status = "deleting"  # Cinder's snapshots have no word of their own for it
+        self._set_phase(Phase.DEFERRED, condition)
+        self.save()
+
+    def finish_deferred(self) -> bool:
+        """Delete a deferred snapshot from the backend if nothing needs it any more; whether it is gone.
+
+        As ``Volume.finish_deferred``.
+        """
+        return finish_deferred_snapshot(self._ovo.id)
+
+    def _finish_deferred(self) -> bool:
+        _ = self.volume
+        try:
+            self._call_driver(lambda driver: driver_calls.delete_snapshot(driver, self._ovo))
+        except Exception as error:  # noqa: BLE001
+            # Whatever a driver raises, the snapshot stays deferred and is attempted again when the next clone goes.
+            LOG.warning("snapshot %s, deleted by its owner, still stays on the backend: %s", self._ovo.id, error)
+            self.defer(str(error))
+            return False
+        self._forget()
+        finish_deferred(self._ovo.volume_id)
+        return True
 
     @in_slot
     def unmanage(self) -> None:

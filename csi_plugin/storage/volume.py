@@ -15,7 +15,7 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
-from csi_plugin.storage import codec, json_form, volume_deletion, volume_export, volume_retype
+from csi_plugin.storage import codec, deferred_deletion, json_form, volume_deletion, volume_export, volume_retype
 from csi_plugin.storage.cinder import cinder_utils, driver_calls, exception, objects
 from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.exception import NotLocal
@@ -237,7 +237,7 @@ class Volume(NamedResource):
         Never raises for a driver's error: the record keeps it as its condition, and a later attempt may succeed. Safe
         to call from several threads of one process.
         """
-        return volume_deletion.finish_deferred(self._ovo.id)
+        return deferred_deletion.finish_deferred(self._ovo.id)
 
     @in_slot
     def unmanage(self) -> None:
@@ -246,7 +246,7 @@ class Volume(NamedResource):
             if STATE.store.find(kind, volume_id=self._ovo.id, limit=1):
                 raise exception.InvalidVolume(reason=f"volume {self._ovo.id} has {kind.KIND}s; remove them first")
         self._call_driver(lambda driver: driver_calls.unmanage_volume(driver, self._ovo))
-        volume_deletion.forget(self)
+        deferred_deletion.forget(self)
 
     # Changing
 

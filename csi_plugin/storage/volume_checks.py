@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 from csi_plugin.storage.cinder import exception
+from csi_plugin.storage.deferred_deletion import AWAITING_DEPENDANTS
 from csi_plugin.storage.library_state import STATE
-from csi_plugin.storage.volume_deletion import AWAITING_DEPENDANTS
 
 if TYPE_CHECKING:
     from csi_plugin.storage.volume import Volume

@@ -63,10 +63,15 @@ def _finish_deletion(context: ControllerContext, record: Attempt) -> None:
                 storage_objects.volume(context, current).delete(deferred=True)
                 context.recovery_queue.add(VolumeRecord, current.id)
             case SnapshotRecord():
-                storage_objects.snapshot(context, current).delete()
+                if current.group_snapshot_id and context.store.get(GroupSnapshotRecord, current.group_snapshot_id):
+                    storage_objects.snapshot(context, current).defer("it goes with its group snapshot")
+                else:
+                    storage_objects.snapshot(context, current).delete(deferred=True)
+                context.recovery_queue.add(SnapshotRecord, current.id)
                 context.recovery_queue.add(VolumeRecord, current.volume_id)
             case GroupSnapshotRecord():
-                storage_objects.group_snapshot(context, current).delete()
+                storage_objects.group_snapshot(context, current).delete(deferred=True)
+                context.recovery_queue.add(GroupSnapshotRecord, current.id)
 
 
 def _finish_connection(context: ControllerContext, record: ConnectionRecord, backend_name: str) -> None:

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from csi_plugin.controller import cinder_groups, storage_objects
-from csi_plugin.controller.attempts import Attempt, intent_of, name_resource_of, resource_of
+from csi_plugin.controller.attempts import Attempt, intent_of, name_resource_of, phase_of, resource_of
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.recovery.clean_up import Outcome, clean_up
-from csi_plugin.persistence.records import GroupRecord, Phase, Record, VolumeRecord
+from csi_plugin.persistence.records import GroupRecord, GroupSnapshotRecord, Phase, Record, SnapshotRecord, VolumeRecord
 
 LOG = logging.getLogger(__name__)
 
@@ -66,11 +66,16 @@ def _clean_up(context: ControllerContext, record: Attempt) -> None:
                 context.recovery_queue.add(type(record), record.id, after_seconds=settle_seconds)
 
 
-def _finish_deferred(context: ControllerContext, record: VolumeRecord) -> None:
-    with context.hold(resource_of(VolumeRecord, record.id)):
-        current = context.store.get(VolumeRecord, record.id)
-        if current is not None and intent_of(current).phase is Phase.DEFERRED:
-            storage_objects.volume(context, current).finish_deferred()
+def _finish_deferred(context: ControllerContext, record: Attempt) -> None:
+    with context.hold(resource_of(type(record), record.id)):
+        match context.store.get(type(record), record.id):
+            case VolumeRecord() as volume if phase_of(volume) is Phase.DEFERRED:
+                storage_objects.volume(context, volume).finish_deferred()
+            case SnapshotRecord() as snapshot if phase_of(snapshot) is Phase.DEFERRED:
+                storage_objects.snapshot(context, snapshot).finish_deferred()
+            case GroupSnapshotRecord() as group_snapshot if phase_of(group_snapshot) is Phase.DEFERRED:
+                storage_objects.group_snapshot(context, group_snapshot).finish_deferred()
+                cinder_groups.remove_if_unused(context, group_snapshot.group_id)
 
 
 def _is_window_over(context: ControllerContext, ended_at: datetime | None) -> bool:

@@ -144,8 +144,10 @@ class GroupSnapshotDeletion(lifecycle.Deletion[GroupSnapshotRecord]):
     def delete(self, context: ControllerContext, record: GroupSnapshotRecord) -> None:
         _check_members(context, record, self.snapshot_ids)
         with driver_errors(f"deleting group snapshot {record.id}"):
-            storage_objects.group_snapshot(context, record).delete()
+            storage_objects.group_snapshot(context, record).delete(deferred=True)
             cinder_groups.remove_if_unused(context, record.group_id)
+        interval = context.configuration.recovery_interval_seconds
+        context.recovery_queue.add(GroupSnapshotRecord, record.id, after_seconds=interval)
 
 
 def _validate(context: ControllerContext, request: csi_pb2.CreateVolumeGroupSnapshotRequest) -> None:
@@ -161,18 +163,28 @@ def _validate(context: ControllerContext, request: csi_pb2.CreateVolumeGroupSnap
     check_group_snapshot_parameters(request.parameters)
 
 
+def _members(context: ControllerContext, record: GroupSnapshotRecord) -> list[SnapshotRecord]:
+    """The snapshots of a group snapshot that the CO has not deleted."""
+    return [member for member in lookups.members_of(context.store, record) if lookups.is_visible(member)]
+
+
 def _check_members(context: ControllerContext, record: GroupSnapshotRecord, snapshot_ids: Sequence[str]) -> None:
-    """INVALID_ARGUMENT unless the ids are those of the group's snapshots; older COs leave them out."""
-    members = {member.id for member in lookups.members_of(context.store, record)}
-    if snapshot_ids and set(snapshot_ids) != members:
+    """INVALID_ARGUMENT unless the ids are those of the group's snapshots; older COs leave them out, and COs may name
+    those that they have deleted alone."""
+    members = {member.id for member in _members(context, record)}
+    volume_ids = intent_of(record).request.get("source_volume_ids", ()) if record.intent else ()
+    deleted = {context.identifiers.of_member(record.id, volume_id) for volume_id in volume_ids} - members
+    if snapshot_ids and set(snapshot_ids) - deleted != members:
         raise invalid_argument(f"snapshot_ids: the snapshots of group snapshot {record.id} are {sorted(members)}")
 
 
 def _response(context: ControllerContext, record: GroupSnapshotRecord) -> csi_pb2.VolumeGroupSnapshot:
-    snapshots = [responses.snapshot(context, member) for member in lookups.members_of(context.store, record)]
-    return csi_pb2.VolumeGroupSnapshot(
+    response = csi_pb2.VolumeGroupSnapshot(
         group_snapshot_id=record.id,
-        snapshots=snapshots,
+        snapshots=[responses.snapshot(context, member) for member in _members(context, record)],
         creation_time=responses.timestamp(record.created_at),
-        ready_to_use=all(snapshot.ready_to_use for snapshot in snapshots),
     )
+    for snapshot in response.snapshots:
+        snapshot.group_snapshot_id = record.id
+    response.ready_to_use = all(snapshot.ready_to_use for snapshot in response.snapshots)
+    return response

@@ -3,7 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from csi_plugin.controller import filesystem_records, lifecycle, lookups, luks_headers, responses, storage_objects
+from csi_plugin.controller import (
+    cinder_groups,
+    filesystem_records,
+    lifecycle,
+    lookups,
+    luks_headers,
+    responses,
+    storage_objects,
+)
 from csi_plugin.controller.attempts import resource_of
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
@@ -11,7 +19,7 @@ from csi_plugin.controller.placement import full_pool_errors
 from csi_plugin.controller.requests import topology
 from csi_plugin.controller.requests.labels import SNAPSHOT, make_labels
 from csi_plugin.controller.requests.parameters import check_snapshot_parameters, without_sidecar_keys
-from csi_plugin.persistence.records import JSON, Intent, SnapshotRecord, VolumeRecord
+from csi_plugin.persistence.records import JSON, GroupSnapshotRecord, Intent, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import invalid_argument, not_found, resource_exhausted, unimplemented
 
@@ -38,7 +46,7 @@ def create_snapshot(
 def delete_snapshot(
     context: ControllerContext, request: csi_pb2.DeleteSnapshotRequest, call: Call
 ) -> csi_pb2.DeleteSnapshotResponse:
-    """CSI spec, "DeleteSnapshot". An unknown id is a snapshot that is gone."""
+    """CSI spec, "DeleteSnapshot". At once for the CO; in the backend when no clone needs it any more."""
     request_rules.check_sizes(request)
     request_rules.require(request, "snapshot_id")
     lifecycle.delete(context, SnapshotDeletion(request.snapshot_id), call)
@@ -111,16 +119,30 @@ class SnapshotDeletion(lifecycle.Deletion[SnapshotRecord]):
     object_id: str
 
     def sources(self, context: ControllerContext, record: SnapshotRecord) -> Sequence[str]:
-        return [resource_of(SnapshotRecord, record.id)]
+        """All snapshots of its group snapshot, if it is of one: they may go with the last of them."""
+        group_snapshot_id = record.group_snapshot_id
+        members = context.store.find(SnapshotRecord, group_snapshot_id=group_snapshot_id) if group_snapshot_id else []
+        return [resource_of(SnapshotRecord, snapshot.id) for snapshot in members or [record]]
 
     def delete(self, context: ControllerContext, record: SnapshotRecord) -> None:
-        if record.group_snapshot_id:
-            raise invalid_argument(
-                f"snapshot_id: snapshot {record.id} is part of group snapshot {record.group_snapshot_id} and goes with "
-                "it"
-            )
-        with driver_errors(f"deleting snapshot {record.id}"):
-            storage_objects.snapshot(context, record).delete()
+        group_snapshot_id = record.group_snapshot_id
+        group_snapshot = context.store.get(GroupSnapshotRecord, group_snapshot_id) if group_snapshot_id else None
+        if group_snapshot is not None:
+            self._delete_member(context, group_snapshot)
+        else:
+            with driver_errors(f"deleting snapshot {record.id}"):
+                storage_objects.snapshot(context, record).delete(deferred=True)
+        # It may wait for a clone; the one that goes last takes it along, unless something is in its way then.
+        interval = context.configuration.recovery_interval_seconds
+        context.recovery_queue.add(SnapshotRecord, record.id, after_seconds=interval)
+
+    def _delete_member(self, context: ControllerContext, record: GroupSnapshotRecord) -> None:
+        with (
+            context.hold(resource_of(GroupSnapshotRecord, record.id)),
+            driver_errors(f"deleting snapshot {self.object_id} of group snapshot {record.id}"),
+        ):
+            storage_objects.group_snapshot(context, record).delete_member(self.object_id)
+            cinder_groups.remove_if_unused(context, record.group_id)
 
 
 def _validate(context: ControllerContext, request: csi_pb2.CreateSnapshotRequest) -> None:

@@ -149,7 +149,9 @@ def _is_going(record: Record) -> bool:
     if isinstance(record, ConnectionRecord):
         return record.attach_status == "error_detaching"
     intent: Intent | None = getattr(record, "intent", None)
-    return (intent is not None and intent.phase is Phase.DELETING) or getattr(record, "status", "") == "deleting"
+    if intent is not None and intent.phase in (Phase.DELETING, Phase.DEFERRED):
+        return intent.phase is Phase.DELETING
+    return getattr(record, "status", "") == "deleting"
 
 
 @cache

@@ -15,6 +15,9 @@ LOG = logging.getLogger(__name__)
 class LoopGroups(LoopDriverBase):
     """Groups and group snapshots."""
 
+    group_snapshot_members_are_independent = True
+    """Each is a file of its own."""
+
     def create_group(self, context: Any, group: Any) -> Model:
         return {"status": fields.GroupStatus.AVAILABLE}
 

@@ -27,8 +27,8 @@ from csi_plugin.persistence.records import (
 from csi_plugin.storage import codec
 from csi_plugin.storage.cinder import objects_base
 from csi_plugin.storage.cinder.runtime import CONTEXT
+from csi_plugin.storage.deferred_deletion import AWAITING_DEPENDANTS
 from csi_plugin.storage.migration.copy_records import Progress
-from csi_plugin.storage.volume_deletion import AWAITING_DEPENDANTS
 
 GROUP = "ember-csi.io"
 VERSION = "v1"
