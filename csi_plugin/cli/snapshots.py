@@ -30,9 +30,9 @@ def orphans(settings: SettingsOption = None, output: OutputOption = Output.TABLE
     if loaded.persistence.get("storage") != "crd":
         complain("persistence: only with crd the metadata has a Kubernetes to compare with")
         raise typer.Exit(EXIT_SETTINGS)
-    where = {name: loaded.persistence.get(name) for name in ("namespace", "kubeconfig")}
+    namespace, kubeconfig = loaded.persistence.get("namespace"), loaded.persistence.get("kubeconfig")
     with metadata(settings) as store, readable_errors():
-        api = ResourceAPI(GROUP, VERSION, **where)
+        api = ResourceAPI(GROUP, VERSION, namespace=namespace, kubeconfig=kubeconfig)
         try:
             rows = [asdict(found) for found in list_unreferenced(store, api, driver_name=loaded.driver_name)]
         finally:

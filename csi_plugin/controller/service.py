@@ -8,6 +8,7 @@ from csi_plugin.controller import capabilities
 from csi_plugin.controller.configuration import ControllerConfiguration
 from csi_plugin.controller.context import Backends, ControllerContext
 from csi_plugin.controller.error_table import persistence_error
+from csi_plugin.controller.health_watch import HealthWatch
 from csi_plugin.controller.identifiers import Identifiers
 from csi_plugin.controller.recovery.worker import Recovery
 from csi_plugin.controller.returned_ids import ReturnedIds
@@ -52,6 +53,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
         self.group_controller = GroupControllerService(self._context)
         self.node_registry = NodeRegistryService(self._context)
         self.recovery = Recovery(self._context)
+        self.health_watch = HealthWatch(self._context)
 
     def offers_group_snapshots(self) -> bool:
         """Whether GetPluginCapabilities should report GROUP_CONTROLLER_SERVICE."""

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from csi_plugin.attachment.programs import ProgramFailed
 from csi_plugin.node.attachment_process import AttachmentProcess
 from csi_plugin.node.configuration import NodeConfiguration
+from csi_plugin.node.failures import Failures, Verb
 from csi_plugin.node.registration import Registration
 from csi_plugin.node.volume_state import VolumeStates
 from csi_plugin.protocol.errors import RpcError, failed_precondition, internal, invalid_argument, unavailable
@@ -35,8 +36,25 @@ class NodeContext:
     inflight: InFlight
     path_marks: InFlight = field(default_factory=InFlight)
     """On staging and target paths, beside those on volumes in ``inflight``: two volumes may be meant for one path."""
+    failures: Failures = field(default_factory=Failures)
     registration: Registration | None = None
     """Set when the registry is known, which in mode all is after the controller has started."""
+
+    def run_for_health(
+        self, volume_id: str, verb: Verb, request: Message, call: grpc.ServicerContext, action: Callable[[], T]
+    ) -> T:
+        """As run(), with its outcome remembered as the volume's health, also when the caller has given up."""
+
+        def remembered() -> T:
+            try:
+                result = _with_status(action)
+            except RpcError as error:
+                self.failures.note(volume_id, verb, error)
+                raise
+            self.failures.forget(volume_id, verb)
+            return result
+
+        return self.run(volume_id, verb, request, call, remembered)
 
     def run(
         self, volume_id: str, verb: str, request: Message, call: grpc.ServicerContext, action: Callable[[], T]

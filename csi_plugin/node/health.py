@@ -1,10 +1,12 @@
-"""NodeGetVolumeHealth and NodeGetStorageHealth: what is wrong with staged volumes, as the kernel knows it."""
+"""NodeGetVolumeHealth and NodeGetStorageHealth: what is wrong with this node's volumes, as the kernel knows it, and why
+they could not be staged or published."""
 
 from csi_plugin.attachment import host_tables
 from csi_plugin.node import mounts
-from csi_plugin.node.context import NodeContext
-from csi_plugin.node.staged_volumes import has_own_device
-from csi_plugin.node.volume_state import VolumeState
+from csi_plugin.node.context import NodeContext, inflight_key
+from csi_plugin.node.failures import Failure
+from csi_plugin.node.staged_volumes import has_own_device, present_paths
+from csi_plugin.node.volume_state import StateUnreadable, VolumeState
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import not_found
 
@@ -15,14 +17,22 @@ _Backend = csi_pb2.NodeGetStorageHealthResponse.StorageBackendHealth
 def node_get_volume_health(
     context: NodeContext, request: csi_pb2.NodeGetVolumeHealthRequest
 ) -> csi_pb2.NodeGetVolumeHealthResponse:
-    """CSI spec, "NodeGetVolumeHealth". Reads the kernel's tables; nothing is written to the volume."""
+    """CSI spec, "NodeGetVolumeHealth": also for a volume that the CO has attempted to stage. Reads the kernel's tables;
+    nothing is written to the volume."""
     request_rules.check_sizes(request)
     request_rules.require(request, "volume_id")
-    state = context.states.load(request.volume_id)
-    if state is None:
-        raise not_found(f"volume_id: no volume of the id {request.volume_id!r} is on this node")
+    volume_id = request.volume_id
+    failures = [_failed(failure) for failure in context.failures.of(volume_id)]
+    try:
+        state = context.states.load(volume_id)
+    except StateUnreadable as error:
+        problems = [_degraded("StateUnreadable", error.message)]
+    else:
+        if state is None and not failures:
+            raise not_found(f"volume_id: no volume of the id {volume_id!r} is on this node")
+        problems = _problems(context, state) if state is not None and (state.staged or not failures) else []
     return csi_pb2.NodeGetVolumeHealthResponse(
-        volume_health=csi_pb2.VolumeHealth(volume_id=state.volume_id, health_statuses=_problems(state))
+        volume_health=csi_pb2.VolumeHealth(volume_id=volume_id, health_statuses=[*failures, *problems])
     )
 
 
@@ -49,17 +59,28 @@ def node_get_storage_health(
     )
 
 
-def _problems(state: VolumeState) -> list[csi_pb2.VolumeHealth.VolumeHealthEntry]:
+def _failed(failure: Failure) -> csi_pb2.VolumeHealth.VolumeHealthEntry:
+    done = {"stage": "staged", "publish": "published"}[failure.verb]
+    reason = {"stage": "StageFailed", "publish": "PublishFailed"}[failure.verb]
+    return _inaccessible(reason, f"the volume could not be {done}: {failure.message}")
+
+
+def _problems(context: NodeContext, state: VolumeState) -> list[csi_pb2.VolumeHealth.VolumeHealthEntry]:
     if not state.staged:
-        return []
+        if any(operation.key == inflight_key(state.volume_id) for operation in context.inflight.running()):
+            return []  # it is being staged, or taken away
+        return [_inaccessible("NotStaged", "staging the volume has begun and has not ended; the CO has to repeat it")]
     if not has_own_device(state):
         return [_inaccessible("DeviceGone", f"device {state.device_path} cannot be read any more")]
+    problems = []
+    if (present := present_paths(state)) < state.path_count and state.path_count > 1:
+        message = f"the storage is reached over {present} of {state.path_count} paths"
+        problems.append(_degraded("PathsLost", message))
     if state.access_type == "block":
-        return []
+        return problems
     mounted = mounts.at(state.staging_path)
     if mounted is None or not mounts.is_of(mounted, state.device_path):
         return [_inaccessible("NotMounted", f"{state.device_path} is not mounted at {state.staging_path} any more")]
-    problems = []
     if not state.read_only and (mounted.is_read_only or mounted.is_filesystem_read_only):
         message = "the kernel has set the filesystem read-only, as it does after errors"
         problems.append(_degraded("FilesystemReadOnly", message))

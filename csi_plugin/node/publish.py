@@ -27,7 +27,7 @@ def node_publish_volume(
 ) -> None:
     """CSI spec, "NodePublishVolume"."""
     validation.check_publish(request)
-    context.run(request.volume_id, "publish", request, call, lambda: _publish_alone(context, request))
+    context.run_for_health(request.volume_id, "publish", request, call, lambda: _publish_alone(context, request))
 
 
 def node_unpublish_volume(
@@ -37,6 +37,7 @@ def node_unpublish_volume(
     validation.check_unpublish(request)
     volume_id, target = request.volume_id, os.path.normpath(request.target_path)
     context.run(volume_id, "unpublish", request, call, lambda: _unpublish_alone(context, volume_id, target))
+    context.failures.forget(volume_id, "publish")
 
 
 def _publish_alone(context: NodeContext, request: csi_pb2.NodePublishVolumeRequest) -> None:

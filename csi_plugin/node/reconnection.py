@@ -10,9 +10,9 @@ import threading
 
 from grpc import StatusCode
 
-from csi_plugin.attachment.host_tables import device_identity, path_count
+from csi_plugin.attachment.host_tables import device_identity
 from csi_plugin.node.context import NodeContext, inflight_key
-from csi_plugin.node.staged_volumes import has_own_device
+from csi_plugin.node.staged_volumes import has_own_device, present_paths
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol.errors import RpcError
 
@@ -56,7 +56,7 @@ class Reconnection:
         state = self._context.states.load(volume_id)
         if state is None or not _is_lost(state):
             return
-        before = _present_paths(state)
+        before = present_paths(state)
         device_info = self._context.attachment_process.run(
             "reconnect",
             sealed=state.sealed_connection,
@@ -68,7 +68,7 @@ class Reconnection:
         if state.access_type == "block" and not state.encrypted:
             state.device_path = str(device_info["path"])
             state.device_identity = device_identity(state.device_path)
-        after = _present_paths(state)
+        after = present_paths(state)
         state.path_count = max(state.path_count, after)
         self._context.states.save(state)
         LOG.info("volume %s had %d of %d paths, and has %d", volume_id, before, state.path_count, after)
@@ -79,9 +79,5 @@ def _is_lost(state: VolumeState) -> bool:
     if not state.staged or state.device_info is None:
         return False
     if state.path_count > 1:
-        return _present_paths(state) < state.path_count
+        return present_paths(state) < state.path_count
     return state.access_type == "block" and not state.encrypted and not has_own_device(state)
-
-
-def _present_paths(state: VolumeState) -> int:
-    return path_count(str(state.device_info["path"])) if state.device_info else 0

@@ -36,7 +36,7 @@ def node_stage_volume(
     """CSI spec, "NodeStageVolume"."""
     validation.check_stage(request)
     spec = parse_stage_spec(request)
-    context.run(spec.volume_id, "stage", request, call, lambda: _stage_alone(context, spec))
+    context.run_for_health(spec.volume_id, "stage", request, call, lambda: _stage_alone(context, spec))
 
 
 def node_unstage_volume(
@@ -46,6 +46,7 @@ def node_unstage_volume(
     validation.check_unstage(request)
     volume_id, staging_path = request.volume_id, request.staging_target_path
     context.run(volume_id, "unstage", request, call, lambda: _unstage_alone(context, volume_id, staging_path))
+    context.failures.forget(volume_id, "stage", "publish")
 
 
 def _stage_alone(context: NodeContext, spec: StageSpec) -> None:

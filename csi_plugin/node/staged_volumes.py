@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from csi_plugin.attachment.host_tables import device_identity, device_number, device_size
+from csi_plugin.attachment.host_tables import device_identity, device_number, device_size, path_count
 from csi_plugin.node import mounts
 from csi_plugin.node.attachment_process import ConnectionUnreadable
 from csi_plugin.node.context import NodeContext
@@ -47,6 +47,11 @@ def is_mounted(state: VolumeState) -> bool:
 def has_own_device(state: VolumeState) -> bool:
     """Whether the device of a staged volume is there, and is not another volume's of the same name."""
     return _is_readable(state.device_path) and device_identity(state.device_path) == state.device_identity
+
+
+def present_paths(state: VolumeState) -> int:
+    """Over how many paths the storage is reached now."""
+    return path_count(str(state.device_info["path"])) if state.device_info else 0
 
 
 def check_unpublished(state: VolumeState) -> None:

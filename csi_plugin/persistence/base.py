@@ -145,6 +145,13 @@ class RecordStore(ABC):
         """Told by the active controller, for stores that nodes write to: ``take_over(node id)`` is called when a node
         has told of volumes with a filesystem in its record. It raises PersistenceError when it is to be repeated."""
 
+    def use_volume_health(self, read: Callable[[str], list[tuple[str, str]]]) -> None:  # noqa: B027 - as above
+        """Told by the active controller, for stores that people look at: ``read(volume id)`` answers with reason and
+        message of what is wrong with a volume."""
+
+    def volume_health_changed(self, volume_ids: Iterable[str]) -> None:  # noqa: B027 - as above
+        """Told by the active controller: what ``read`` answers for these volumes has changed."""
+
     def start_upkeep(self) -> None:  # noqa: B027 - most stores have none
         """Told by the active controller, for stores with work to do in the background from its start on."""
 

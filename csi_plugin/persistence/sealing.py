@@ -203,6 +203,12 @@ class SealingStore(RecordStore):
     def use_filesystem_recorder(self, take_over: Callable[[str], None]) -> None:
         self.inner.use_filesystem_recorder(take_over)
 
+    def use_volume_health(self, read: Callable[[str], list[tuple[str, str]]]) -> None:
+        self.inner.use_volume_health(read)
+
+    def volume_health_changed(self, volume_ids: Iterable[str]) -> None:
+        self.inner.volume_health_changed(volume_ids)
+
     def start_upkeep(self) -> None:
         self.inner.start_upkeep()
 

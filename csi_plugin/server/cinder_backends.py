@@ -9,6 +9,7 @@ from typing import Any
 
 from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.persistence.crd.backend_resources import (
+    POOL_FULL,
     BackendReport,
     BackendResources,
     Condition,
@@ -20,7 +21,7 @@ from csi_plugin.server.cinder_backend_configuration import Refused, configuratio
 from csi_plugin.storage.backend_configuration import BackendConfiguration
 from csi_plugin.storage.backend_set import BackendSet, BackendStatus
 from csi_plugin.storage.cinder.driver_classes import current_path
-from csi_plugin.storage.cinder.driver_stats import is_up
+from csi_plugin.storage.cinder.driver_stats import full_pools, is_up
 
 LOG = logging.getLogger(__name__)
 
@@ -196,6 +197,8 @@ class CinderBackends:
         if desired.is_deleting or desired.is_suspended:
             cause = "it is being removed" if desired.is_deleting else "spec.suspend"
             return Condition(status=True, reason="Suspended", message=f"takes no new volumes ({cause})")
+        if full := full_pools(backend.driver_stats.recent()):
+            return Condition(status=True, reason=POOL_FULL, message=f"nothing is free in pool {', '.join(full)}")
         return Condition(status=True, reason="Ready", message="serves volumes")
 
     def _pools(self, name: str) -> tuple[Pool, ...]:

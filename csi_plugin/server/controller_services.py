@@ -62,11 +62,13 @@ class ControllerServices:
         service = ControllerService(configuration, backends, self.store, inflight)
         self.store.use_connection_sealer(service.node_registry.sealed_for_store)
         self.store.use_filesystem_recorder(service.node_registry.take_over_filesystems)
+        self.store.use_volume_health(service.health_watch.problems_of)
         self.store.start_upkeep()
         backends.start()
         if settings.persistence.get("storage") == "crd":
             self._start_cinder_backends(backends)
         service.recovery.start()
+        service.health_watch.start()
         self.service = service
 
     def _start_cinder_backends(self, backends: BackendSet) -> None:
@@ -88,6 +90,7 @@ class ControllerServices:
         """Stop recovery and the backends. Operations must have ended; the store stays open."""
         if self.service is not None:
             self.service.recovery.stop()
+            self.service.health_watch.stop()
         if self._cinder_backends is not None:
             self._cinder_backends.stop()
         if self._backends is not None:

@@ -24,6 +24,7 @@ from csi_plugin.storage.cinder import (
     runtime,
 )
 from csi_plugin.storage.cinder.driver_stats import DriverStats
+from csi_plugin.storage.cinder.inventory import Inventory
 from csi_plugin.storage.cinder.reservations import Reservations
 from csi_plugin.storage.cinder.slots import Slots
 from csi_plugin.storage.group import Group
@@ -130,6 +131,7 @@ class Backend(BackendJSON, metaclass=StateClass):
         self.extra_capabilities = driver_stats.extra_capabilities(self.driver)
         driver_start.start(self.driver)
         self.driver_stats = DriverStats(self.driver, self.id)
+        self.inventory = Inventory(self.driver, self.id, self.slot)
         self._pool_names = tuple(pool["pool_name"] for pool in self.stats()["pools"])
         driver_start.restore(self.driver, self.host, _attached_connectors())
 

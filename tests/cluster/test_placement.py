@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.cluster import Cluster, claim, pod
+from tests.cluster.cluster import DRIVER_NAME, Cluster, claim, pod
 from tests.cluster.releases import HOST_PATH, host_values, release
 from tests.support.polling import wait_until
 
@@ -18,6 +18,7 @@ PLACES = {"node1": 3, "node2": 6}
 """GiB of each node's own storage."""
 TOPOLOGY = "topology.cinderbox.io/node"
 LIMIT = 2
+WAIT = "WaitForFirstConsumer"
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +141,35 @@ def test_pod_uses_volumes_of_two_releases(place: Cluster, zones: Cluster) -> Non
     assert far not in zones.kubectl("get", "cvol", "-o", "name")
     remove(place, zones)
     place.wait_until_gone(far)
+
+
+def test_room_of_storage_that_every_node_reaches(cluster: Cluster, driver: Cluster) -> None:
+    """Nodes that were told of no topology have a segment in common, and volumes have no node affinity."""
+    name = f"later-{cluster.namespace}"
+    later = driver.get("storageclass", "loop") | {"metadata": {"name": name}, "volumeBindingMode": WAIT}
+    cluster.apply(later)
+
+    def room() -> list[Any]:
+        return [one for one in driver.get("csistoragecapacity")["items"] if one["storageClassName"] == name]
+
+    wait_until(lambda: bool(room()), driver.events, timeout=60)
+    (only,) = room()
+    assert only["nodeTopology"] == {"matchLabels": {f"{DRIVER_NAME}/reach": "all"}}
+    cluster.apply(claim("data", storageClassName=name), pod("first", "data", node="node2"))
+    cluster.wait_running("first")
+    cluster.write("first")
+    assert "nodeAffinity" not in cluster.get("pv", cluster.get("pvc", "data")["spec"]["volumeName"])["spec"]
+    cluster.delete("pod", "first")
+    cluster.apply(pod("second", "data", node="node1"))
+    cluster.wait_running("second")
+    assert cluster.exec("second", "cat /data/file") == "precious\n"
+    volume = cluster.volume_of("data")
+    cluster.kubectl("delete", "pod", "--all")
+    cluster.kubectl("delete", "pvc", "--all")
+    cluster.wait_until_gone(volume)
+    assert {one["metadata"]["uid"] for one in room()} == {only["metadata"]["uid"]}
+    cluster.delete("storageclass", name)
+    wait_until(lambda: not room(), driver.events, timeout=60)
 
 
 def test_second_release_in_a_namespace_is_refused(zones: Cluster) -> None:

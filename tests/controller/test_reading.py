@@ -280,43 +280,6 @@ def test_validation(plugin: Plugin) -> None:
         validate(volume_capabilities=[])
 
 
-def health(plugin: Plugin, volume_id: str) -> list[str]:
-    answer = plugin.controller.ControllerGetVolumeHealth(csi_pb2.ControllerGetVolumeHealthRequest(volume_id=volume_id))
-    assert answer.volume_health.volume_id == volume_id
-    assert all(entry.status == csi_pb2.DEGRADED for entry in answer.volume_health.health_statuses)
-    return [entry.reason for entry in answer.volume_health.health_statuses]
-
-
-def test_health_of_a_volume_whose_operation_failed(serve: Serve) -> None:
-    plugin = serve(driver="tests.controller.drivers.FaultyDriver")
-    good, rigid = plugin.create("good").volume_id, plugin.create("rigid").volume_id
-    with fails(Code.INTERNAL, "cannot grow"):
-        expand(plugin, rigid, 2)
-
-    assert health(plugin, good) == []
-    assert health(plugin, rigid) == ["OperationFailed"]
-    listed = plugin.controller.ControllerListVolumeHealth(csi_pb2.ControllerListVolumeHealthRequest()).entries
-    assert [entry.volume_id for entry in listed] == [rigid]
-    with fails(Code.NOT_FOUND, "volume_id"):
-        health(plugin, "nothing")
-    with fails(Code.INVALID_ARGUMENT, "volume_id is required"):
-        health(plugin, "")
-
-
-def test_health_while_the_storage_is_down(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    plugin = serve(driver="tests.controller.drivers.FaultyDriver")
-    volumes = sorted(plugin.create(f"pvc-{number}").volume_id for number in range(3))
-    monkeypatch.setattr(drivers.FaultyDriver, "down", True)
-    plugin.backends.ready()[0].stats(refresh=True)
-
-    first = plugin.controller.ControllerListVolumeHealth(csi_pb2.ControllerListVolumeHealthRequest(max_entries=2))
-    rest = plugin.controller.ControllerListVolumeHealth(
-        csi_pb2.ControllerListVolumeHealthRequest(starting_token=first.next_token)
-    )
-    assert [entry.volume_id for entry in (*first.entries, *rest.entries)] == volumes
-    assert {entry.health_statuses[0].reason for entry in first.entries} == {"BackendDown"}
-
-
 def expand(plugin: Plugin, volume_id: str, size: int, **fields: object) -> csi_pb2.ControllerExpandVolumeResponse:
     fields.setdefault("capacity_range", csi_pb2.CapacityRange(required_bytes=size * GIB))
     return plugin.controller.ControllerExpandVolume(

@@ -121,14 +121,14 @@ def test_a_delete_deferred_as_its_last_snapshot_goes(
     """The snapshot goes after the deletion saw it, before the deletion is recorded as waiting for it."""
     volume = backend.create_volume(1)
     snapshot = volume.create_snapshot("last")
-    original = volume_deletion._defer
+    original = volume_deletion.defer
 
     def defer(volume: cl.Volume, condition: str) -> None:
         if snapshot.status != "deleted":
             snapshot.delete()
         original(volume, condition)
 
-    monkeypatch.setattr(volume_deletion, "_defer", defer)
+    monkeypatch.setattr(volume_deletion, "defer", defer)
     volume.delete(deferred=True)
     assert files() == set()
     with pytest.raises(cl.exception.VolumeNotFound):

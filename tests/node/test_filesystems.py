@@ -369,6 +369,43 @@ def test_stats(claim: MakeClaim) -> None:
         volume.served.node.NodeGetVolumeStats(request)
 
 
+def test_health_of_a_volume_that_could_not_be_staged(claim: MakeClaim) -> None:
+    """CSI, "NodeGetVolumeHealth": it may be asked for when the CO has recently attempted to stage the volume."""
+    volume = claim()
+    volume.publish_controller()
+    node = volume.served.node
+    request = csi_pb2.NodeGetVolumeHealthRequest(volume_id=volume.id, staging_target_path=str(volume.staging))
+    with fails(Code.NOT_FOUND, "volume_id"):
+        node.NodeGetVolumeHealth(request)
+    with volume.file.open("r+b") as file:
+        file.write(b"precious" * 1000)
+    with fails(Code.FAILED_PRECONDITION, "not zero"):
+        volume.stage()
+    (problem,) = node.NodeGetVolumeHealth(request).volume_health.health_statuses
+    assert (problem.status, problem.reason) == (csi_pb2.INACCESSIBLE, "StageFailed")
+    assert "not zero" in problem.message
+    volume.unstage()
+    with fails(Code.NOT_FOUND, "volume_id"):
+        node.NodeGetVolumeHealth(request)
+    with volume.file.open("r+b") as file:
+        file.write(bytes(8000))
+    volume.stage()
+    assert not node.NodeGetVolumeHealth(request).volume_health.health_statuses
+
+
+def test_health_of_a_volume_that_is_gone_from_the_storage(claim: MakeClaim) -> None:
+    volume = claim()
+    volume.publish_controller()
+    away = volume.file.rename(volume.file.with_name("away"))
+    with pytest.raises(grpc.RpcError):
+        volume.stage()
+    assert volume.health() == ["StageFailed"]
+    away.rename(volume.file)
+    volume.unstage()
+    with fails(Code.NOT_FOUND, "volume_id"):
+        volume.health()
+
+
 def test_health(claim: MakeClaim) -> None:
     volume = claim()
     pod = volume.use()

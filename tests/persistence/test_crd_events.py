@@ -106,3 +106,26 @@ def test_an_event_that_cannot_be_sent_hinders_nothing(
     assert "two of the same" in caplog.text
     assert "cannot create resource" in caplog.text
     refused.close()
+
+
+def test_health_of_a_volume(kubernetes: KubernetesAPI, namespace: str, store: CRDPersistence) -> None:
+    problems = {"ill": [("NotOnStorage", "the storage does not list it"), ("PoolFull", "pool p is full")]}
+    ill, well = (store.create(VolumeRecord(id=new_id(), host="host@lvm", status="available")) for _ in range(2))
+    store.use_volume_health(lambda volume_id: problems["ill"] if volume_id == ill.id else [])
+    store.volume_health_changed([ill.id])
+
+    def healthy(volume: VolumeRecord) -> list[tuple[str, str, str]]:
+        conditions = kubernetes.get("cvol", volume.id, "-n", namespace).get("status", {}).get("conditions", [])
+        found = [condition for condition in conditions if condition["type"] == "Healthy"]
+        return [(condition["status"], condition["reason"], condition["message"]) for condition in found]
+
+    both = "the storage does not list it; pool p is full"
+    wait_until(lambda: healthy(ill) == [("False", "NotOnStorage", both)], lambda: str(healthy(ill)))
+    wait_until(lambda: bool(events(kubernetes, namespace)), lambda: "an Event")
+    (event,) = events(kubernetes, namespace)
+    assert (event["type"], event["reason"], event["note"]) == ("Warning", "NotOnStorage", both)
+    problems["ill"] = []
+    store.volume_health_changed([ill.id])
+    wait_until(lambda: healthy(ill) == [("True", "Healthy", "")], lambda: str(healthy(ill)))
+    assert healthy(well) == []
+    assert len(events(kubernetes, namespace)) == 1

@@ -19,7 +19,7 @@ cfg.CONF.register_opts(array_opts, group=configuration.SHARED_CONF_GROUP)
 
 class ArrayDriver(LoopDriver):
     """Creations wait while there is a file `slow`, and are noted in `log` with the password of their driver. A file
-    `down` says that it is down."""
+    `down` says that it is down, and one `full` that its pool is."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -52,6 +52,8 @@ class ArrayDriver(LoopDriver):
         super()._update_volume_stats()
         if (self.array / "down").exists():
             self._stats["pools"][0]["backend_state"] = "down"
+        if (self.array / "full").exists():
+            self._stats["pools"][0] |= {"total_capacity_gb": 10.0, "free_capacity_gb": 0.0}
 
     def _log_in(self) -> None:
         try:

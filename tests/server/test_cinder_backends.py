@@ -307,7 +307,13 @@ def test_an_array_out_of_reach_is_tried_again_and_stops_nobody(backends: Backend
         lambda: backends.status("far"),
     )
     (array / "down").unlink()
-    backends.delete(backends.create("pvc-far-again", "far"))
+    volume = backends.create("pvc-far-again", "far")
+    (array / "full").touch()
+    backends.delete(volume)
+    assert backends.wait("far", "True", "PoolFull") == "nothing is free in pool far"
+    assert ("Warning", "PoolFull") in backends.events("far")
+    (array / "full").unlink()
+    backends.delete(backends.create("pvc-far-last", "far"))  # which has the stats read again
     backends.wait("far", "True", "Ready")
 
 

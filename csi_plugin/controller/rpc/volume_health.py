@@ -3,13 +3,11 @@
 from csi_plugin.controller import lookups
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.requests import paging
+from csi_plugin.controller.volume_problems import Problem, VolumeProblems
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
-from csi_plugin.storage.cinder import driver_stats
 
 Entry = csi_pb2.VolumeHealth.VolumeHealthEntry
-
-_REPLICATION_FAULTS = {"error", "failed-over", "failover-error"}
 
 
 def controller_get_volume_health(
@@ -19,7 +17,11 @@ def controller_get_volume_health(
     request_rules.check_sizes(request)
     request_rules.require(request, "volume_id")
     record = lookups.get_volume(context.store, request.volume_id)
-    return csi_pb2.ControllerGetVolumeHealthResponse(volume_health=_health(record, _usable_backends(context)))
+    for backend in context.backends.ready():
+        if backend.name == record.backend:
+            backend.inventory.refresh(max_age=0)
+    problems = VolumeProblems(context).of(record)
+    return csi_pb2.ControllerGetVolumeHealthResponse(volume_health=_health(record.id, problems))
 
 
 def controller_list_volume_health(
@@ -29,11 +31,11 @@ def controller_list_volume_health(
     paging.check_max_entries(request.max_entries)
     request_rules.check_sizes(request)
     after = paging.read_token("health", request.starting_token)
-    usable = _usable_backends(context)
+    problems = VolumeProblems(context)
     visible = (
         record for record in lookups.iterate(context.store, VolumeRecord, after=after) if lookups.is_visible(record)
     )
-    found = ((record.id, _health(record, usable)) for record in visible)
+    found = ((record.id, _health(record.id, problems.of(record))) for record in visible)
     impaired = ((volume_id, health) for volume_id, health in found if health.health_statuses)
     page, last_id = paging.take_page(impaired, request.max_entries)
     return csi_pb2.ControllerListVolumeHealthResponse(
@@ -42,23 +44,10 @@ def controller_list_volume_health(
     )
 
 
-def _usable_backends(context: ControllerContext) -> dict[str, bool]:
-    """Backend name -> whether its storage says that it works, for the backends that are ready."""
-    return {backend.name: driver_stats.is_up(backend.driver_stats.recent()) for backend in context.backends.ready()}
-
-
-def _health(record: VolumeRecord, usable: dict[str, bool]) -> csi_pb2.VolumeHealth:
-    health = csi_pb2.VolumeHealth(volume_id=record.id)
-
-    def report(reason: str, message: str) -> None:
-        health.health_statuses.append(Entry(status=csi_pb2.DEGRADED, reason=reason, message=request_rules.fit(message)))
-
-    if record.backend not in usable:
-        report("BackendUnavailable", f"backend {record.backend} is not ready, so the volume cannot be managed now")
-    elif not usable[record.backend]:
-        report("BackendDown", f"the storage of backend {record.backend} reports that it is down")
-    if record.status.startswith("error"):
-        report("OperationFailed", f"the last operation on the volume left it in status {record.status}")
-    if record.replication_status in _REPLICATION_FAULTS:
-        report("ReplicationFault", f"replication status is {record.replication_status}")
+def _health(volume_id: str, problems: list[Problem]) -> csi_pb2.VolumeHealth:
+    health = csi_pb2.VolumeHealth(volume_id=volume_id)
+    for problem in problems:
+        health.health_statuses.append(
+            Entry(status=problem.status, reason=problem.reason, message=request_rules.fit(problem.message))
+        )
     return health

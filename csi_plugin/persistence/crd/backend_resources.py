@@ -17,6 +17,8 @@ from csi_plugin.persistence.initiators import Find
 from csi_plugin.persistence.records import JSON, SnapshotRecord, VolumeRecord
 
 UP_TO_DATE = "UpToDate"
+POOL_FULL = "PoolFull"
+"""Reason of a backend that serves, and has a pool without room."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +252,7 @@ def _due_events(present: list[JSON], desired: list[JSON]) -> list[tuple[EventTyp
             continue
         if name == DELETION_HELD:
             due.append(("Normal", name, condition["message"]))
-        elif status == "False":
+        elif status == "False" or reason == POOL_FULL:
             due.append(("Warning", reason, condition["message"]))
         elif name == READY or known.get(READY, ("",))[0] == "True":  # at the first start, Ready says enough
             due.append(("Normal", reason, condition["message"]))

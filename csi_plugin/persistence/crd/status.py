@@ -21,6 +21,7 @@ from csi_plugin.persistence.records import (
 
 READY = "Ready"
 DELETION_HELD = "DeletionHeld"
+HEALTHY = "Healthy"
 
 _PROVISIONER = "csi.storage.k8s.io/"
 
@@ -71,6 +72,15 @@ def deletion_held(reason: str) -> JSON:
     return {"type": DELETION_HELD, "status": "True", "reason": "InUse", "message": reason}
 
 
+def with_health(present: list[JSON], problems: list[tuple[str, str]]) -> list[JSON]:
+    """A volume's conditions with its health put in. A volume that never had a problem has no such condition."""
+    if not problems and not any(condition["type"] == HEALTHY for condition in present):
+        return present
+    reason, message = (problems[0][0], "; ".join(text for _, text in problems)) if problems else (HEALTHY, "")
+    status = "False" if problems else "True"
+    return merged_conditions(present, {"type": HEALTHY, "status": status, "reason": reason, "message": message})
+
+
 def due_events(resource: RecordResource, wanted: JSON) -> list[tuple[EventType, str, str]]:
     """Type, reason and message of the Events that are due when a status is written: what a person has to decide."""
     told = {(known["type"], known["message"]) for known in resource.status.get("conditions", [])}
@@ -79,7 +89,7 @@ def due_events(resource: RecordResource, wanted: JSON) -> list[tuple[EventType, 
         name, message = condition["type"], condition["message"]
         if not message or (name, message) in told or (name, condition["status"]) == (READY, "True"):
             continue
-        reason = condition["reason"] if name == READY else name
+        reason = condition["reason"] if name in (READY, HEALTHY) else name
         # A deletion that waits goes on by itself.
         due.append(("Normal" if reason == "Deferred" else "Warning", reason, message))
     return due

@@ -16,7 +16,7 @@ from csi_plugin.persistence.crd.events import Events, reference
 from csi_plugin.persistence.crd.kinds import FINALIZER, RESOURCES, resource_name
 from csi_plugin.persistence.crd.resource import RecordResource
 from csi_plugin.persistence.crd.sealed_connections import SealConnection, resealed_connections
-from csi_plugin.persistence.crd.status import conditions, deletion_held, due_events, status
+from csi_plugin.persistence.crd.status import conditions, deletion_held, due_events, status, with_health
 from csi_plugin.persistence.crd.watch_cache import WatchCache
 from csi_plugin.persistence.initiators import sharing
 from csi_plugin.persistence.records import (
@@ -59,6 +59,8 @@ class StatusWriter:
         """Set where connections can be resealed, before start(); elsewhere the present ones stay."""
         self.take_over_filesystems: Callable[[str], None] | None = None
         """Set where it can be done, before start(); called for a node that tells of volumes with a filesystem."""
+        self.volume_health: Callable[[str], list[tuple[str, str]]] | None = None
+        """Set where it is known, before start(): reason and message of what is wrong with a volume."""
         self._due: dict[Item, float] = {}
         self._queue: list[tuple[float, int, Item]] = []
         """A heap of all that was ever due; what _due has another time for, or none, is skipped."""
@@ -174,6 +176,8 @@ class StatusWriter:
         wanted = status(resource, self._find)
         if isinstance(resource.record, NodeRecord):
             wanted |= self._sealed_connections(resource)
+        if isinstance(resource.record, VolumeRecord) and self.volume_health is not None:
+            wanted["conditions"] = with_health(wanted["conditions"], self.volume_health(resource.record.id))
         if resource.allows_deletion and "persistentVolume" in wanted:
             # Admission goes by this: what was true when the volume was created has to be true now.
             wanted["persistentVolume"] = persistent_volume_of(resource.record.id, self._api)

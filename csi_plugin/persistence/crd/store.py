@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict, traced
@@ -152,6 +152,13 @@ class CRDPersistence(BuiltinPlugin):
 
     def use_filesystem_recorder(self, take_over: Callable[[str], None]) -> None:
         self._status_writer.take_over_filesystems = take_over
+
+    def use_volume_health(self, read: Callable[[str], list[tuple[str, str]]]) -> None:
+        self._status_writer.volume_health = read
+
+    def volume_health_changed(self, volume_ids: Iterable[str]) -> None:
+        for volume_id in volume_ids:
+            self._status_writer.changed(VolumeRecord, volume_id)
 
     def start_upkeep(self) -> None:
         """Write statuses, and grant deletions by administrators, from now on rather than from the first write on."""

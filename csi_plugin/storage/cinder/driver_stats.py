@@ -13,6 +13,8 @@ MAX_AGE = 60.0
 """Seconds after which ``recent`` asks the driver again; Cinder's backend_stats_polling_interval."""
 WAIT = 10.0
 """Seconds that somebody waits for new stats."""
+FULL = 0.001
+"""Free share of a pool that is full: drivers round to hundredths of a GiB."""
 _MIN_AGE = 1.0
 """Seconds between two readings of stats, however often volumes come and go."""
 
@@ -138,6 +140,18 @@ def is_up(stats: dict[str, object]) -> bool:
     pools = stats.get("pools")
     reports = pools if isinstance(pools, list) and pools else [stats]
     return any(report.get("backend_state", "up") == "up" for report in reports)
+
+
+def full_pools(stats: dict[str, Any]) -> list[str]:
+    """Names of the pools in which nothing is free, as far as the driver knows its room."""
+    return [str(pool.get("pool_name")) for pool in stats["pools"] if _is_full(pool)]
+
+
+def _is_full(pool: dict[str, Any]) -> bool:
+    free, total = pool.get("free_capacity_gb"), pool.get("total_capacity_gb")
+    if not isinstance(free, int | float) or not isinstance(total, int | float):
+        return False  # "infinite" and "unknown"
+    return total > 0 and free <= FULL * total
 
 
 def extra_capabilities(driver: Any) -> dict[str, Any]:

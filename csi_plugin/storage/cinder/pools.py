@@ -11,13 +11,11 @@ from cinder.scheduler import filters, host_manager, sched_utils
 from oslo_config import cfg
 from oslo_utils import importutils, timeutils
 
+from csi_plugin.storage.cinder.driver_stats import FULL
 from csi_plugin.topology import Segments, is_accessible
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend
-
-_FULL = 0.001
-"""Free share of a pool that is full: drivers round to hundredths of a GiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +85,7 @@ class Pool:
         """Whether such a volume fits; True when the driver does not know its room."""
         free = self.free_gib(spec)
         # A thin pool may have much left to promise when what is written has filled it.
-        return free is None or (
-            free >= spec.size and self.state.free_capacity_gb > _FULL * self.state.total_capacity_gb
-        )
+        return free is None or (free >= spec.size and self.state.free_capacity_gb > FULL * self.state.total_capacity_gb)
 
     def free_gib(self, spec: VolumeSpec) -> float | None:
         """GiB that can be provisioned, as Cinder's capacity filter counts them; None when the driver does not know."""
