@@ -49,6 +49,7 @@ app.add_typer(snapshots.app, name="snapshots")
 app.command()(metadata.migrate)
 app.command("import-ember-csi")(metadata.import_ember_csi)
 app.command("generate-key")(metadata.generate_key)
+app.command("ensure-sealing-keys")(metadata.ensure_sealing_keys)
 app.command()(metadata.reseal)
 app.command("wait-for-detach")(node.wait_for_detach)
 

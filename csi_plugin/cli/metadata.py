@@ -1,6 +1,7 @@
 """Commands for the whole of the metadata: moving it elsewhere, and the keys that seal its secrets."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
@@ -76,6 +77,32 @@ def generate_key() -> None:
     from csi_plugin.persistence.sealing import generate_key as new_key
 
     print(new_key())
+
+
+def ensure_sealing_keys(
+    secret: Annotated[str, typer.Option(help="Name of the Secret.")],
+    file: Annotated[Path, typer.Option(help="Where the keys are written, for `sealing_keys_file`.")],
+    entry: Annotated[str, typer.Option(help="Entry of the Secret that holds the keys.")] = "keys",
+    namespace: Annotated[str | None, typer.Option(help="By default the pod's, or kubectl's.")] = None,
+    kubeconfig: Annotated[Path | None, typer.Option(help="By default the pod's, or kubectl's.")] = None,
+) -> None:
+    """Write the sealing keys of a Secret to a file; a Secret that is absent is made with a new key, once for ever.
+
+    The controller's pod does it before it serves. Exit status 1: there are no keys, and none may be made.
+    """
+    from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
+    from csi_plugin.persistence.crd.sealing_secret import read_or_create_keys
+
+    try:
+        keys = read_or_create_keys(
+            secret, entry, namespace=namespace, kubeconfig=str(kubeconfig) if kubeconfig else None
+        )
+    except (PersistenceError, InvalidPersistence) as error:
+        typer.echo(f"cinderbox: {error}", err=True)
+        raise typer.Exit(1) from None
+    descriptor = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as target:
+        target.write(keys)
 
 
 def reseal(settings: SettingsOption = None) -> None:

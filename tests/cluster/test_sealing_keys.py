@@ -34,7 +34,9 @@ def test_keys_are_changed(cluster: Cluster, driver: Cluster) -> None:
     restart_with(driver, new, old)
     assert reseal(driver) != "0 records were resealed"
     assert reseal(driver) == "0 records were resealed"
+    driver.kubectl("annotate", "secret", SECRET, "cinderbox.io/allow-delete=true")
     restart_with(driver, new)
+    driver.kubectl("annotate", "secret", SECRET, "cinderbox.io/allow-delete-")
 
     volume = cluster.volume_of("orders")
     cluster.delete("pod", "shop")

@@ -4,6 +4,7 @@ import json
 import subprocess
 from typing import Any
 
+from csi_plugin.persistence.crd.sealing_secret import read_or_create_keys
 from tests.deploy.chart import render
 from tests.support.kubernetes_api import BINARIES, KubernetesAPI
 from tests.support.polling import wait_until
@@ -39,6 +40,10 @@ class ApiServer(KubernetesAPI):
         """The chart as release `box` in a new namespace; waits until its admission policies are in force."""
         self.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}])
         self.apply(render(values, "--skip-tests", namespace=namespace))
+        # As the controller's pod does it before it serves.
+        read_or_create_keys(
+            "box-cinderbox-sealing", "keys", namespace=namespace, kubeconfig=str(self.write_kubeconfig())
+        )
         probe = {"apiVersion": "cinderbox.io/v1", "kind": "CinderKeyValue", "spec": {"id": "probe"}}
         self.create(probe | {"metadata": {"name": "probe", "namespace": namespace}})
 

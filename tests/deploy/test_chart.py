@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from csi_plugin.persistence.crd.sealing_secret import read_or_create_keys
 from csi_plugin.server.settings import Settings
 from csi_plugin.server.settings import load as load_settings
 from tests.deploy.api_server import ApiServer
@@ -177,18 +178,16 @@ def test_an_upgrade_keeps_keys_and_backends(cluster: ApiServer, tmp_path: Path) 
     values = tmp_path / "values.json"
     backends = [ARRAY | {"secretOptions": {"pure_api_token": "12345"}}]
     values.write_text(json.dumps({"backends": backends} | {"driverName": "kept.example", "admission": {"keep": False}}))
-    keys = []
     for _ in range(2):
         helm(cluster, "upgrade", "--install", "kept", str(CHART), "-n", "cinderbox", "-f", str(values))
-        secret = cluster.get("secret", "kept-cinderbox-sealing", "-n", "cinderbox")
-        keys.append(base64.b64decode(secret["data"]["keys"]))
-    assert keys[0] == keys[1]
-    assert len(base64.b64decode(keys[0], validate=True)) == 32
+        secret, kubeconfig = "kept-cinderbox-sealing", str(cluster.kubeconfig)
+        read_or_create_keys(secret, "keys", namespace="cinderbox", kubeconfig=kubeconfig)
+    keys = cluster.get("secret", secret, "-n", "cinderbox")["data"]
     second = helm(cluster, "install", "rival", str(CHART), "-n", "cinderbox", "-f", str(values), check=False)
     assert "namespace cinderbox already has release kept" in second
     for _ in range(2):  # what was left is taken over by an installation of the same name
         helm(cluster, "uninstall", "kept", "-n", "cinderbox")
-        assert cluster.get("secret", "kept-cinderbox-sealing", "-n", "cinderbox")["data"]
+        assert cluster.get("secret", secret, "-n", "cinderbox")["data"] == keys
         assert cluster.get("secret", "kept-cinderbox-backend-array", "-n", "cinderbox")["data"]
         assert cluster.get("cbackend", "array", "-n", "cinderbox")["spec"]["options"] == ARRAY["options"]
         helm(cluster, "install", "kept", str(CHART), "-n", "cinderbox", "-f", str(values))

@@ -126,6 +126,10 @@ class ResourceAPI:
         """Whatever the API server has at a path. Raises Missing."""
         return self._call(self._get_path, path=path, query=query)
 
+    def apply(self, path: str, body: JSON, *, manager: str) -> JSON:
+        """Server-side apply, not forced. Raises Conflict where another manager has a field with another value."""
+        return self._call(self._apply_path, path=path, body=body, manager=manager)
+
     def watch(self, plural: str, version: int) -> "Watch":
         """Changes after a resourceVersion. Raises Expired."""
         response = _request(
@@ -166,6 +170,19 @@ class ResourceAPI:
         response = self.client.call_api(*request, _request_timeout=self._timeout)
         response.read()
         return cast(JSON, self.client.response_deserialize(response, {"200": "object"}).data)
+
+    def _apply_path(self, *, path: str, body: JSON, manager: str, **_: Any) -> JSON:
+        request = self.client.param_serialize(
+            "PATCH",
+            path,
+            query_params=[("fieldManager", manager)],
+            header_params={"Accept": "application/json", "Content-Type": "application/apply-patch+yaml"},
+            body=json.dumps(body),  # which is YAML too
+            auth_settings=["BearerToken"],
+        )
+        response = self.client.call_api(*request, _request_timeout=self._timeout)
+        response.read()
+        return cast(JSON, self.client.response_deserialize(response, {"200": "object", "201": "object"}).data)
 
     def _call(self, function: Any, **arguments: Any) -> JSON:
         attempts = tenacity.Retrying(
