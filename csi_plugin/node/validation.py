@@ -55,7 +55,7 @@ def check_unpublish(request: csi_pb2.NodeUnpublishVolumeRequest) -> None:
 def check_expand(request: csi_pb2.NodeExpandVolumeRequest) -> None:
     request_rules.check_sizes(request)
     request_rules.require(request, "volume_id", "volume_path")
-    check_path(request.volume_path, field="volume_path")
+    check_length(request.volume_path, field="volume_path")
     if request.HasField("volume_capability"):
         request_rules.check_capability(request.volume_capability, field="volume_capability")
     capacity = request.capacity_range
@@ -68,7 +68,7 @@ def check_expand(request: csi_pb2.NodeExpandVolumeRequest) -> None:
 def check_stats(request: csi_pb2.NodeGetVolumeStatsRequest) -> None:
     request_rules.check_sizes(request)
     request_rules.require(request, "volume_id", "volume_path")
-    check_path(request.volume_path, field="volume_path")
+    check_length(request.volume_path, field="volume_path")
 
 
 def check_path(path: str, *, field: str) -> None:
@@ -76,5 +76,13 @@ def check_path(path: str, *, field: str) -> None:
     parts = PurePosixPath(path).parts
     if not path.startswith("/") or "\0" in path or ".." in parts or len(parts) < 2:
         raise invalid_argument(f"{field} must be an absolute path without '..'")
-    if any(len(part.encode()) > _NAME_LIMIT for part in parts):
+    check_length(path, field=field)
+
+
+def check_length(path: str, *, field: str) -> None:
+    """Refuse paths that no filesystem has. It is enough where a path is only looked for: csi-sanity has relative ones
+    be NOT_FOUND."""
+    if "\0" in path:
+        raise invalid_argument(f"{field} must have no U+0000")
+    if any(len(part.encode()) > _NAME_LIMIT for part in PurePosixPath(path).parts):
         raise invalid_argument(f"{field} must have at most {_NAME_LIMIT} bytes between two slashes")

@@ -375,8 +375,10 @@ def test_modification(plugin: Plugin) -> None:
         modify(plugin, "nothing", **{"qos.b": "2"})
     with fails(Code.INVALID_ARGUMENT, "volume_id is required"):
         modify(plugin, "", **{"qos.b": "2"})
-    with fails(Code.INVALID_ARGUMENT, "mutable_parameters is required"):
-        modify(plugin, volume_id)
+    with fails(Code.NOT_FOUND, "volume_id"):
+        modify(plugin, "nothing")
+    modify(plugin, volume_id)
+    assert plugin.store.get(VolumeRecord, volume_id).qos_specs == {"a": "1", "b": "2"}
 
 
 def test_modification_that_the_driver_cannot_do_is_an_invalid_argument(serve: Serve) -> None:
