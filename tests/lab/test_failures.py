@@ -126,6 +126,7 @@ def test_initiator_daemon_restarts(backend: LabBackend, claim: MakeClaim) -> Non
     writer.check_what_is_on(device)
 
 
+@pytest.mark.timeout(1800)  # initiators hold writes back for minutes before they fail
 def test_node_that_is_cut_off_writes_no_more(backend: LabBackend, claim: MakeClaim, shows: Shows) -> None:
     """Its volume was taken from it without its doing, as with the taint of a node that is out of service."""
     volume = claim("claim", block=True)
@@ -133,7 +134,7 @@ def test_node_that_is_cut_off_writes_no_more(backend: LabBackend, claim: MakeCla
     with DirectWriter(device) as writer:
         writer.wait_for_more()
         volume.unpublish_controller()
-        wait_until(lambda: bool(writer.errors), lambda: f"{writer.blocks} blocks", timeout=BACK_SECONDS)
+        wait_until(lambda: bool(writer.errors), lambda: f"{writer.blocks} blocks", timeout=900)
     volume.take_away(controller=False)
     writer.errors.clear()
     writer.check_what_is_on(volume.use())
