@@ -51,7 +51,7 @@ def _fork_on_request(control: socket.socket) -> tuple[dict[str, object], list[in
                 return request, files
         for file in files:
             os.close(file)
-        control.send(json.dumps(answer).encode())
+        control.send(json.dumps([request["number"], answer]).encode())
 
 
 def _become(request: dict[str, object], files: list[int]) -> None:
