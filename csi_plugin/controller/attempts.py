@@ -34,17 +34,6 @@ def attempt_id(context: ControllerContext, kind: type[Record], name: str, genera
     return context.identifiers.of_attempt(_NAMES[kind], name, generation)
 
 
-def release_name(context: ControllerContext, kind: type[Record], name: str) -> None:
-    """Before the last record of a name goes, or loses the name: what is created under it next has ids of its own."""
-    context.identifiers.release(_NAMES[kind], name)
-
-
-def release_name_without_attempt(context: ControllerContext, kind: type[Record], name: str) -> None:
-    """After a creation that was refused before anything was recorded."""
-    if not context.store.find(kind, csi_name=name, limit=1):
-        release_name(context, kind, name)
-
-
 def resource_of(kind: type[Record], record_id: str) -> str:
     """The resource that is marked for everything done to the object."""
     return f"{_NAMES[kind]}/{record_id}"

@@ -7,7 +7,6 @@ and the next one takes a new id.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from csi_plugin.controller.attempts import (
@@ -21,13 +20,10 @@ from csi_plugin.controller.attempts import (
     name_resource_of,
     next_generation,
     phase_of,
-    release_name,
-    release_name_without_attempt,
     resource_of,
 )
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.identifiers import is_valid_id
-from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.persistence.records import JSON, Intent, Phase
 from csi_plugin.protocol.errors import aborted, already_exists
 
@@ -131,16 +127,6 @@ def _check_equal(context: ControllerContext, creation: Creation[A], record: A) -
 
 def _create(context: ControllerContext, creation: Creation[A], *, generation: int) -> A:
     object_id = attempt_id(context, creation.kind, creation.name, generation)
-    try:
-        return _attempt(context, creation, object_id, generation=generation)
-    except BaseException:
-        # The error counts, not what the store says meanwhile.
-        with suppress(PersistenceError):
-            release_name_without_attempt(context, creation.kind, creation.name)
-        raise
-
-
-def _attempt(context: ControllerContext, creation: Creation[A], object_id: str, *, generation: int) -> A:
     intent = Intent(name=creation.name, generation=generation, request=creation.normalized)
     with (
         context.hold(resource_of(creation.kind, object_id), *creation.exclusive()),
@@ -165,8 +151,6 @@ def _delete(context: ControllerContext, deletion: Deletion[A]) -> None:
         case Phase.CREATING:
             _abandon_unfinished(context, deletion, name=intent_of(record).name)
             return
-    if record.intent is not None:
-        release_name(context, deletion.kind, record.intent.name)
     with context.source_locks.changing(*deletion.sources(context, record)):
         deletion.delete(context, record)
 
@@ -184,7 +168,6 @@ def _abandon_unfinished(context: ControllerContext, deletion: Deletion[A], *, na
             return
         match phase_of(record):
             case Phase.CREATING:
-                release_name(context, deletion.kind, name)
                 abandon_interrupted(context, record, why=UNFINISHED_DELETED)
             case Phase.READY | Phase.DELETING:
                 raise aborted(f"{deletion.words} {deletion.object_id} has just been created")

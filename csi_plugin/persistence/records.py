@@ -56,7 +56,7 @@ class Intent:
     name: str
     """The name the CO gave (CreateVolumeRequest.name and its siblings)."""
     generation: int = 1
-    """Counts the attempts of one name; the object's id is UUIDv5(instance namespace, kind, name, generation, nonce)."""
+    """Counts the attempts of one name; the object's id is UUIDv5(instance namespace, kind, name, generation)."""
     fingerprint: str = ""
     """Of the request, in records of earlier versions; neither written nor read any more."""
     phase: Phase = Phase.CREATING

@@ -14,7 +14,6 @@ from csi_plugin.persistence.base import RecordStore
 from csi_plugin.persistence.records import (
     ConnectionRecord,
     GroupSnapshotRecord,
-    KeyValueRecord,
     Phase,
     SnapshotRecord,
     VolumeRecord,
@@ -235,24 +234,6 @@ def test_backup_from_before_a_creation_that_the_co_repeats_never_costs_data(plug
     assert second != first
     assert (plugin.directory / f"volume-{first}").open("rb").read(8) == b"precious"
     assert "older" in condition(plugin, first)
-
-
-def test_whole_backup_from_before_a_creation_that_the_co_repeats_never_costs_data(plugin: Plugin) -> None:
-    plugin.create("pvc-0")
-    before = {record.id for record in plugin.store.find(KeyValueRecord)}
-    first = plugin.create("pvc-1").volume_id
-    (plugin.directory / f"volume-{first}").open("r+b").write(b"precious")
-    plugin.store.delete(plugin.store.get(VolumeRecord, first))
-    for record in plugin.store.find(KeyValueRecord):
-        if record.id not in before:
-            plugin.store.delete(record)
-
-    second = plugin.create("pvc-1").volume_id
-    plugin.delete(second)
-    plugin.service.recovery.run_once()
-
-    assert second != first
-    assert (plugin.directory / f"volume-{first}").open("rb").read(8) == b"precious"
 
 
 @pytest.mark.parametrize("repeated", [False, True])

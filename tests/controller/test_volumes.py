@@ -7,8 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from csi_plugin.controller.identifiers import INSTANCE_KEY
-from csi_plugin.persistence.records import KeyValueRecord, Phase, VolumeRecord
+from csi_plugin.persistence.records import Phase, VolumeRecord
 from csi_plugin.protocol import csi_pb2
 from tests.controller.plugin import Plugin, Serve
 from tests.support.csi import GIB, Mode, block, create_request, fails, from_snapshot, from_volume, mount
@@ -24,22 +23,6 @@ def test_created_volume_is_on_the_storage_and_answers_its_size_and_backend(plugi
     assert volume.capacity_bytes == 2 * GIB
     assert dict(volume.volume_context) == {"cinderbox.io/backend": plugin.backends.ready()[0].name}
     assert plugin.files() == [f"volume-{volume.volume_id}"]
-
-
-def test_the_id_of_a_deleted_volume_or_snapshot_is_never_given_again(plugin: Plugin) -> None:
-    ids = []
-    for _ in range(3):
-        volume = plugin.create("pvc-1")
-        assert plugin.create("pvc-1").volume_id == volume.volume_id
-        snapshot = plugin.snapshot("snapshot-1", volume.volume_id)
-        ids += [volume.volume_id, snapshot.snapshot_id]
-        plugin.controller.DeleteSnapshot(csi_pb2.DeleteSnapshotRequest(snapshot_id=snapshot.snapshot_id))
-        plugin.delete(volume.volume_id)
-    assert len(set(ids)) == len(ids)
-    # What tells the names' lives apart goes with them, also when nothing was created.
-    with fails(Code.RESOURCE_EXHAUSTED):
-        plugin.create("refused", 1 << 30)
-    assert [found.id for found in plugin.store.find(KeyValueRecord)] == [INSTANCE_KEY]
 
 
 def test_repeat_gives_the_first_answer(plugin: Plugin) -> None:
