@@ -22,7 +22,7 @@ class Image:
     def __init__(self, driver: "Driver") -> None:
         self._driver = driver
 
-    def list_watchers(self) -> list[dict[str, Any]]:
+    def watchers_list(self) -> list[dict[str, Any]]:
         return [{"addr": address, "id": 1, "cookie": 2} for address in self._driver.watchers.pop(0)]
 
     def list_lockers(self) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def _clients(driver: Any, name: str) -> set[str]:
     try:
         # A client that only reads watches nothing, so this one is not among those that are found.
         with rbd.RBDVolumeProxy(driver, name, read_only=True) as image:
-            watchers = {str(watcher["addr"]) for watcher in image.list_watchers()}
+            watchers = {str(watcher["addr"]) for watcher in image.watchers_list()}
             lock = image.list_lockers() or {}
             return watchers | {str(address) for _client, _cookie, address in lock.get("lockers", ())}
     except driver.rbd.ImageNotFound:
