@@ -417,6 +417,15 @@ def test_room_is_published() -> None:
         assert "--enable-capacity" in provisioner["args"]
 
 
+def test_immediate_binding_needs_no_node_where_all_of_them_reach_the_storage() -> None:
+    """Else external-provisioner asks for the topologies of all nodes, and fails while there are none."""
+    for topology, expected in (({}, True), ({"topology.cinderbox.io/node": "$(NODE_NAME)"}, False)):
+        manifests = render(RESTRICTED | {"node": {"topology": topology}})
+        containers = one(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+        (provisioner,) = [each for each in containers if each["name"] == "provisioner"]
+        assert ("--immediate-topology=false" in provisioner["args"]) is expected
+
+
 def test_nodes_know_which_features_are_disabled() -> None:
     """CSI, "GetPluginCapabilities": all instances answer the same."""
     (container,) = one(render(RESTRICTED), "DaemonSet")["spec"]["template"]["spec"]["containers"]
