@@ -113,7 +113,7 @@ def restore(cluster: Cluster, file: Path) -> None:
     parts = ("kube-controller-manager", "kube-scheduler", "kube-apiserver", "etcd")
     for part in parts:
         cluster.run("stop", part)
-    data = cluster.state / "etcd"
+    data = cluster.state / "memory/etcd"
     cluster.run("enter", "rm", "-rf", str(data))
     cluster.run(
         *("enter", "etcdutl", "snapshot", "restore", str(file), "--data-dir", str(data)),
