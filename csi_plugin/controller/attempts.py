@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from csi_plugin.controller.context import ControllerContext
+from csi_plugin.controller.deleted_names import DeletedNames
 from csi_plugin.persistence.base import RecordNotFound
 from csi_plugin.persistence.records import GroupSnapshotRecord, Intent, Phase, Record, SnapshotRecord, VolumeRecord
 
@@ -32,6 +33,17 @@ UNFINISHED_DELETED = "deleted by the CO before its creation was finished"
 def attempt_id(context: ControllerContext, kind: type[Record], name: str, generation: int) -> str:
     """The id of the object that an attempt creates."""
     return context.identifiers.of_attempt(_NAMES[kind], name, generation)
+
+
+def last_deleted_generation(context: ControllerContext, kind: type[Record], name: str) -> int:
+    """0 for a name that was never deleted. To be read after the name's records."""
+    return context.deleted_names.last_generation(_NAMES[kind], name)
+
+
+def retire_id(names: DeletedNames, record: Attempt) -> None:
+    """Before a record goes whose id the CO may know: the name's next object has another."""
+    if record.intent is not None:
+        names.remember(_NAMES[type(record)], record.intent.name, record.intent.generation)
 
 
 def resource_of(kind: type[Record], record_id: str) -> str:
@@ -62,8 +74,9 @@ def current_attempt(attempts: Sequence[A]) -> A | None:
     return max(live, key=lambda record: intent_of(record).generation, default=None)
 
 
-def next_generation(attempts: Sequence[A]) -> int:
-    return max((intent_of(record).generation for record in attempts), default=0) + 1
+def next_generation(attempts: Sequence[A], *, deleted: int = 0) -> int:
+    """``deleted``: the last generation of the name that was deleted."""
+    return max((deleted, *(intent_of(record).generation for record in attempts))) + 1
 
 
 def abandon_failed(context: ControllerContext, kind: type[A], record_id: str, error: BaseException) -> None:

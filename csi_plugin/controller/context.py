@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from csi_plugin.controller.configuration import ControllerConfiguration
+from csi_plugin.controller.deleted_names import DeletedNames
 from csi_plugin.controller.identifiers import Identifiers
 from csi_plugin.controller.node_limits import NodeLimits
 from csi_plugin.controller.recovery_queue import RecoveryQueue
@@ -54,6 +55,7 @@ class ControllerContext:
     inflight: InFlight
     identifiers: Identifiers
     returned_ids: ReturnedIds
+    deleted_names: DeletedNames
     source_locks: SourceLocks = field(default_factory=SourceLocks)
     node_limits: NodeLimits = field(default_factory=NodeLimits)
     recovery_queue: RecoveryQueue = field(default_factory=RecoveryQueue)

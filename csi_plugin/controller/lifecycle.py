@@ -17,10 +17,12 @@ from csi_plugin.controller.attempts import (
     attempt_id,
     current_attempt,
     intent_of,
+    last_deleted_generation,
     name_resource_of,
     next_generation,
     phase_of,
     resource_of,
+    retire_id,
 )
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.identifiers import is_valid_id
@@ -115,7 +117,8 @@ def _find_or_create(context: ControllerContext, creation: Creation[A]) -> A:
             case Phase.DELETING:
                 raise aborted(f"{creation.words} {current.id} of the name {creation.name!r} is being deleted")
         abandon_interrupted(context, current)
-    return _create(context, creation, generation=next_generation(attempts))
+    deleted = last_deleted_generation(context, creation.kind, creation.name)
+    return _create(context, creation, generation=next_generation(attempts, deleted=deleted))
 
 
 def _check_equal(context: ControllerContext, creation: Creation[A], record: A) -> None:
@@ -151,6 +154,7 @@ def _delete(context: ControllerContext, deletion: Deletion[A]) -> None:
         case Phase.CREATING:
             _abandon_unfinished(context, deletion, name=intent_of(record).name)
             return
+    retire_id(context.deleted_names, record)
     with context.source_locks.changing(*deletion.sources(context, record)):
         deletion.delete(context, record)
 

@@ -7,6 +7,7 @@ from typing import Any
 from csi_plugin.controller import capabilities
 from csi_plugin.controller.configuration import ControllerConfiguration
 from csi_plugin.controller.context import Backends, ControllerContext
+from csi_plugin.controller.deleted_names import DeletedNames
 from csi_plugin.controller.error_table import persistence_error
 from csi_plugin.controller.health_watch import HealthWatch
 from csi_plugin.controller.identifiers import Identifiers
@@ -48,6 +49,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
             store=store,
             inflight=inflight,
             identifiers=Identifiers(store),
+            deleted_names=DeletedNames(store),
             returned_ids=ReturnedIds(seconds=configuration.undo_window_seconds),
         )
         self.group_controller = GroupControllerService(self._context)

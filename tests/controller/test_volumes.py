@@ -7,9 +7,10 @@ from typing import Any
 import grpc
 import pytest
 
-from csi_plugin.persistence.records import Phase, VolumeRecord
+from csi_plugin.controller.identifiers import INSTANCE_KEY
+from csi_plugin.persistence.records import KeyValueRecord, Phase, VolumeRecord
 from csi_plugin.protocol import csi_pb2
-from tests.controller.plugin import Plugin, Serve
+from tests.controller.plugin import Plugin, Serve, in_threads
 from tests.support.csi import GIB, Mode, block, create_request, fails, from_snapshot, from_volume, mount
 from tests.support.project import LOOP_DRIVER
 
@@ -23,6 +24,49 @@ def test_created_volume_is_on_the_storage_and_answers_its_size_and_backend(plugi
     assert volume.capacity_bytes == 2 * GIB
     assert dict(volume.volume_context) == {"cinderbox.io/backend": plugin.backends.ready()[0].name}
     assert plugin.files() == [f"volume-{volume.volume_id}"]
+
+
+@pytest.mark.parametrize("name", ["shared-data", "pvc-5f0c3a9e-2b7d-4c11-9a56-0d1e2f3a4b5c"])
+def test_the_id_of_a_deleted_volume_or_snapshot_is_never_given_again(plugin: Plugin, name: str) -> None:
+    ids = []
+    for _ in range(3):
+        volume = plugin.create(name)
+        assert plugin.create(name).volume_id == volume.volume_id
+        snapshot = plugin.snapshot(name, volume.volume_id)
+        assert plugin.snapshot(name, volume.volume_id).snapshot_id == snapshot.snapshot_id
+        ids += [volume.volume_id, snapshot.snapshot_id]
+        plugin.controller.DeleteSnapshot(csi_pb2.DeleteSnapshotRequest(snapshot_id=snapshot.snapshot_id))
+        plugin.delete(volume.volume_id)
+        plugin.delete(volume.volume_id)  # late, and of one that is gone
+    assert len(set(ids)) == len(ids)
+
+
+def test_no_restart_brings_the_id_of_a_deleted_volume_back(plugin: Plugin, serve: Serve) -> None:
+    first = plugin.create("shared-data").volume_id
+    plugin.delete(first)
+    plugin.backends.close()
+    again = serve(directory=plugin.directory)
+    second = again.create("shared-data").volume_id
+    assert second != first
+    again.delete(first)
+    assert again.create("shared-data").volume_id == second
+    assert again.files() == [f"volume-{second}"]
+
+
+def test_names_that_kubernetes_makes_leave_nothing_in_the_store(plugin: Plugin) -> None:
+    plugin.delete(plugin.create("pvc-5f0c3a9e-2b7d-4c11-9a56-0d1e2f3a4b5c").volume_id)
+    assert [found.id for found in plugin.store.find(KeyValueRecord)] == [INSTANCE_KEY]
+
+
+def test_two_controllers_make_one_volume_of_a_name_that_was_deleted(serve: Serve) -> None:
+    first = serve()
+    deleted = first.create("shared-data").volume_id
+    first.delete(deleted)
+    second = serve(beside=first)
+    made = in_threads(2, lambda index: (first, second)[index].create("shared-data"))
+    ids = {volume.volume_id for volume in made if isinstance(volume, csi_pb2.Volume)}
+    assert len(ids) == 1 and deleted not in ids
+    assert {first.create("shared-data").volume_id, second.create("shared-data").volume_id} == ids
 
 
 def test_repeat_gives_the_first_answer(plugin: Plugin) -> None:

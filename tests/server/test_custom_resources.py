@@ -244,7 +244,8 @@ def test_resources_that_come_back_from_a_backup_without_status_are_served(
 def test_writes_that_are_waited_for(
     kubernetes: KubernetesAPI, namespace: str, controller: Served, node: Served
 ) -> None:
-    """Reads cost none; all else writes its intent and its outcome, and nothing more."""
+    """Reads cost none; all else, for names as of Kubernetes, writes its intent and its outcome, and nothing more."""
+    name = "pvc-5f0c3a9e-2b7d-4c11-9a56-0d1e2f3a4b5c"
     wait_for_node(kubernetes, namespace)
     volume = create(controller, "pvc-warm")
     wait_until(lambda: _is_known(controller, volume), controller.log_text)
@@ -258,10 +259,10 @@ def test_writes_that_are_waited_for(
         counts[name] = sum(number for call, number in after.items() if "cindernodes" not in call)
         return answer
 
-    volume = count("create", lambda: create(controller, "pvc-1"))
+    volume = count("create", lambda: create(controller, name))
     count("publish", lambda: publish(controller, volume))
     count("list", lambda: controller.controller.ListVolumes(csi_pb2.ListVolumesRequest()))
-    count("create again", lambda: create(controller, "pvc-1"))
+    count("create again", lambda: create(controller, name))
     identified = {"volume_id": volume.volume_id, "node_id": NODE}
     unpublish = csi_pb2.ControllerUnpublishVolumeRequest(**identified)
     count("unpublish", lambda: controller.controller.ControllerUnpublishVolume(unpublish))

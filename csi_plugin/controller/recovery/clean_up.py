@@ -6,7 +6,7 @@ from enum import Enum, auto
 from typing import Any, Literal
 
 from csi_plugin.controller import cinder_groups, lookups, storage_objects
-from csi_plugin.controller.attempts import Attempt, intent_of, next_generation
+from csi_plugin.controller.attempts import Attempt, intent_of, next_generation, retire_id
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.recovery.orphans import NOTHING_LEFT
 from csi_plugin.error_text import error_text
@@ -147,6 +147,8 @@ def _forget(context: ControllerContext, record: Attempt, *, settled: bool) -> Ou
                 _review_source(context, member)
     attempts = context.store.find(type(record), csi_name=intent.name)
     if settled or next_generation(attempts) > intent.generation + 1:
+        if record.status != "error":  # an old backup's may be of an object that was returned
+            retire_id(context.deleted_names, record)
         context.store.delete(record)
         if isinstance(record, GroupSnapshotRecord):
             cinder_groups.remove_if_unused(context, record.group_id)

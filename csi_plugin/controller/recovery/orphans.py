@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from csi_plugin.controller import lookups
-from csi_plugin.controller.attempts import KINDS
+from csi_plugin.controller.attempts import KINDS, retire_id
+from csi_plugin.controller.deleted_names import DeletedNames
 from csi_plugin.persistence.base import RecordStore
 from csi_plugin.persistence.records import GroupSnapshotRecord, Phase
 
@@ -59,4 +60,5 @@ def forget_orphan(store: RecordStore, orphan: Orphan) -> None:
         for member in lookups.members_of(store, record):
             store.delete(member)
     if record is not None:
+        retire_id(DeletedNames(store), record)
         store.delete(record)
