@@ -1,15 +1,18 @@
 """os-brick: its connectors, one for each protocol, and what they need of the process that they run in.
 
-The only module that imports os-brick, and only inside its functions: it takes 36 to 84 MiB, which neither the node nor
-a process that never attaches has to carry.
+os-brick is imported here, and only inside functions: it takes 36 to 84 MiB, which neither the node nor a process that
+never attaches has to carry.
 """
 
 import os
 from typing import Any
 
 from csi_plugin.addresses import own_address
+from csi_plugin.attachment import multipath as multipath_maps
 
 DEFAULT_SCAN_ATTEMPTS = 3
+_ISCSI_TRANSPORTS = {"iscsi": "default", "iser": "iser"}
+"""os-brick's names of what carries iSCSI, by protocol."""
 
 
 def connector_for(
@@ -19,14 +22,23 @@ def connector_for(
     prepare_os_brick()
     from os_brick.initiator import connector
 
-    return connector.InitiatorConnector.factory(
-        connection_info["driver_volume_type"],
-        root_helper,
-        use_multipath=multipath,
-        device_scan_attempts=scan_attempts,
-        conn=connection_info,
-        do_local_attach=True,
-    )
+    arguments = {
+        "use_multipath": multipath,
+        "device_scan_attempts": scan_attempts,
+        "conn": connection_info,
+        "do_local_attach": True,
+    }
+    protocol = str(connection_info["driver_volume_type"]).lower()
+    if protocol in _ISCSI_TRANSPORTS:
+        from csi_plugin.attachment.iscsi_connector import HostISCSIConnector
+
+        found = HostISCSIConnector(root_helper, transport=_ISCSI_TRANSPORTS[protocol], **arguments)
+    else:
+        found = connector.InitiatorConnector.factory(protocol, root_helper, **arguments)
+    if hasattr(found, "_linuxscsi"):
+        # os-brick takes any device-mapper device over a disk for a multipath map: LUKS, and the logical volumes in it.
+        found._linuxscsi.find_sysfs_multipath_dm = multipath_maps.map_over
+    return found
 
 
 def connector_properties(
@@ -50,10 +62,17 @@ def connected_nvme_devices(connection_info: dict[str, Any]) -> list[str]:
     return list(NVMeOFConnProps(connection_info["data"], find_controllers=True).get_devices())
 
 
+def rescan_fibre_channel(connector: Any, data: dict[str, Any]) -> None:
+    """Let the host's adapters look for the paths of a volume; nothing that is there changes."""
+    properties = connector._add_targets_to_connection_properties(data)
+    connector._linuxfc.rescan_hosts(connector._linuxfc.get_fc_hbas_info(), properties)
+
+
 def preload_os_brick() -> None:
     """Import all that connectors use, so that forks of this process share it, and its memory."""
     prepare_os_brick()
-    import os_brick.initiator.connector  # noqa: F401
+    import os_brick.initiator.connector
+    import os_brick.initiator.connectors.iscsi  # noqa: F401
 
 
 def prepare_os_brick() -> None:

@@ -41,6 +41,18 @@ def attach(
     return device_info
 
 
+def expected_paths(
+    connection_info: dict[str, Any], device_path: str, *, multipath: bool = False, root_helper: str = "sudo"
+) -> int:
+    """Over how many paths an attached volume should be reached: one, unless its device is a multipath map."""
+    present = host_tables.path_count(device_path)
+    if not multipath or not host_tables.is_map(device_path):
+        return present
+    connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
+    named = len(connector.own_targets(connection_info["data"])) if hasattr(connector, "own_targets") else 0
+    return max(present, named)
+
+
 def detach(
     connection_info: dict[str, Any],
     device_info: dict[str, Any] | None,

@@ -142,6 +142,30 @@ def lower_devices(folder: Path) -> list[Path]:
     return [entry.resolve() for entry in (folder / "slaves").glob("*")]
 
 
+def upper_devices(folder: Path) -> list[Path]:
+    """The folders of the devices that are built on a device: partitions, what holds it, loop devices that it backs."""
+    partitions = [entry.parent for entry in folder.glob("*/partition")]
+    holders = [entry.resolve() for entry in (folder / "holders").glob("*")]
+    name = folder.name.replace("!", "/")
+    loops = [device.parents[1] for device in _NAMED_DEVICES.glob("loop*/loop/backing_file") if _backs(device, name)]
+    return [*(entry.resolve() for entry in (*partitions, *loops)), *holders]
+
+
+def _backs(attribute: Path, device_name: str) -> bool:
+    return _read(attribute) == f"/dev/{device_name}"
+
+
+def number_of(folder: Path) -> DeviceNumber | None:
+    """The numbers of a device, from its folder; None when it is gone."""
+    major, _, minor = _read(folder / "dev").partition(":")
+    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None
+
+
+def named_folder(name: str) -> Path:
+    """The folder of a device by its name in the kernel; it need not exist."""
+    return (_NAMED_DEVICES / name).resolve()
+
+
 def multipath_name(folder: Path) -> str | None:
     """The name of its volume that a multipath map has, from its folder; None for any other device."""
     uuid = _read(folder / "dm/uuid")
@@ -173,6 +197,14 @@ def path_count(device_path: str) -> int:
     if multipath_name(folder) is None:
         return int(folder.is_dir())
     return len(lower_devices(folder))
+
+
+def is_map(device_path: str) -> bool:
+    """Whether a block device is a multipath map."""
+    try:
+        return multipath_name(device_folder(device_path)) is not None
+    except OSError:
+        return False
 
 
 def device_identity(device_path: str) -> str:

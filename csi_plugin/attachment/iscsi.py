@@ -1,23 +1,17 @@
-"""iSCSI: the portals through which a connection reaches its volume, a path each."""
+"""iSCSI: portals, and which of them answer."""
 
 import socket
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 _PORTAL_SECONDS = 2
 
 
-def portals(connection_info: dict[str, Any]) -> list[str]:
-    """The portals that a connection names; none of another protocol."""
-    data = connection_info["data"]
-    named = data.get("target_portals") or [data.get("target_portal")]
-    return [str(portal) for portal in named if portal]
-
-
-def reachable_portals(named: list[str]) -> int:
-    """How many of these accept a connection. A login to one that does not would take iscsid two minutes."""
-    with ThreadPoolExecutor(len(named) or 1) as probes:
-        return sum(probes.map(_is_reachable, named))
+def reachable_portals(portals: Sequence[str]) -> set[str]:
+    """Which of these accept a connection. A login to one that does not would take iscsid two minutes."""
+    with ThreadPoolExecutor(len(portals) or 1) as probes:
+        answers = probes.map(_is_reachable, portals)
+        return {portal for portal, answered in zip(portals, answers, strict=True) if answered}
 
 
 def portal_address(portal: str) -> tuple[str, int]:

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from csi_plugin import durable_files
-from csi_plugin.attachment import devices, encryption, iscsi
+from csi_plugin.attachment import devices, encryption, healing
 from csi_plugin.attachment.connectors import connector_properties
-from csi_plugin.attachment.errors import AttachmentError
-from csi_plugin.attachment.host_tables import device_size, path_count
+from csi_plugin.attachment.host_tables import device_size
 from csi_plugin.known_secrets import keep_secrets_of_driver
 from csi_plugin.protocol.sealed_box import SealedBoxError, generate_private_key, open_from_controller, public_key_of
 from csi_plugin.units import GIB
@@ -83,7 +82,6 @@ def attach(
                 # Whatever it was, the node gets no device from here that it could detach later.
                 devices.detach(connection_info, device_info, multipath=multipath, root_helper=root_helper)
                 raise
-    named_paths = len(iscsi.portals(connection_info)) if multipath else 1
     return {
         "device_info": device_info,
         "device_path": device_path,
@@ -91,11 +89,13 @@ def attach(
         "expected_size": int(connection_info["size"]) * GIB,
         "encrypted": bool(connection_info.get("encryption")),
         "formatted": bool(connection_info.get("formatted")),
-        "path_count": max(path_count(attached_path), named_paths),
+        "path_count": devices.expected_paths(
+            connection_info, attached_path, multipath=multipath, root_helper=root_helper
+        ),
     }
 
 
-def reconnect(
+def heal(
     *,
     key_file: str,
     sealed: str,
@@ -103,19 +103,31 @@ def reconnect(
     multipath: bool,
     root_helper: str,
     read_only: bool,
-    present_paths: int,
-) -> dict[str, Any]:
-    """Connect again whatever is lost of an attached volume that has some paths left; returns os-brick's device.
+    attached_path: str,
+    attached_identity: str,
+) -> dict[str, Any] | None:
+    """Add the paths that an attached volume lacks, or bring back its device, whose path was ``attached_path``.
 
-    LUKS is left as it is. Raises AttachmentError at once where no more paths can be had.
+    Returns os-brick's device where that has gone and come back. Raises AttachmentError where nothing can be had.
     """
     connection_info = _open_connection(key_file, sealed, publication)
-    portals = iscsi.portals(connection_info)
-    if portals and (reachable := iscsi.reachable_portals(portals)) <= present_paths:
-        raise AttachmentError(f"{reachable} of {len(portals)} portals can be reached")
     read_only = read_only or connection_info.get("attach_mode") == "ro"
     with _temporary_files(publication):
-        return devices.attach(connection_info, multipath=multipath, read_only=read_only, root_helper=root_helper)
+        return healing.heal(
+            connection_info,
+            attached_path,
+            identity=attached_identity,
+            multipath=multipath,
+            read_only=read_only,
+            root_helper=root_helper,
+        )
+
+
+def find(*, key_file: str, sealed: str, publication: str, multipath: bool, root_helper: str) -> dict[str, Any] | None:
+    """os-brick's device of a volume that is attached, and of which nothing is recorded; None where there is none."""
+    connection_info = _open_connection(key_file, sealed, publication)
+    with _temporary_files(publication):
+        return healing.find(connection_info, multipath=multipath, root_helper=root_helper)
 
 
 def detach(
@@ -206,7 +218,8 @@ def _private_key(key_file: Path) -> bytes:
 TASKS: dict[str, Callable[..., Any]] = {
     "identify": identify,
     "attach": attach,
-    "reconnect": reconnect,
+    "heal": heal,
+    "find": find,
     "detach": detach,
     "extend": extend,
 }

@@ -5,7 +5,7 @@ from csi_plugin.attachment import host_tables
 from csi_plugin.node import mounts
 from csi_plugin.node.context import NodeContext, inflight_key
 from csi_plugin.node.failures import Failure
-from csi_plugin.node.staged_volumes import has_own_device, present_paths
+from csi_plugin.node.staged_volumes import has_own_device, is_over_paths, present_paths
 from csi_plugin.node.volume_state import StateUnreadable, VolumeState
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import not_found
@@ -73,7 +73,7 @@ def _problems(context: NodeContext, state: VolumeState) -> list[csi_pb2.VolumeHe
     if not has_own_device(state):
         return [_inaccessible("DeviceGone", f"device {state.device_path} cannot be read any more")]
     problems = []
-    if (present := present_paths(state)) < state.path_count and state.path_count > 1:
+    if is_over_paths(state) and (present := present_paths(state)) < state.path_count:
         message = f"the storage is reached over {present} of {state.path_count} paths"
         problems.append(_degraded("PathsLost", message))
     if state.access_type == "block":

@@ -2,19 +2,15 @@
 
 import ctypes
 import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from csi_plugin.attachment import host_tables
-from csi_plugin.attachment.host_tables import DeviceNumber, Mount
+from csi_plugin.attachment import device_use, host_tables
+from csi_plugin.attachment.host_tables import Mount
 from csi_plugin.attachment.programs import run
 
-_HOLD_DEVICE_NODES = ("devtmpfs", "tmpfs")
 _MS_BIND = 4096
 """mount(2)."""
-_ANONYMOUS = 0
-"""Major number of filesystems that are not on one block device alone."""
 
 
 def at(target: str) -> Mount | None:
@@ -27,8 +23,7 @@ def at(target: str) -> Mount | None:
 
 def of_device(device_path: str) -> list[Mount]:
     """Mounts of the filesystem on a block device, and bind mounts of the device's node. Raises OSError."""
-    number = host_tables.device_number(device_path)
-    return [mount for mount in host_tables.mounts() if number in _device_numbers(mount)]
+    return device_use.mounts_of({host_tables.device_number(device_path)})
 
 
 def is_of(mount: Mount, device_path: str) -> bool:
@@ -41,7 +36,7 @@ def is_of(mount: Mount, device_path: str) -> bool:
         number = host_tables.device_number(device_path)
     except OSError:
         return False
-    return number in _device_numbers(mount)
+    return number in device_use.device_numbers(mount)
 
 
 def shown_device(mount: Mount) -> str:
@@ -49,37 +44,8 @@ def shown_device(mount: Mount) -> str:
     other mounts."""
     if mount.source.startswith("/dev/"):
         return mount.source
-    number = _node_number(mount)
+    number = device_use.node_number(mount)
     return host_tables.device_of_number(number) if number is not None else ""
-
-
-def _device_numbers(mount: Mount) -> set[DeviceNumber | None]:
-    """The numbers of what a mount shows: its filesystem's device, and the device whose node is mounted.
-
-    A filesystem of several devices, as btrfs may be, has a number that is no device's: there, its source tells.
-    """
-    return {mount.device_number, _node_number(mount), _source_number(mount)}
-
-
-def _source_number(mount: Mount) -> DeviceNumber | None:
-    if mount.device_number[0] != _ANONYMOUS or not mount.source.startswith("/dev/"):
-        return None
-    try:
-        is_block = stat.S_ISBLK(Path(mount.source).stat().st_mode)
-        return host_tables.device_number(mount.source) if is_block else None
-    except OSError:
-        return None
-
-
-def _node_number(mount: Mount) -> DeviceNumber | None:
-    """The number of the block device whose node is mounted; None for other mounts."""
-    if mount.filesystem not in _HOLD_DEVICE_NODES or mount.root == "/":
-        return None
-    try:
-        is_block = stat.S_ISBLK(Path(mount.target).stat().st_mode)
-        return host_tables.device_number(mount.target) if is_block else None
-    except OSError:
-        return None
 
 
 def mount(source: str, target: str, *, filesystem: str, options: Sequence[str]) -> None:
@@ -127,12 +93,9 @@ def unmount_device(target: str, device_path: str) -> bool:
     """Unmount at a target what shows a device's filesystem or node, or those of a device that is no more; another mount
     there stays. Returns whether anything was unmounted. Raises ProgramFailed."""
     any_unmounted = False
-    while (mounted := at(target)) is not None and (is_of(mounted, device_path) or _has_lost_its_device(mounted)):
+    while (mounted := at(target)) is not None:
+        if not (is_of(mounted, device_path) or device_use.has_lost_its_device(mounted)):
+            break
         unmount_topmost(target)
         any_unmounted = True
     return any_unmounted
-
-
-def _has_lost_its_device(mount: Mount) -> bool:
-    number = _node_number(mount) or mount.device_number
-    return number[0] != _ANONYMOUS and not host_tables.is_known_device(number)

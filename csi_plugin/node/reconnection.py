@@ -1,20 +1,22 @@
 """Connections of staged volumes that are lost for good: logged out, given up by the kernel, or torn down by hand.
 
 An initiator connects again by itself while it keeps a session. Where it does not, a multipath map goes on without that
-path until nobody is left, and a raw device is missing. A filesystem whose only device has gone cannot come back before
-it is unmounted, so nothing is done for it: NodeGetVolumeHealth tells.
+path until nobody is left, and a raw device is missing: the path is added, and what is there is left alone. A
+filesystem whose only device has gone cannot come back before it is unmounted, so nothing is done for it:
+NodeGetVolumeHealth tells.
 """
 
 import logging
 import threading
+from typing import Any
 
 from grpc import StatusCode
 
 from csi_plugin.attachment.host_tables import device_identity
 from csi_plugin.node.context import NodeContext, inflight_key
-from csi_plugin.node.staged_volumes import has_own_device, present_paths
+from csi_plugin.node.staged_volumes import has_own_device, is_over_paths, present_paths
 from csi_plugin.node.volume_state import VolumeState
-from csi_plugin.protocol.errors import RpcError
+from csi_plugin.protocol.errors import RpcError, failed_precondition
 
 LOG = logging.getLogger(__name__)
 
@@ -58,26 +60,43 @@ class Reconnection:
             return
         before = present_paths(state)
         device_info = self._context.attachment_process.run(
-            "reconnect",
+            "heal",
             sealed=state.sealed_connection,
             publication=self._context.publication(volume_id),
             read_only=state.read_only,
-            present_paths=before,
+            attached_path=str((state.device_info or {})["path"]),
+            attached_identity=state.attached_identity,
         )
-        state.device_info = device_info
-        if state.access_type == "block" and not state.encrypted:
-            state.device_path = str(device_info["path"])
-            state.device_identity = device_identity(state.device_path)
+        if device_info is not None:
+            _take_device(state, device_info)
         after = present_paths(state)
         state.path_count = max(state.path_count, after)
         self._context.states.save(state)
         LOG.info("volume %s had %d of %d paths, and has %d", volume_id, before, state.path_count, after)
 
 
+def _take_device(state: VolumeState, device_info: dict[str, Any]) -> None:
+    """A raw volume's device has come back, perhaps under another name. FAILED_PRECONDITION for another volume's."""
+    path = str(device_info["path"])
+    identity = device_identity(path)
+    if state.access_type != "block" or state.encrypted:
+        return
+    if _is_lasting(state.device_identity) and identity != state.device_identity:
+        raise failed_precondition(f"{path} is {identity}, and the volume's device was {state.device_identity}")
+    state.device_info = device_info
+    state.device_path = path
+    state.device_identity = state.attached_identity = identity
+
+
+def _is_lasting(identity: str) -> bool:
+    """Whether a device has it again when it comes back: not a mere number."""
+    return bool(identity) and not identity.startswith("number ")
+
+
 def _is_lost(state: VolumeState) -> bool:
     """Whether connecting the volume again would do it good."""
     if not state.staged or state.device_info is None:
         return False
-    if state.path_count > 1:
+    if is_over_paths(state):
         return present_paths(state) < state.path_count
     return state.access_type == "block" and not state.encrypted and not has_own_device(state)

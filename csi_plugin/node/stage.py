@@ -133,6 +133,7 @@ def _record_device(context: NodeContext, state: VolumeState, attached: Attached)
     state.device_info = attached["device_info"]
     state.device_path = attached["device_path"]
     state.device_identity = device_identity(state.device_path)
+    state.attached_identity = device_identity(str(attached["device_info"]["path"]))
     state.path_count = attached["path_count"]
     state.encrypted = attached["encrypted"]
     context.states.save(state)

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from csi_plugin.attachment.host_tables import device_identity, device_number, device_size, path_count
+from csi_plugin.attachment.host_tables import device_identity, device_number, device_size, is_map, path_count
 from csi_plugin.node import mounts
 from csi_plugin.node.attachment_process import ConnectionUnreadable
 from csi_plugin.node.context import NodeContext
@@ -47,6 +47,11 @@ def is_mounted(state: VolumeState) -> bool:
 def has_own_device(state: VolumeState) -> bool:
     """Whether the device of a staged volume is there, and is not another volume's of the same name."""
     return _is_readable(state.device_path) and device_identity(state.device_path) == state.device_identity
+
+
+def is_over_paths(state: VolumeState) -> bool:
+    """Whether the volume's device is one over several paths, which come and go without it."""
+    return state.device_info is not None and is_map(str(state.device_info["path"]))
 
 
 def present_paths(state: VolumeState) -> int:
@@ -150,13 +155,8 @@ def _is_uuid(text: str) -> bool:
 def find_device(context: NodeContext, volume_id: str, sealed_connection: str) -> dict[str, Any] | None:
     """os-brick's information on the device of an attached volume; None where it cannot be had."""
     try:
-        # Attaching what is attached finds its device.
-        device_info: dict[str, Any] = context.attachment_process.run(
-            "reconnect",
-            sealed=sealed_connection,
-            publication=context.publication(volume_id),
-            read_only=False,
-            present_paths=-1,
+        device_info: dict[str, Any] | None = context.attachment_process.run(
+            "find", sealed=sealed_connection, publication=context.publication(volume_id)
         )
     except (RpcError, ConnectionUnreadable) as error:
         LOG.warning("the device of volume %s is not known: %s", volume_id, error)

@@ -74,6 +74,8 @@ class VolumeState:
     """Over how many paths the storage should be reached: what its connection names, or was seen."""
     device_identity: str = ""
     """Whose device it is: the kernel gives the name to another volume's after a reboot."""
+    attached_identity: str = ""
+    """The same of os-brick's device, which is below the decrypted one of an encrypted volume; empty in older files."""
     encrypted: bool = False
     formatted: bool = False
     """Whether the volume was seen with content, or was given a filesystem, by this node."""

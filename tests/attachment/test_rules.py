@@ -11,19 +11,6 @@ from csi_plugin.attachment.host_tables import parse_mount
 
 
 @pytest.mark.parametrize(
-    ("data", "portals"),
-    [
-        ({"target_portals": ["192.0.2.1:3260", "192.0.2.2:3260"], "target_portal": "192.0.2.1:3260"}, 2),
-        ({"target_portal": "192.0.2.1:3260"}, 1),
-        ({"target_portal": None}, 0),
-        ({"name": "pool/image"}, 0),
-    ],
-)
-def test_portals_of_a_connection(data: dict[str, Any], portals: int) -> None:
-    assert len(iscsi.portals({"driver_volume_type": "iscsi", "data": data})) == portals
-
-
-@pytest.mark.parametrize(
     ("portal", "address"),
     [
         ("192.0.2.1:3260", ("192.0.2.1", 3260)),
@@ -39,8 +26,8 @@ def test_address_of_a_portal(portal: str, address: tuple[str, int]) -> None:
 def test_portal_without_a_port_is_not_reachable() -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         iscsi.portal_address("[2001:db8::1]")
-    assert iscsi.reachable_portals(["nonsense"]) == 0
-    assert iscsi.reachable_portals([]) == 0
+    assert iscsi.reachable_portals(["nonsense"]) == set()
+    assert iscsi.reachable_portals([]) == set()
 
 
 def test_paths_of_a_map_that_lead_elsewhere() -> None:

@@ -1,0 +1,100 @@
+"""Connections of an attached volume that are lost: what is missing is added, and what is there is never touched.
+
+Attaching again would be simpler, and is wrong: when os-brick cannot attach a volume it takes down all that there is of
+it, under whoever uses it.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from csi_plugin.attachment import connectors, devices, host_tables, multipath, scsi
+from csi_plugin.attachment.errors import AttachmentError, OtherVolume
+
+_ISCSI = ("iscsi", "iser")
+_FIBRE_CHANNEL = ("fibre_channel",)
+_MAP_SECONDS = 10.0
+_POLL_SECONDS = 0.2
+
+
+def heal(
+    connection_info: dict[str, Any],
+    device_path: str,
+    *,
+    identity: str,
+    multipath: bool,
+    read_only: bool,
+    root_helper: str,
+) -> dict[str, Any] | None:
+    """Add the paths that are missing of an attached volume, or bring back its device where that has gone.
+
+    ``device_path``: the device as os-brick named it; ``identity``: what it was, empty where that was not recorded.
+    Returns os-brick's information on a device that has come back, None where it was there all along. Raises
+    AttachmentError when nothing can be had, and OtherVolume.
+    """
+    protocol = str(connection_info["driver_volume_type"]).lower()
+    is_there = _is_there(device_path, identity)
+    if protocol in _ISCSI:
+        connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
+        new = connector.add_missing_paths(connection_info["data"])
+        if is_there:
+            _join(connector, device_path, new)
+            return None
+        return _find(connector, connection_info["data"], wait_for_map=multipath)
+    if protocol in _FIBRE_CHANNEL and is_there:
+        connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
+        connectors.rescan_fibre_channel(connector, connection_info["data"])
+        return None
+    if is_there:
+        raise AttachmentError(f"paths of {protocol} come back by themselves")
+    # Nothing is left of it that a failure could take away.
+    return devices.attach(connection_info, multipath=multipath, read_only=read_only, root_helper=root_helper)
+
+
+def find(connection_info: dict[str, Any], *, multipath: bool, root_helper: str) -> dict[str, Any] | None:
+    """os-brick's information on the device of a volume that is attached; None where it is not.
+
+    Nothing is connected for iSCSI. Other protocols have nothing to look at: attaching what is attached finds its
+    device.
+    """
+    if str(connection_info["driver_volume_type"]).lower() in _ISCSI:
+        connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
+        return _find(connector, connection_info["data"], wait_for_map=False)
+    return devices.attach(connection_info, multipath=multipath, read_only=False, root_helper=root_helper)
+
+
+def _is_there(device_path: str, identity: str) -> bool:
+    """Whether the kernel has the device, and has not given its name to another volume's."""
+    try:
+        if not host_tables.device_folder(device_path).is_dir():
+            return False
+        return not identity or host_tables.device_identity(device_path) == identity
+    except OSError:
+        return False
+
+
+def _join(connector: Any, device_path: str, new: list[str]) -> None:
+    """Let multipathd add new disks to a map that is there, if they are the same volume's."""
+    folder = host_tables.device_folder(device_path)
+    name = host_tables.multipath_name(folder)
+    if name is None:
+        return
+    names = {disk: host_tables.scsi_name(host_tables.named_folder(disk)) for disk in new}
+    if others := scsi.paths_of_others(name, names):
+        raise OtherVolume(f"{', '.join(others)} are not paths of {device_path} ({name}): they lead to another volume")
+    present = {path.name for path in host_tables.lower_devices(folder)}
+    for disk in new:
+        if disk not in present:
+            connector.add_to_map(f"/dev/{disk}")
+
+
+def _find(connector: Any, data: dict[str, Any], *, wait_for_map: bool) -> dict[str, Any] | None:
+    disks = connector.disks(data)
+    if not disks:
+        return None
+    deadline = time.monotonic() + (_MAP_SECONDS if wait_for_map else 0)
+    while (found := multipath.map_over(disks)) is None and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    info: dict[str, Any] = {"type": "block", "path": str(Path("/dev", found or disks[0]))}
+    wwid = host_tables.multipath_name(host_tables.named_folder(found)) if found else connector.wwid_of(disks)
+    return {**info, "scsi_wwn": wwid, **({"multipath_id": wwid} if found else {})}

@@ -1,0 +1,177 @@
+"""os-brick's iSCSI connector, for a host on which volumes are in use while others come and go.
+
+os-brick takes down everything of a volume whose connecting fails, waits for portals that are dead, and lets one volume
+at a time come or go. Here, what is in use is never taken down, paths that are missing are added without touching the
+others, dead portals are left out, and only volumes of the same target wait for each other.
+
+Imports os-brick, so it is imported only where that is needed.
+"""
+
+import logging
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from os_brick.initiator.connectors.iscsi import ISCSIConnector
+from oslo_concurrency import lockutils
+from oslo_config import cfg
+
+from csi_plugin.attachment import device_use, host_tables, iscsi, iscsi_sessions
+from csi_plugin.attachment.errors import AttachmentError
+from csi_plugin.attachment.iscsi_sessions import Session
+from csi_plugin.attachment.waiting import waiting
+
+LOG = logging.getLogger(__name__)
+
+Target = tuple[str, str, int]
+"""Portal, iSCSI name, and unit."""
+
+_LOCKS = 64
+"""Targets share this many locks, so that there is no file for each target that ever was."""
+_HEALING_SCANS = 1
+_LISTS = ("target_portals", "target_iqns", "target_luns")
+
+
+class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
+    """Of os-brick's interface it has connect_volume, disconnect_volume and extend_volume."""
+
+    # What is missing of an attached volume
+
+    def own_targets(self, data: dict[str, Any]) -> list[Target]:
+        """Where a volume can be reached: what its connection names, or what discovery found when it was connected."""
+        if self.use_multipath and not ("target_portals" in data and "target_iqns" in data):
+            try:
+                return self._checked(self._get_ips_iqns_luns(data, discover=False, is_disconnect_call=True))
+            except Exception as error:  # noqa: BLE001 - os-brick's errors have no common class
+                # The host may have lost the record of the discovery.
+                LOG.warning("what discovery found at %s is not known: %s", data["target_portal"], error)
+        return self._checked(self._get_all_targets(data))
+
+    def disks(self, data: dict[str, Any]) -> list[str]:
+        """The kernel's names of the volume's disks that are there."""
+        found = iscsi_sessions.sessions()
+        return [name for target in self.own_targets(data) for name in _disks_at(target, found)]
+
+    def add_missing_paths(self, data: dict[str, Any]) -> list[str]:
+        """Log in to the targets that have no session and can be reached, and let sessions show the volume.
+
+        Whatever is there is left alone, also when this fails. Returns the names of the disks that are new. Raises
+        AttachmentError when nothing can be had.
+        """
+        targets = self.own_targets(data)
+        found = iscsi_sessions.sessions()
+        missing = [target for target in targets if not _disks_at(target, found) and not _is_coming_back(target, found)]
+        if not missing:
+            raise AttachmentError("its sessions are there, or come back by themselves")
+        reachable = self._reachable(missing)
+        if not reachable:
+            raise AttachmentError(f"{len(targets) - len(missing)} of {len(targets)} portals can be reached")
+        state: dict[str, Any] = {
+            **dict.fromkeys(("num_logins", "failed_logins", "stopped_threads"), 0),
+            "stop_connecting": False,
+            "found_devices": [],
+            "just_added_devices": [],
+        }
+        with self._alone_on(data), ThreadPoolExecutor(len(reachable)) as logins:
+            for done in [
+                logins.submit(self._connect_vol, _HEALING_SCANS, _for_target(data, target), state)
+                for target in reachable
+            ]:
+                done.result()
+        if not state["found_devices"]:
+            portals = ", ".join(portal for portal, _, _ in reachable)
+            raise AttachmentError(
+                f"{len(reachable)} portals can be reached ({portals}), and show no disk of this volume"
+            )
+        return [str(name) for name in state["found_devices"]]
+
+    def add_to_map(self, device_path: str) -> None:
+        """Tell multipathd of a disk that is a path of a map that it has; it may know already."""
+        self._linuxscsi.multipath_add_path(device_path)
+
+    def wwid_of(self, disks: list[str]) -> str:
+        """The name that udev gives disks of one volume; empty where that is not known."""
+        return str(self._linuxscsi.get_sysfs_wwn(disks))
+
+    # os-brick's own
+
+    def _cleanup_connection(
+        self,
+        connection_properties: dict[str, Any],
+        ips_iqns_luns: list[tuple[Any, Any, Any]] | None = None,
+        force: bool = False,
+        ignore_errors: bool = False,
+        device_info: dict[str, Any] | None = None,
+        is_disconnect_call: bool = False,
+    ) -> None:
+        """After an attempt to connect that failed: unless what is there is in use, as of a volume that was attached."""
+        if not is_disconnect_call:
+            used = [name for name in self.disks(connection_properties) if _is_in_use(name)]
+            if used:
+                LOG.warning("connecting has failed; the disks %s are in use, and stay", ", ".join(used))
+                return
+        super()._cleanup_connection(
+            connection_properties, ips_iqns_luns, force, ignore_errors, device_info, is_disconnect_call
+        )
+
+    # Helpers
+
+    def _checked(self, targets: list[tuple[Any, Any, Any]]) -> list[Target]:
+        return [(str(portal), str(name), int(unit)) for portal, name, unit in targets]
+
+    def _reachable(self, targets: list[Target]) -> list[Target]:
+        if self._get_transport() == "iser":
+            return targets  # not over TCP
+        reachable = iscsi.reachable_portals([portal for portal, _, _ in targets])
+        return [target for target in targets if target[0] in reachable]
+
+    @contextmanager
+    def _alone_on(self, data: dict[str, Any]) -> Iterator[None]:
+        """Be the only one on this host that logs in to a volume's targets, which others may share, or out of them."""
+        names = data.get("target_iqns") or [data["target_iqn"]]
+        if self.use_multipath and not ("target_portals" in data and "target_iqns" in data):
+            slots = list(range(_LOCKS))  # what discovery finds is not known yet
+        else:
+            slots = sorted({zlib.crc32(str(name).encode()) % _LOCKS for name in names})
+        with ExitStack() as locks:
+            with waiting():
+                for slot in slots:
+                    name = f"iscsi-targets-{slot}"
+                    locks.enter_context(
+                        lockutils.lock(name, "os-brick-", external=True, lock_path=cfg.CONF.os_brick.lock_path)
+                    )
+            yield
+
+
+def _for_target(data: dict[str, Any], target: Target) -> dict[str, Any]:
+    """A connection's properties for one of its targets, as os-brick wants them."""
+    portal, name, unit = target
+    one = {key: value for key, value in data.items() if key not in _LISTS}
+    return {**one, "target_portal": portal, "target_iqn": name, "target_lun": unit}
+
+
+def _disks_at(target: Target, sessions: list[Session]) -> list[str]:
+    _, _, unit = target
+    return [name for session in _with(target, sessions) for name in iscsi_sessions.units(session).get(unit, [])]
+
+
+def _is_coming_back(target: Target, sessions: list[Session]) -> bool:
+    """Whether the initiator has a session that it lost, and tries to have again: logging in would only wait for it."""
+    return any(not session.is_logged_in for session in _with(target, sessions))
+
+
+def _with(target: Target, sessions: list[Session]) -> list[Session]:
+    portal, name, _ = target
+    try:
+        address = iscsi.portal_address(portal)
+    except ValueError:
+        return []
+    return [session for session in sessions if session.is_with(address, name)]
+
+
+def _is_in_use(disk: str) -> bool:
+    folder: Path = host_tables.named_folder(disk)
+    return device_use.is_in_use([folder])
