@@ -1,5 +1,6 @@
 """Attaching and detaching a volume: os-brick's connectors, and loop devices for volumes that are files."""
 
+import logging
 import os
 import shlex
 import stat
@@ -10,6 +11,8 @@ from csi_plugin.attachment import connectors, files, host_tables, loop_devices, 
 from csi_plugin.attachment.connectors import DEFAULT_SCAN_ATTEMPTS
 from csi_plugin.attachment.errors import AttachmentError
 from csi_plugin.attachment.programs import run
+
+LOG = logging.getLogger(__name__)
 
 
 def attach(
@@ -60,10 +63,12 @@ def detach(
     multipath: bool = False,
     force: bool = False,
     root_helper: str = "sudo",
+    identity: str = "",
 ) -> None:
     """Flush and remove the block device. Repeatable, also when the device is gone or was never there.
 
-    ``device_info``: what attach returned, None where that was lost. Raises ProgramFailed and os-brick's errors.
+    ``device_info``: what attach returned, None where that was lost; ``identity``: what the device was, if that is
+    known: one that is another volume's by now is left alone. Raises ProgramFailed and os-brick's errors.
     """
     local_file = files.local_file(connection_info)
     if local_file is not None:
@@ -73,6 +78,9 @@ def detach(
     file = device_info.get("file") if device_info else files.find_attached(connection_info, connector)
     if file:
         loop_devices.detach(file)
+    elif identity and (others := _devices_of_others(connection_info, connector, device_info, identity)):
+        LOG.warning("%s: another volume's by now, and left alone; this one was %s", ", ".join(others), identity)
+        return
     found = device_info if device_info is not None else nvme.find_connected(connection_info)
     if found and file:
         found = {**found, "path": file}
@@ -81,6 +89,22 @@ def detach(
     connector.disconnect_volume(
         connection_info["data"], found, force=force or found is None, ignore_errors=found is None
     )
+
+
+def _devices_of_others(
+    connection_info: dict[str, Any], connector: Any, device_info: dict[str, Any] | None, identity: str
+) -> list[str]:
+    """Which of the devices that disconnecting would take away are not what the volume's device was."""
+    if hasattr(connector, "disks"):
+        disks = connector.disks(connection_info["data"])
+        names = {disk: host_tables.scsi_name(host_tables.named_folder(disk)) for disk in disks}
+        return scsi.disks_of_others(identity, names)
+    path = str(device_info["path"]) if device_info else ""
+    try:
+        found = host_tables.device_identity(path) if path else identity
+    except OSError:
+        return []  # it is gone
+    return [path] if host_tables.is_lasting(identity) and found != identity else []
 
 
 def extend(

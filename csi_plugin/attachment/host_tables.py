@@ -228,6 +228,11 @@ def device_identity(device_path: str) -> str:
     return f"number {major}:{minor} of boot {_decode(_BOOT_ID.read_bytes())}"
 
 
+def is_lasting(identity: str) -> bool:
+    """Whether a device has its identity again when it comes back: it is not a mere number."""
+    return bool(identity) and not identity.startswith("number ")
+
+
 def loop_devices_by_file_name() -> dict[str, list[Path]]:
     """Loop devices by the name, without directory, of the file that backs them.
 

@@ -47,6 +47,19 @@ def paths_of_others(map_name: str, names: dict[str, str]) -> list[str]:
     return sorted(path for path, name in names.items() if _name_as_map(name) != map_name)
 
 
+def disks_of_others(identity: str, names: dict[str, str]) -> list[str]:
+    """Which disks are not paths of a device of that identity; ``names``: SCSI name by disk.
+
+    None where the identity is not one that SCSI disks tell.
+    """
+    kind, _, name = identity.partition(" ")
+    if kind == "device/wwid":
+        return sorted(disk for disk, found in names.items() if found and found != name)
+    if kind == "dm/uuid" and name.startswith("mpath-"):
+        return paths_of_others(name.removeprefix("mpath-"), {disk: found for disk, found in names.items() if found})
+    return []
+
+
 def _name_as_map(name: str) -> str:
     kind, _, rest = name.partition(".")
     return _NAMED_IN_FULL.get(kind, "") + rest

@@ -138,14 +138,15 @@ def detach(
     multipath: bool,
     root_helper: str,
     device_info: dict[str, Any] | None,
+    identity: str,
     encrypted: bool,
 ) -> None:
-    """Take back attach, whatever part of it was done."""
+    """Take back attach, whatever part of it was done. ``identity``: of the device, empty where it is not known."""
     connection_info = _open_connection(key_file, sealed, publication)
     with _temporary_files(publication, is_needed=False) as folder:
         if encrypted or connection_info.get("encryption"):
             encryption.close_device(connection_info["volume_id"])
-        devices.detach(connection_info, device_info, multipath=multipath, root_helper=root_helper)
+        devices.detach(connection_info, device_info, multipath=multipath, root_helper=root_helper, identity=identity)
         shutil.rmtree(folder, ignore_errors=not folder.exists())
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from grpc import StatusCode
 
-from csi_plugin.attachment.host_tables import device_identity
+from csi_plugin.attachment.host_tables import device_identity, is_lasting
 from csi_plugin.node.context import NodeContext, inflight_key
 from csi_plugin.node.staged_volumes import has_own_device, is_over_paths, present_paths
 from csi_plugin.node.volume_state import VolumeState
@@ -81,16 +81,11 @@ def _take_device(state: VolumeState, device_info: dict[str, Any]) -> None:
     identity = device_identity(path)
     if state.access_type != "block" or state.encrypted:
         return
-    if _is_lasting(state.device_identity) and identity != state.device_identity:
+    if is_lasting(state.device_identity) and identity != state.device_identity:
         raise failed_precondition(f"{path} is {identity}, and the volume's device was {state.device_identity}")
     state.device_info = device_info
     state.device_path = path
     state.device_identity = state.attached_identity = identity
-
-
-def _is_lasting(identity: str) -> bool:
-    """Whether a device has it again when it comes back: not a mere number."""
-    return bool(identity) and not identity.startswith("number ")
 
 
 def _is_lost(state: VolumeState) -> bool:

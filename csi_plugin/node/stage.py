@@ -5,6 +5,7 @@ import os
 
 import grpc
 
+from csi_plugin.attachment import device_use
 from csi_plugin.attachment.host_tables import device_identity
 from csi_plugin.attachment.programs import run
 from csi_plugin.attachment.tasks import Attached
@@ -16,6 +17,7 @@ from csi_plugin.node.stage_spec import StageSpec, parse_stage_spec
 from csi_plugin.node.staged_volumes import (
     check_contexts,
     check_unpublished,
+    device_numbers_of,
     has_own_device,
     is_in_place,
     load_if_readable,
@@ -140,15 +142,18 @@ def _record_device(context: NodeContext, state: VolumeState, attached: Attached)
 
 
 def _check_unused(context: NodeContext, state: VolumeState) -> None:
-    """FAILED_PRECONDITION when the device is mounted as another volume, which had its number in the storage before."""
-    mounted = mounts.of_device(state.device_path)
-    if not mounted:
+    """FAILED_PRECONDITION when the device is shown as another volume, which had its number in the storage before."""
+    shown = {mount.target for mount in device_use.mounts_of(device_numbers_of(state))}
+    if not shown:
         return
     for other in context.states.all():
-        if other.volume_id != state.volume_id and any(mount.target == other.staging_path for mount in mounted):
+        if other.volume_id == state.volume_id:
+            continue
+        paths = {os.path.realpath(other.staging_path), *map(os.path.normpath, other.targets)} & shown
+        if paths:
             raise failed_precondition(
-                f"device {state.device_path} is volume {state.volume_id} by now, and still mounted at "
-                f"{other.staging_path} as volume {other.volume_id}: unpublish and unstage that one first"
+                f"device {state.device_path} is volume {state.volume_id} by now, and still at "
+                f"{', '.join(sorted(paths))} as volume {other.volume_id}: unpublish and unstage that one first"
             )
 
 
@@ -226,6 +231,7 @@ def _detach(context: NodeContext, state: VolumeState) -> None:
             sealed=sealed_connection,
             publication=context.publication(state.volume_id),
             device_info=state.device_info,
+            identity=state.attached_identity or ("" if state.encrypted else state.device_identity),
             encrypted=state.encrypted,
         )
 

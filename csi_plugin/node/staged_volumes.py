@@ -1,5 +1,6 @@
 """Questions about staged volumes that several RPCs ask."""
 
+import contextlib
 import logging
 import os
 import uuid
@@ -9,7 +10,18 @@ from typing import Any
 
 import grpc
 
-from csi_plugin.attachment.host_tables import device_identity, device_number, device_size, is_map, path_count
+from csi_plugin.attachment import device_use
+from csi_plugin.attachment.host_tables import (
+    DeviceNumber,
+    device_folder,
+    device_identity,
+    device_number,
+    device_size,
+    is_map,
+    lower_devices,
+    number_of,
+    path_count,
+)
 from csi_plugin.node import mounts
 from csi_plugin.node.attachment_process import ConnectionUnreadable
 from csi_plugin.node.context import NodeContext
@@ -59,13 +71,27 @@ def present_paths(state: VolumeState) -> int:
     return path_count(str(state.device_info["path"])) if state.device_info else 0
 
 
+def device_numbers_of(state: VolumeState) -> set[DeviceNumber]:
+    """Numbers of the volume's device, of os-brick's below it, of the paths below that, and of all that is built on
+    these: whatever shows one of them shows the volume."""
+    folders = []
+    for path in {state.device_path, str((state.device_info or {}).get("path", ""))} - {""}:
+        with contextlib.suppress(OSError):
+            folder = device_folder(path)
+            folders += [folder, *lower_devices(folder)]
+    return {number for folder in device_use.with_upper_devices(folders) if (number := number_of(folder)) is not None}
+
+
 def check_unpublished(state: VolumeState) -> None:
     """FAILED_PRECONDITION while anything but its staging path shows the volume, recorded or not."""
     paths = {
-        path for path in state.targets if (mounted := mounts.at(path)) and mounts.is_of(mounted, state.device_path)
+        path
+        for path in state.targets
+        if (mounted := mounts.at(path))
+        and (mounts.is_of(mounted, state.device_path) or device_use.has_lost_its_device(mounted))
     }
     if has_own_device(state):
-        paths |= {mount.target for mount in mounts.of_device(state.device_path)}
+        paths |= {mount.target for mount in device_use.mounts_of(device_numbers_of(state))}
     paths.discard(os.path.realpath(state.staging_path))
     if paths:
         where = ", ".join(sorted(paths))

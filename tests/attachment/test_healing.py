@@ -154,3 +154,23 @@ def test_luks_over_a_single_path_is_no_map(host: FakeHost, device: str, portal: 
         "csi_plugin.attachment.devices:expected_paths", connection(portal, DEAD), "/dev/sda", multipath=True
     )
     assert paths == 1
+
+
+@pytest.mark.parametrize("over_map", [True, False])
+def test_unit_that_is_another_volumes_by_now_is_left_alone(
+    host: FakeHost, device: str, portal: str, over_map: bool
+) -> None:
+    """The storage has given the unit's number to another volume, which this host uses."""
+    host.session(1, NAME, portal, {0: "sda"}, wwid="naa.6001405bbbb", shows="" if over_map else device)
+    if over_map:
+        host.map("dm-0", "mpath-36001405bbbb", ["sda"], shows=device)
+    with_sessions(host, portal)
+    path, identity = ("/dev/dm-0", f"dm/uuid {MAP}") if over_map else ("/dev/sda", f"device/wwid {WWID}")
+    host.run(
+        "csi_plugin.attachment.devices:detach",
+        connection(portal),
+        {"type": "block", "path": path},
+        multipath=over_map,
+        identity=identity,
+    )
+    assert not host.called(DESTRUCTIVE)

@@ -59,7 +59,7 @@ def the_process() -> int | None:
 
 
 def detach(process: AttachmentProcess) -> Any:
-    return process.run("detach", sealed="", publication=PUBLICATION, device_info=None, encrypted=False)
+    return process.run("detach", sealed="", publication=PUBLICATION, device_info=None, identity="", encrypted=False)
 
 
 def waiting_fork() -> int:

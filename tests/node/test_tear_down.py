@@ -62,3 +62,23 @@ def test_filesystem_that_a_pod_still_has_mounted_is_not_checked(claim: MakeClaim
     assert Path(volume.staging / "file").read_text() == "more"
     volume.unpublish()
     volume.unstage()
+
+
+@pytest.mark.parametrize("block", [True, False])
+def test_device_that_is_another_volumes_by_now(claim: MakeClaim, block: bool) -> None:
+    """It was taken away by force, and the kernel has given its name to the next one: neither sees the other's data."""
+    old, new = claim("old", block=True), claim("new", block=block, filesystem="" if block else "ext4")
+    pod = old.use()
+    device = old.device
+    subprocess.run(["losetup", "--detach", device], check=True)
+    subprocess.run(["losetup", device, str(new.file)], check=True)
+    with fails(Code.FAILED_PRECONDITION, str(pod), old.id, "unpublish and unstage that one first"):
+        new.stage()
+    with fails(Code.FAILED_PRECONDITION, str(pod), "unpublish it first"):
+        old.unstage()
+    old.unpublish()
+    old.unstage()
+    assert new.device == device
+    new.use()
+    new.unpublish()
+    new.unstage()
