@@ -109,7 +109,8 @@ class LeaseLeadership:
         while not stop.is_set():
             try:
                 if self._renew():
-                    threading.Thread(target=self._keep, name="lease", daemon=True).start()
+                    for work in (self._keep, self._watch):
+                        threading.Thread(target=work, name="lease", daemon=True).start()
                     return True
                 LOG.debug("another controller holds the lease")
             except PersistenceError as error:
@@ -118,7 +119,7 @@ class LeaseLeadership:
         return False
 
     def check(self) -> None:
-        if time.monotonic() >= self._valid_until:
+        if _now() >= self._valid_until:
             raise LeadershipLost("this controller's lease has expired; another one may be active")
 
     def release(self) -> None:
@@ -131,7 +132,7 @@ class LeaseLeadership:
         self._lock.release()
 
     def _renew(self) -> bool:
-        began = time.monotonic()
+        began = _now()
         if not self._lease.acquire_lease(LEASE_NAME, holder=self._holder, seconds=self._seconds):
             return False
         # Counted from before the write: the store's clock started later than that.
@@ -145,10 +146,26 @@ class LeaseLeadership:
                 if self._renew():
                     continue
             except PersistenceError as error:
-                if time.monotonic() < self._valid_until:
+                if _now() < self._valid_until:
                     LOG.warning("could not renew the lease, retrying: %s", error)
                     continue
                 reason = f"could not renew the lease: {error}"
             if not self._released.is_set():
                 self._on_lost(reason)
             return
+
+    def _watch(self) -> None:
+        """End where a renewal hangs, in a store that does not answer. No driver call begins from the lease's end on; to
+        wait as long again spares a process that is only slow."""
+        while not self._released.wait(max(0.0, self._give_up_at() - _now())):
+            if _now() >= self._give_up_at() and not self._released.is_set():
+                self._on_lost("the lease has ended, and the metadata store does not answer")
+                return
+
+    def _give_up_at(self) -> float:
+        return self._valid_until + self._seconds
+
+
+def _now() -> float:
+    """Seconds of a clock that nobody sets, and that goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

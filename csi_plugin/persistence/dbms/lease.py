@@ -1,5 +1,9 @@
 """A lease in a database, taken without Cinder: a server has to know whether it leads before it loads the rest."""
 
+import threading
+import time
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 
 from csi_plugin.persistence.base import PersistenceError
@@ -15,13 +19,35 @@ _TABLE = sa.Table(
     sa.MetaData(),
     sa.Column("name", KEY_TEXT, primary_key=True),
     sa.Column("holder", KEY_TEXT, nullable=False),
-    sa.Column("expires_at", sa.Double, nullable=False),  # seconds since 1970 by the database's clock
+    # Seconds since 1970 by the database's clock. Earlier versions take a lease by it; we only see that it was renewed.
+    sa.Column("expires_at", sa.Double, nullable=False),
+    sa.Column("duration", sa.Double),  # seconds; absent in rows of earlier versions
     **OPTIONS,
 )
+_SAME = 1e-6
+"""Seconds within which two values of ``expires_at`` are one: a server may round its last digit."""
+_NOBODY = ""
+
+
+@dataclass(frozen=True)
+class _Row:
+    holder: str
+    expires_at: float
+    duration: float | None
+
+
+@dataclass
+class _Observed:
+    row: _Row
+    since: float
 
 
 class DatabaseLease:
-    """Leases in the table ``cinderbox_lease``. Thread-safe."""
+    """Leases in the table ``cinderbox_lease``. Thread-safe.
+
+    No clock is believed, as the database's may be set while it runs, and its host may change: a holder is over when its
+    lease has not changed, before our own eyes, for as long as it lasts.
+    """
 
     def __init__(self, connection: str, *, take_over: bool = False) -> None:
         """``connection`` is a SQLAlchemy URL; ``take_over``: as DBPersistence's. Connects when a lease is first asked
@@ -29,6 +55,8 @@ class DatabaseLease:
         self._take_over = take_over
         self._engine = plain_engine(connection)
         self._has_table = False
+        self._lock = threading.Lock()
+        self._observed: dict[str, _Observed] = {}
 
     def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool:
         """As RecordStore.acquire_lease()."""
@@ -36,7 +64,7 @@ class DatabaseLease:
             try:
                 self._make_table()
                 with self._engine.begin() as connection:
-                    return _take(connection, name, holder=holder, seconds=seconds)
+                    return self._take(connection, name, holder=holder, seconds=seconds)
             except sa.exc.IntegrityError:
                 return False  # another one was first
             except sa.exc.OperationalError as error:
@@ -67,27 +95,63 @@ class DatabaseLease:
         try:
             use_write_ahead_log(self._engine)
             _TABLE.create(self._engine, checkfirst=True)
+            self._add_duration()
         except sa.exc.DBAPIError:
             # Another process created it in between.
-            if not sa.inspect(self._engine).has_table(_TABLE.name):
+            if not self._has_column("duration"):
                 raise
         self._has_table = True
 
+    def _add_duration(self) -> None:
+        """To a table of an earlier version."""
+        if not self._has_column("duration"):
+            with self._engine.begin() as connection:
+                connection.execute(sa.text(f"ALTER TABLE {_TABLE.name} ADD COLUMN duration DOUBLE PRECISION"))
 
-def _take(connection: sa.Connection, name: str, *, holder: str, seconds: float) -> bool:
-    now = _time(connection.dialect.name)
-    is_free = sa.or_(_TABLE.c.holder == holder, _TABLE.c.expires_at < now)
-    taken = _TABLE.update().where(_TABLE.c.name == name, is_free)
-    if connection.execute(taken.values(holder=holder, expires_at=now + seconds)).rowcount:
-        return True
-    if connection.execute(sa.select(_TABLE.c.name).where(_TABLE.c.name == name)).first():
-        return False
-    connection.execute(_TABLE.insert().values(name=name, holder=holder, expires_at=now + seconds))
-    return True
+    def _has_column(self, name: str) -> bool:
+        inspector = sa.inspect(self._engine)
+        return inspector.has_table(_TABLE.name) and any(
+            column["name"] == name for column in inspector.get_columns(_TABLE.name)
+        )
+
+    def _take(self, connection: sa.Connection, name: str, *, holder: str, seconds: float) -> bool:
+        values = {
+            "holder": holder if seconds > 0 else _NOBODY,
+            "expires_at": _time(connection.dialect.name) + seconds,
+            "duration": seconds,
+        }
+        mine = _TABLE.update().where(_TABLE.c.name == name, _TABLE.c.holder == holder)
+        if connection.execute(mine.values(values)).rowcount:
+            return True
+        found = connection.execute(
+            sa.select(_TABLE.c.holder, _TABLE.c.expires_at, _TABLE.c.duration).where(_TABLE.c.name == name)
+        ).first()
+        if found is None:
+            connection.execute(_TABLE.insert().values(name=name, **values))
+            return True
+        row = _Row(*found)
+        if not self._is_over(name, row, default=seconds):
+            return False
+        unchanged = (
+            _TABLE.c.name == name,
+            _TABLE.c.holder == row.holder,
+            sa.func.abs(_TABLE.c.expires_at - row.expires_at) < _SAME,
+        )
+        return connection.execute(_TABLE.update().where(*unchanged).values(values)).rowcount == 1
+
+    def _is_over(self, name: str, row: _Row, *, default: float) -> bool:
+        if row.holder == _NOBODY:
+            return True
+        with self._lock:
+            observed = self._observed.get(name)
+            if observed is None or observed.row != row:
+                self._observed[name] = _Observed(row, time.monotonic())
+                return False
+            return time.monotonic() - observed.since > (default if row.duration is None else row.duration)
 
 
 def _time(dialect: str) -> sa.ColumnElement[float]:
-    """Seconds since 1970 by the database's clock, which all holders of a lease share."""
+    """Seconds since 1970 by the database's clock."""
     if dialect == "sqlite":
         text = "((julianday('now') - 2440587.5) * 86400.0)"
     elif dialect == "postgresql":
