@@ -13,7 +13,7 @@ from sqlalchemy.pool import QueuePool
 
 from csi_plugin.known_secrets import keep_secret
 from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
-from csi_plugin.persistence.dbms import sqlite_file
+from csi_plugin.persistence.dbms import sqlite_file, time_limits
 
 BUSY_SECONDS = 60
 """How long a SQLite connection waits for another process's write to end."""
@@ -25,17 +25,19 @@ READ_ONLY = "cinderbox_read_only"
 """Execution option: the transaction only reads, so SQLite need not reserve the right to write."""
 
 
-def create_engine(connection: str, *, sqlite_synchronous: bool) -> sa.Engine:
-    """An engine that Cinder's layer can use too. Raises InvalidPersistence for a URL that SQLAlchemy does not
-    understand, and for a file that cannot be a database."""
+def create_engine(connection: str, *, sqlite_synchronous: bool, is_patient: bool = False) -> sa.Engine:
+    """An engine that Cinder's layer can use too; ``is_patient``: without limits of time.
+
+    Raises InvalidPersistence for a URL that SQLAlchemy does not understand, and for a file that cannot be a database.
+    """
     from oslo_db.sqlalchemy import exc_filters  # takes half a second to import
 
-    engine = plain_engine(connection, sqlite_synchronous=sqlite_synchronous)
+    engine = plain_engine(connection, sqlite_synchronous=sqlite_synchronous, is_patient=is_patient)
     exc_filters.register_engine(engine)  # Cinder's layer expects oslo.db's exceptions
     return engine
 
 
-def plain_engine(connection: str, *, sqlite_synchronous: bool = True) -> sa.Engine:
+def plain_engine(connection: str, *, sqlite_synchronous: bool = True, is_patient: bool = False) -> sa.Engine:
     """An engine with SQLAlchemy's own exceptions. Raises InvalidPersistence as create_engine()."""
     try:
         url = sa.make_url(connection)
@@ -59,15 +61,33 @@ def plain_engine(connection: str, *, sqlite_synchronous: bool = True) -> sa.Engi
             sqlite_file.prepare(url)
     else:
         arguments |= {"pool_pre_ping": True, "pool_recycle": 3600}
+        if not is_patient:
+            arguments["connect_args"] = time_limits.connect_arguments(url)
     try:
         engine = sa.create_engine(url, **arguments)
     except ImportError as error:
         raise InvalidPersistence(f"the driver for {url.drivername} is not installed: {error}") from error
     _listen(engine, sqlite_synchronous=sqlite_synchronous)
+    if not is_patient:
+        time_limits.listen(engine)
     if not is_memory(url):
         forget = weakref.WeakMethod(engine.dispose)
         os.register_at_fork(after_in_child=lambda: _forget_connections(forget))
     return engine
+
+
+@contextmanager
+def patient_engine(engine: sa.Engine) -> Iterator[sa.Engine]:
+    """Another engine for the same database, without limits of time: changes of a schema take what they take."""
+    if engine.dialect.name == "sqlite":
+        yield engine
+        return
+    url = engine.url.render_as_string(hide_password=False)
+    patient = create_engine(url, sqlite_synchronous=True, is_patient=True)
+    try:
+        yield patient
+    finally:
+        patient.dispose()
 
 
 def use_write_ahead_log(engine: sa.Engine) -> None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
 from csi_plugin.persistence.dbms.cinder_models import models
-from csi_plugin.persistence.dbms.engine import schema_lock, use_write_ahead_log
+from csi_plugin.persistence.dbms.engine import patient_engine, schema_lock, use_write_ahead_log
 from csi_plugin.persistence.dbms.ownership import CINDER_VERSION_TABLE, VERSION_TABLE
 from csi_plugin.persistence.dbms.tables import CINDER_INDEXES, metadata
 from csi_plugin.persistence.encoding import utc_now
@@ -38,10 +38,10 @@ def prepare(engine: sa.Engine) -> None:
     if _is_current(engine):
         return
     logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
-    with schema_lock(engine):
-        if not _is_current(engine):
-            use_write_ahead_log(engine)
-            _upgrade(engine)
+    with patient_engine(engine) as patient, schema_lock(patient):
+        if not _is_current(patient):
+            use_write_ahead_log(patient)
+            _upgrade(patient)
 
 
 def _is_current(engine: sa.Engine) -> bool:

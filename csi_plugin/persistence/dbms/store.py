@@ -1,9 +1,9 @@
 """Records in a SQL database: our own statements on Cinder's tables, few per operation, one transaction each."""
 
-import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from datetime import UTC, datetime
 from functools import partial
@@ -17,12 +17,12 @@ from csi_plugin.persistence.base import (
     RecordExists,
     RecordNotFound,
     RevisionConflict,
-    UnstorableText,
     traced,
 )
 from csi_plugin.persistence.builtin_plugin import BuiltinPlugin
-from csi_plugin.persistence.dbms import cinder_layer, dictionaries, ownership, schema, tables, volume_types
+from csi_plugin.persistence.dbms import cinder_layer, dictionaries, ownership, schema, tables, time_limits, volume_types
 from csi_plugin.persistence.dbms.engine import READ_ONLY, create_engine
+from csi_plugin.persistence.dbms.errors import DanglingReference, DuplicateRow, database_errors
 from csi_plugin.persistence.dbms.layouts import LAYOUTS, TYPE_SPECS, Layout
 from csi_plugin.persistence.dbms.lease import DatabaseLease
 from csi_plugin.persistence.encoding import copy, utc_now
@@ -31,7 +31,6 @@ from csi_plugin.persistence.records import GroupRecord, Record, VolumeRecord
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 
-_REFUSED_COLUMN = re.compile(r"Incorrect string value.* for column (\S+)")
 _ATTEMPTS = 10  # a transaction that the server chose as a deadlock's victim is run again
 _MOST_VALUES = 500  # in one condition: SQLite allowed 999 parameters for long
 
@@ -60,7 +59,7 @@ class DBPersistence(BuiltinPlugin):
         # SQLite has one writer at a time; threads queue here rather than in its polling wait.
         is_sqlite = self._engine.dialect.name == "sqlite"
         self._turn: AbstractContextManager[Any] = threading.Lock() if is_sqlite else nullcontext()
-        with _errors():
+        with database_errors():
             self._is_read_only = not take_over and ownership.is_openstacks(self._engine)
             if self._is_read_only:
                 schema.check_readable(self._engine)
@@ -98,7 +97,7 @@ class DBPersistence(BuiltinPlugin):
             try:
                 if self._write(partial(work, layout=layout, record=stored)):
                     return stored
-            except _DuplicateError:
+            except DuplicateRow:
                 continue
         raise RecordExists(f"{record.KIND} {record.id} exists")
 
@@ -118,7 +117,7 @@ class DBPersistence(BuiltinPlugin):
         remove = self._soft_delete if soft else self._remove
         try:
             self._write(lambda connection: remove(connection, layout, record.id))
-        except _ReferenceError:
+        except DanglingReference:
             # Rows that are marked as deleted may still refer to this one.
             self._write(lambda connection: self._remove_deleted_dependants(connection, layout, record.id))
             self._write(lambda connection: remove(connection, layout, record.id))
@@ -162,7 +161,7 @@ class DBPersistence(BuiltinPlugin):
     def health(self) -> None:
         if self._closed:
             raise PersistenceError("the store was closed")
-        with _errors(), self._reader.connect() as connection:
+        with database_errors(), self._reader.connect() as connection:
             connection.execute(sa.text("SELECT 1"))
 
     def close(self) -> None:
@@ -315,7 +314,7 @@ class DBPersistence(BuiltinPlugin):
     def _read(self, layout: Layout, query: sa.Select[Any]) -> list[Any]:
         if self._is_read_only and layout.table.name in tables.metadata.tables:
             return []  # a table of ours
-        with _errors(), self._reader.connect() as connection:
+        with database_errors(), self._reader.connect() as connection:
             rows = connection.execute(query).all()
             if not rows:
                 return []
@@ -334,13 +333,16 @@ class DBPersistence(BuiltinPlugin):
         """Run a unit of work in one transaction; again when the server made it a deadlock's victim."""
         if self._is_read_only:
             raise PersistenceError(ownership.REFUSAL)
-        with _errors():
+        with database_errors():
+            give_up_at = time.monotonic() + time_limits.LOCK_SECONDS
             for _ in range(_ATTEMPTS - 1):
                 try:
                     with self._turn, self._engine.begin() as connection:
                         return work(connection)
-                except db_exception.DBDeadlock:
-                    continue
+                except (db_exception.DBDeadlock, db_exception.DBConsistencyError):
+                    # oslo.db calls it a deadlock, too, when a lock was waited for in vain.
+                    if time.monotonic() > give_up_at:
+                        raise
             with self._turn, self._engine.begin() as connection:
                 return work(connection)
 
@@ -363,45 +365,6 @@ class MemoryDBPersistence(DBPersistence):
 def _key_column(layout: Layout, name: str) -> Any:
     column = layout.columns.get(name)
     return layout.extra.c[name] if column is None else column
-
-
-class _DuplicateError(PersistenceError):
-    """A row with that key is there."""
-
-
-class _ReferenceError(PersistenceError):
-    """A foreign key would point nowhere."""
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Turn the database's errors into PersistenceError."""
-    try:
-        yield
-    except db_exception.DBDuplicateEntry as error:
-        raise _DuplicateError(f"database: {error}") from error
-    except db_exception.DBReferenceError as error:
-        raise _ReferenceError(f"a record refers to one that does not exist: {error}") from error
-    except (db_exception.DBError, sa.exc.SQLAlchemyError) as error:
-        if column := _unstorable(error):
-            raise UnstorableText(
-                f"{column} cannot be stored in this database: names, parameters and labels must not have U+0000 on "
-                "PostgreSQL, nor characters beyond U+FFFF (emoji) on MariaDB with utf8mb3"
-            ) from error
-        raise PersistenceError(f"database: {error}") from error
-
-
-def _unstorable(error: Exception) -> str:
-    """The column for which a text was refused, as people know it; empty when something else went wrong."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, sa.exc.DataError):
-        cause = getattr(cause, "inner_exception", None) or cause.__cause__
-    if cause is None:
-        return ""
-    text = str(cause)
-    if found := _REFUSED_COLUMN.search(text):
-        return f"{found[1].replace('`', '').rpartition('.')[2]}: a text"
-    return "a text" if "NUL" in text else ""
 
 
 def _normalised(record: R) -> R:
