@@ -15,6 +15,7 @@ from csi_plugin.storage.library_state import STATE
 from csi_plugin.storage.model_updates import merge_updates
 from csi_plugin.storage.resource import Resource, in_slot
 from csi_plugin.storage.snapshot import Snapshot
+from csi_plugin.storage.snapshot_order import time_after_others
 
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend
@@ -93,6 +94,7 @@ class GroupSnapshot(Resource):
         for volume in volumes:
             snapshot = Snapshot(volume, group_snapshot_id=self._ovo.id, **fields.get(volume.id, {}))
             snapshot._ovo.group_snapshot = self._ovo
+            snapshot._ovo.created_at = time_after_others(volume.id, snapshot._ovo.created_at)
             snapshot.save()
             snapshots.append(snapshot)
         failpoint("group_snapshot.recorded")

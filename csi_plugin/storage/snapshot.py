@@ -11,6 +11,7 @@ from csi_plugin.storage.cinder import driver_calls, exception, objects
 from csi_plugin.storage.deferred_deletion import finish_deferred, finish_deferred_snapshot
 from csi_plugin.storage.library_state import STATE
 from csi_plugin.storage.resource import NamedResource, in_slot
+from csi_plugin.storage.snapshot_order import time_after_others
 from csi_plugin.storage.volume import Volume
 from csi_plugin.storage.volume_checks import check_can_be_copied, check_has_data, check_stored_data
 from csi_plugin.storage.volume_children import SNAPSHOTS, VolumeChild
@@ -98,6 +99,7 @@ class Snapshot(VolumeChild, NamedResource):
         check_has_data(self.volume, "snapshotted")
         check_can_be_copied(self.volume, "snapshotted")
         with dependant_lock(self._ovo.volume_id):
+            self._ovo.created_at = time_after_others(self._ovo.volume_id, self._ovo.created_at)
             self.save()
             failpoint("snapshot.recorded")
             try:

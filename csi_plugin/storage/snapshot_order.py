@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from csi_plugin.persistence.records import SnapshotRecord
 from csi_plugin.storage.cinder import exception
+from csi_plugin.storage.library_state import STATE
 
 _SECOND = timedelta(seconds=1)
 
@@ -23,6 +24,13 @@ def check_is_latest(snapshot_id: str, records: list[SnapshotRecord]) -> None:
             reason=f"whether snapshot {snapshot_id} or {', '.join(unclear)} is the latest cannot be told from their "
             "times, and only the latest can be reverted to: delete the others first if they are not needed"
         )
+
+
+def time_after_others(volume_id: str, now: datetime) -> datetime:
+    """``now``, or a moment after the times of all snapshots that the volume has, where the clock was put back since."""
+    taken = [record.created_at for record in STATE.store.find(SnapshotRecord, volume_id=volume_id) if record.created_at]
+    latest = max(taken, default=now)
+    return now if now >= latest else latest.replace(microsecond=0) + _SECOND
 
 
 def _is_before(one: datetime, other: datetime) -> bool:

@@ -12,6 +12,9 @@ from csi_plugin.persistence.records import GroupRecord, GroupSnapshotRecord, Pha
 
 LOG = logging.getLogger(__name__)
 
+_SKEW_SECONDS = 60
+"""By how much the clocks of two controllers' hosts may differ."""
+
 
 def review(context: ControllerContext, kind: type[Record], record_id: str) -> None:
     """Do what can be done for an object now. It stays in the queue while something may still be done."""
@@ -79,7 +82,8 @@ def _finish_deferred(context: ControllerContext, record: Attempt) -> None:
 
 
 def _is_window_over(context: ControllerContext, ended_at: datetime | None) -> bool:
-    return _age(ended_at) > context.configuration.undo_window_seconds
+    # What is to happen yet was written before the clock was put back: how long ago, nobody knows.
+    return not -_SKEW_SECONDS < _age(ended_at) <= context.configuration.undo_window_seconds
 
 
 def _age(moment: datetime | None) -> float:
