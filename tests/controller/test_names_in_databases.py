@@ -10,7 +10,6 @@ from csi_plugin.protocol import csi_pb2
 from csi_plugin.storage.backend import Backend
 from tests.controller.plugin import Plugin, Serve
 from tests.support.csi import fails
-from tests.support.postgresql import find_programs
 
 Code = grpc.StatusCode
 CLAIM = "csi.storage.k8s.io/pvc/name"
@@ -18,7 +17,7 @@ CLAIM = "csi.storage.k8s.io/pvc/name"
 pytestmark = pytest.mark.parametrize("serve", ["memory"], indirect=True)  # until the database takes its place
 
 
-@pytest.fixture(params=["mariadb", *(["postgresql"] if find_programs() else [])])
+@pytest.fixture(params=["mariadb", "postgresql"])
 def on_database(request: pytest.FixtureRequest, serve: Serve, tmp_path: Path) -> Plugin:
     serve()
     server = request.getfixturevalue(request.param)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from cinder import exception, objects
 from cinder.volume import qos_specs
+from oslo_utils import timeutils
 
 import csi_plugin as cl
 
@@ -145,6 +146,24 @@ def test_snapshots_whose_order_is_unknown_are_not_reverted_to(
     assert cl.Volume.get_by_id(volume.id).status == "available"
     other.delete()
     volume.revert(one)
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_the_latest_snapshot_is_so_whatever_the_clock_says(persistence: Any, new_backend: Any, hours: int) -> None:
+    volume = new_backend().create_volume(1)
+    first = volume.create_snapshot("first")
+    timeutils.set_time_override(datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=hours))
+    try:
+        second = volume.create_snapshot("second")
+        timeutils.advance_time_seconds(1)
+        third = volume.create_snapshot("third")
+    finally:
+        timeutils.clear_time_override()
+    for older in (first, second):
+        with pytest.raises(cl.exception.InvalidSnapshot, match=str(third.id)):
+            volume.revert(older)
+    fourth = volume.create_snapshot("fourth")
+    volume.revert(fourth)
 
 
 def test_groups_and_their_snapshots(backend: cl.Backend, files: Any) -> None:

@@ -34,7 +34,6 @@ from csi_plugin.persistence.testing import new_id, samples
 from csi_plugin.storage import database
 from tests.support.mariadb import MariaDB
 from tests.support.polling import wait_until
-from tests.support.postgresql import find_programs
 
 CINDERLIB = Path(__file__).parent.parent / "data" / "cinderlib-5.2.0"
 CINDERLIB_REVISION = "89aa6f9639f9"
@@ -43,7 +42,7 @@ CINDER_HEAD = "9c74c1c6971f"
 objects.register_all()
 
 
-@pytest.fixture(params=["sqlite", "mariadb", *(["postgresql"] if find_programs() else [])])
+@pytest.fixture(params=["sqlite", "mariadb", "postgresql"])
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each kind."""
     if request.param == "sqlite":
@@ -535,6 +534,18 @@ class TestOperations:
         assert first.acquire_lease("leader", holder="first", seconds=60)
         first.close()
         second.close()
+
+    def test_a_lease_of_an_earlier_version_ends_too(self, empty_url: str) -> None:
+        execute(
+            empty_url,
+            "CREATE TABLE cinderbox_lease (name VARCHAR(255) PRIMARY KEY, holder VARCHAR(255) NOT NULL, "
+            "expires_at DOUBLE PRECISION NOT NULL)",
+            "INSERT INTO cinderbox_lease VALUES ('leader', 'first', 1)",
+        )
+        store = DBPersistence(empty_url)
+        assert not store.acquire_lease("leader", holder="second", seconds=1)
+        wait_until(lambda: store.acquire_lease("leader", holder="second", seconds=1), lambda: "it is still held")
+        store.close()
 
     def test_no_lock_error_under_many_threads_in_two_processes(self, empty_url: str) -> None:
         code = (

@@ -9,7 +9,6 @@ from csi_plugin.persistence.dbms import MemoryDBPersistence
 from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.persistence.testing import Plugin, RecordContract
-from tests.support.postgresql import find_programs
 
 
 def sealed(make_plugin: Callable[[], Plugin]) -> Callable[[], Plugin]:
@@ -87,11 +86,9 @@ class TestCRDSealed(RecordContract):
         return sealed(make_crd)
 
 
-if find_programs():  # the setup of the tests does not install it: MariaDB shows what a server needs
+class TestPostgreSQL(RecordContract):
+    persistent = True
 
-    class TestPostgreSQL(RecordContract):
-        persistent = True
-
-        @pytest.fixture
-        def make_plugin(self, make_postgresql: Callable[[], Plugin]) -> Callable[[], Plugin]:
-            return make_postgresql
+    @pytest.fixture
+    def make_plugin(self, make_postgresql: Callable[[], Plugin]) -> Callable[[], Plugin]:
+        return make_postgresql
