@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -101,10 +102,18 @@ def test_a_field_of_megabytes_stops_nobody(served: Served, shape: str) -> None:
 
 
 def test_console_lines_have_no_control_characters(tmp_path: Path) -> None:
-    with serving(tmp_path, persistence=MEMORY) as served:
+    """Neither in a line's fields, nor in its text: a terminal would obey them."""
+    (port,) = free_ports(1)
+    environment = {"CINDERBOX_HTTP_ADDRESS": f"127.0.0.1:{port}"}
+    with serving(tmp_path, persistence=MEMORY, environment=environment) as served:
         served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id="a\x1b[2J\x9b\u202e\nforged line\r"))
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /\x1b[2J\x9b HTTP/1.0\r\n\r\n")
+            while client.recv(4096):
+                pass  # the line is written before the answer ends
     log = served.log.read_bytes().decode()
     assert r"a\x1b[2J\x9b\u202e\nforged line\r" in log
+    assert r"GET /\x1b[2J\x9b HTTP" in log
     assert not [line for line in log.split("\n") if not line.isprintable() or line.startswith("forged")]
 
 
