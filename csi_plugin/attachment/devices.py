@@ -9,7 +9,7 @@ from typing import Any
 
 from csi_plugin.attachment import connectors, files, host_tables, loop_devices, nvme, rbd, scsi
 from csi_plugin.attachment.connectors import DEFAULT_SCAN_ATTEMPTS
-from csi_plugin.attachment.errors import AttachmentError
+from csi_plugin.attachment.errors import AttachmentError, OtherVolume
 from csi_plugin.attachment.programs import run
 
 LOG = logging.getLogger(__name__)
@@ -134,6 +134,25 @@ def _connect(connection_info: dict[str, Any], multipath: bool, root_helper: str,
     path = device_info["path"]
     if isinstance(path, bytes):
         device_info["path"] = path.decode()
+    _check_paths(connection_info["data"], connector, str(device_info["path"]))
     if not connector.check_valid_device(device_info["path"]):
         raise AttachmentError(f"the device {device_info['path']} cannot be read")
     return device_info
+
+
+def _check_paths(data: dict[str, Any], connector: Any, path: str) -> None:
+    """Raises OtherVolume where a multipath map has paths that are not the volume's: storages that give two volumes one
+    name make multipathd join them, and what is written to one goes to the other.
+
+    The volume's own paths are taken out of the map at once: it may be the other volume's, which is in use.
+    """
+    if not hasattr(connector, "strange_paths") or not host_tables.is_map(path):
+        return
+    folder = host_tables.device_folder(path)
+    if strange := connector.strange_paths(data, folder):
+        connector.take_back(data)
+        raise OtherVolume(
+            f"{path} is the multipath map {host_tables.multipath_name(folder)}, and its paths {', '.join(strange)} are "
+            "not of this volume's targets: two volumes have one name (WWID), or somebody has logged in to a portal "
+            "that the backend does not name. Give each volume a name of its own on the storage, or log out there"
+        )

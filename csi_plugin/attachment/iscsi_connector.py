@@ -19,7 +19,7 @@ from os_brick.initiator.connectors.iscsi import ISCSIConnector
 from oslo_concurrency import lockutils
 from oslo_config import cfg
 
-from csi_plugin.attachment import device_use, host_tables, iscsi, iscsi_sessions
+from csi_plugin.attachment import device_use, host_tables, iscsi, iscsi_sessions, multipath
 from csi_plugin.attachment.errors import AttachmentError
 from csi_plugin.attachment.iscsi_sessions import Session
 from csi_plugin.attachment.waiting import waiting
@@ -54,6 +54,15 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
         """The kernel's names of the volume's disks that are there."""
         found = iscsi_sessions.sessions()
         return [name for target in self.own_targets(data) for name in _disks_at(target, found)]
+
+    def strange_paths(self, data: dict[str, Any], folder: Path) -> list[str]:
+        """The paths of a multipath map, from its folder, that lead to no target of the volume's own, with where to."""
+        own = set(self.disks(data))
+        return [_described(path) for path in host_tables.lower_devices(folder) if path.name not in own]
+
+    def take_back(self, data: dict[str, Any]) -> None:
+        """Remove the volume's own disks and sessions, and no map that others have paths in. Errors are logged."""
+        self._cleanup_connection(data, force=True, ignore_errors=True, is_disconnect_call=True)
 
     def add_missing_paths(self, data: dict[str, Any]) -> list[str]:
         """Log in to the targets that have no session and can be reached, and let sessions show the volume.
@@ -113,9 +122,13 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
             if used:
                 LOG.warning("connecting has failed; the disks %s are in use, and stay", ", ".join(used))
                 return
-        super()._cleanup_connection(
-            connection_properties, ips_iqns_luns, force, ignore_errors, device_info, is_disconnect_call
-        )
+        self._linuxscsi.find_sysfs_multipath_dm = _whole_map
+        try:
+            super()._cleanup_connection(
+                connection_properties, ips_iqns_luns, force, ignore_errors, device_info, is_disconnect_call
+            )
+        finally:
+            self._linuxscsi.find_sysfs_multipath_dm = multipath.map_over
 
     # Helpers
 
@@ -144,6 +157,25 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
                         lockutils.lock(name, "os-brick-", external=True, lock_path=cfg.CONF.os_brick.lock_path)
                     )
             yield
+
+
+def _whole_map(disks: list[str]) -> str | None:
+    """The map over the disks that are going to be removed, if it has no paths but these: others' is not flushed."""
+    found = multipath.map_over(disks)
+    if found is None:
+        return None
+    others = {path.name for path in host_tables.lower_devices(host_tables.named_folder(found))} - set(disks)
+    if others:
+        LOG.warning("the map %s stays, as it has the paths %s of others, too", found, ", ".join(sorted(others)))
+    return None if others else found
+
+
+def _described(folder: Path) -> str:
+    session = iscsi_sessions.session_of(folder)
+    if session is None:
+        return f"{folder.name} (of no iSCSI session)"
+    portals = ", ".join(f"{address} port {port}" for address, port in sorted(session.portals))
+    return f"{folder.name} ({session.target} at {portals})"
 
 
 def _for_target(data: dict[str, Any], target: Target) -> dict[str, Any]:

@@ -174,3 +174,29 @@ def test_unit_that_is_another_volumes_by_now_is_left_alone(
         identity=identity,
     )
     assert not host.called(DESTRUCTIVE)
+
+
+def test_map_with_paths_of_another_volume_is_not_used(host: FakeHost, device: str, portal: str) -> None:
+    """Two hosts with one configuration give two volumes one name, and multipathd joins them."""
+    host.session(1, NAME, portal, {0: "sda"})
+    host.session(2, "iqn.2026-11.org.example:other", "192.0.2.2:3260", {0: "sdb"})
+    host.map("dm-0", MAP, ["sda", "sdb"], shows=device)
+    host.program("multipath")
+    with_sessions(host, portal)
+    with pytest.raises(HostError, match=r"sdb \(iqn.2026-11.org.example:other at 192.0.2.2 port 3260\)") as error:
+        host.run("csi_plugin.attachment.devices:attach", connection(portal), multipath=True)
+    assert error.value.kind == "OtherVolume"
+    # What is the other's stays; this volume's own goes at once.
+    assert not host.called("multipath -f|sdb")
+    assert host.called(rf"-p {portal} --logout")
+    assert (host.sys / "block/sda/device/delete").read_text().strip() == "1"
+
+
+def test_map_of_the_volumes_own_paths_is_used(host: FakeHost, device: str, portal: str) -> None:
+    host.session(1, NAME, portal, {0: "sda"})
+    host.map("dm-0", MAP, ["sda"], shows=device)
+    host.program("multipath")
+    with_sessions(host, portal)
+    attached = host.run("csi_plugin.attachment.devices:attach", connection(portal), multipath=True)
+    assert attached["path"] == "/dev/dm-0"
+    assert not host.called(DESTRUCTIVE)

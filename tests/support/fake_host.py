@@ -155,7 +155,8 @@ class FakeHost:
 
     def disk(self, name: str, scsi: str, *, wwid: str = WWID, shows: str = "") -> None:
         self.write(f"{scsi}/wwid", wwid)
-        self.write(f"{scsi}/rescan")
+        for name_of_file in ("rescan", "delete"):
+            self.write(f"{scsi}/{name_of_file}")
         self.write(f"{scsi}/state", "running")
         self.block_device(name, f"{scsi}/block/{name}", shows=shows)
         self.link(f"{scsi}/block/{name}/device", scsi)
