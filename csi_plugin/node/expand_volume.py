@@ -8,6 +8,9 @@ from csi_plugin.node.context import NodeContext
 from csi_plugin.node.staged_volumes import find_used_at, has_own_device
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.errors import failed_precondition, out_of_range
+from csi_plugin.units import MIB
+
+_OLD_HEADER_BYTES = 16 * MIB
 
 
 def node_expand_volume(
@@ -43,7 +46,9 @@ def _expand(context: NodeContext, request: csi_pb2.NodeExpandVolumeRequest) -> i
     limit = request.capacity_range.limit_bytes
     if 0 < limit < size:
         raise out_of_range(f"capacity_range.limit_bytes ({limit}) is less than the device has, {size} bytes")
-    if size < request.capacity_range.required_bytes and not state.encrypted:
+    # Encrypted volumes that older versions made hold less than their size, by a header.
+    wanted = request.capacity_range.required_bytes - (_OLD_HEADER_BYTES if state.encrypted else 0)
+    if size < wanted:
         raise out_of_range(
             f"capacity_range: the device has {size} bytes, fewer than required_bytes; expand the volume in the "
             "controller first"

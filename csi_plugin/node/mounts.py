@@ -89,6 +89,13 @@ def unmount_topmost(target: str) -> None:
     run("umount", "--", target)
 
 
+def unmount_lost(target: str) -> Mount | None:
+    """Unmount at a path what shows a device that is no more; returns what is mounted there then."""
+    while (mounted := at(target)) is not None and device_use.has_lost_its_device(mounted):
+        unmount_topmost(target)
+    return mounted
+
+
 def unmount_device(target: str, device_path: str) -> bool:
     """Unmount at a target what shows a device's filesystem or node, or those of a device that is no more; another mount
     there stays. Returns whether anything was unmounted. Raises ProgramFailed."""

@@ -160,7 +160,7 @@ def _check_unused(context: NodeContext, state: VolumeState) -> None:
 def _mount(context: NodeContext, state: VolumeState, spec: StageSpec, *, is_recorded: bool) -> None:
     """``is_recorded``: that the volume has had a filesystem is known to the controller."""
     device_path, target = state.device_path, state.staging_path
-    mounted = mounts.at(target)
+    mounted = mounts.unmount_lost(target)
     if mounted is not None and not mounts.is_of(mounted, device_path):
         raise failed_precondition(f"staging_target_path: {mounted.source} is mounted at {target}, not this volume")
     if mounted is not None and (missing := filesystems.missing_context(mounted, state.mount_flags)):

@@ -53,12 +53,30 @@ def is_in_place(state: VolumeState) -> bool:
 def is_mounted(state: VolumeState) -> bool:
     """Whether the volume's filesystem is at its staging path."""
     mounted = mounts.at(state.staging_path)
-    return mounted is not None and mounts.is_of(mounted, state.device_path)
+    return (
+        mounted is not None and mounts.is_of(mounted, state.device_path) and not device_use.has_lost_its_device(mounted)
+    )
 
 
 def has_own_device(state: VolumeState) -> bool:
-    """Whether the device of a staged volume is there, and is not another volume's of the same name."""
-    return _is_readable(state.device_path) and device_identity(state.device_path) == state.device_identity
+    """Whether the device of a staged volume is there, and is not another volume's of the same name.
+
+    A decrypted device outlives the one below it, which counts as well.
+    """
+    return (
+        _is_readable(state.device_path)
+        and device_identity(state.device_path) == state.device_identity
+        and (not state.encrypted or _is_over_own_device(state))
+    )
+
+
+def _is_over_own_device(state: VolumeState) -> bool:
+    attached_path = str((state.device_info or {}).get("path", ""))
+    if not _is_readable(attached_path):
+        return False
+    # Older states do not know what it was.
+    is_own = device_identity(attached_path) == state.attached_identity or not state.attached_identity
+    return is_own and device_folder(attached_path) in lower_devices(device_folder(state.device_path))
 
 
 def is_over_paths(state: VolumeState) -> bool:
