@@ -172,6 +172,16 @@ def multipath_name(folder: Path) -> str | None:
     return uuid.removeprefix("mpath-") if uuid.startswith("mpath-") else None
 
 
+def dm_uuid(folder: Path) -> str:
+    """device-mapper's UUID of a device, from its folder, which says who made it; empty for other devices."""
+    return _read(folder / "dm/uuid")
+
+
+def dm_name(folder: Path) -> str:
+    """device-mapper's name of a device, from its folder; empty for other devices."""
+    return _read(folder / "dm/name")
+
+
 def crypt_name(folder: Path) -> str | None:
     """The name of a device that dm-crypt decrypts, from its folder; None for any other device."""
     return _read(folder / "dm/name") if _read(folder / "dm/uuid").startswith("CRYPT-") else None

@@ -5,7 +5,7 @@ import os
 
 import grpc
 
-from csi_plugin.attachment import device_use
+from csi_plugin.attachment import device_use, holders
 from csi_plugin.attachment.host_tables import device_identity
 from csi_plugin.attachment.programs import run
 from csi_plugin.attachment.tasks import Attached
@@ -214,14 +214,29 @@ def _unstage(context: NodeContext, volume_id: str, staging_path: str) -> None:
         return
     # First of all: a refusal changes nothing.
     check_unpublished(state)
+    is_own = has_own_device(state)
+    if is_own:
+        _check_holders(state)
     mounts.unmount_device(state.staging_path, state.device_path)
-    if has_own_device(state):
+    if is_own:
+        holders.release(str((state.device_info or {})["path"]), own=[state.device_path])
         run("blockdev", "--flushbufs", state.device_path)
     failpoint("unstage.unmounted")
     _detach(context, state)
     failpoint("unstage.disconnected")
     context.states.remove(volume_id)
     failpoint("unstage.saved")
+
+
+def _check_holders(state: VolumeState) -> None:
+    """FAILED_PRECONDITION for what is built on the volume's device and is in use, or is on other devices, too."""
+    path = str((state.device_info or {})["path"])
+    if found := holders.in_the_way(path, own=[state.device_path]):
+        raise failed_precondition(
+            f"volume {state.volume_id} has {', '.join(found)} on its device {path}: what is inside of a volume was "
+            "activated on this host; stop using it and deactivate it (vgchange -an, mdadm --stop), and let LVM pass "
+            "over volumes (global_filter in lvm.conf)"
+        )
 
 
 def _detach(context: NodeContext, state: VolumeState) -> None:

@@ -1,0 +1,54 @@
+"""What a host has built on a volume by itself: logical volumes, arrays, partitions. The kernel's tables are a test's."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.fake_host import FakeHost
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FakeHost:
+    """A volume of two paths, in which there are a logical volume, an array, and a partition's map."""
+    host = FakeHost(tmp_path / "host")
+    host.disk("sda", "devices/a")
+    host.disk("sdb", "devices/b")
+    host.map("dm-0", "mpath-36001405aaaa", ["sda", "sdb"])
+    host.map("dm-1", "part1-mpath-36001405aaaa", ["dm-0"], dm_name="36001405aaaa-part1")
+    host.map("dm-2", "LVM-aaaa", ["dm-1"], dm_name="data-one")
+    host.program("dmsetup", 'case "$1" in info) cat "$SYS/../open-$6" 2>/dev/null || echo 0 ;; esac')
+    host.program("mdadm")
+    (host.folder / "open-36001405aaaa-part1").write_text("1")
+    return host
+
+
+def in_the_way(host: FakeHost) -> list[str]:
+    found: list[str] = host.run("csi_plugin.attachment.holders:in_the_way", "/dev/dm-0")
+    return found
+
+
+def test_what_nobody_uses_is_deactivated_from_the_top(host: FakeHost) -> None:
+    assert in_the_way(host) == []
+    assert not host.called("remove")
+    host.run("csi_plugin.attachment.holders:release", "/dev/dm-0")
+    assert [call.split()[-1] for call in host.called("dmsetup remove")] == ["data-one", "36001405aaaa-part1"]
+
+
+def test_what_is_open_is_named(host: FakeHost) -> None:
+    (host.folder / "open-data-one").write_text("1")
+    assert in_the_way(host) == ["data-one (open)"]
+
+
+def test_what_is_on_another_device_too_is_named(host: FakeHost) -> None:
+    host.disk("sdz", "devices/z")
+    host.map("dm-3", "LVM-bbbb", ["dm-1", "sdz"], dm_name="data-two")
+    (host.folder / "open-36001405aaaa-part1").write_text("2")
+    assert in_the_way(host) == ["data-two (also on sdz)"]
+
+
+def test_what_only_a_person_makes_is_named(host: FakeHost) -> None:
+    host.map("dm-3", "CRYPT-LUKS2-aaaa", ["dm-2"], dm_name="secret")
+    (host.folder / "open-data-one").write_text("1")
+    assert in_the_way(host) == ["secret (in use)"]
