@@ -1,4 +1,4 @@
-"""What a host has built on a volume by itself: logical volumes, arrays, partitions. The kernel's tables are a test's."""
+"""What a host has built on a volume by itself: logical volumes, arrays, partitions. Its kernel is a test's own."""
 
 from pathlib import Path
 
