@@ -30,6 +30,14 @@ class PlainDriver(LoopDriver):
         return super().create_volume(volume)
 
 
+class UncountedDriver(LoopDriver):
+    """Does not know how much it has provisioned, as many drivers of arrays."""
+
+    def _update_volume_stats(self) -> None:
+        super()._update_volume_stats()
+        del self._stats["pools"][0]["provisioned_capacity_gb"]
+
+
 class FaultyDriver(LoopDriver):
     """Fails for objects whose CSI name says so; each fault once per name where the name ends in ``-once``."""
 
