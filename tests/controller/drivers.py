@@ -110,6 +110,13 @@ class FaultyDriver(LoopDriver):
             self._stats["pools"][0]["backend_state"] = "down"
 
 
+class ShareDriver(LoopDriver):
+    """Says that its files are on a share."""
+
+    def initialize_connection(self, volume: Any, connector: Any, **kwargs: Any) -> Any:
+        return super().initialize_connection(volume, connector) | {"driver_volume_type": "nfs"}
+
+
 class LinkedDriver(LoopDriver):
     """Volumes that are made from a snapshot need it, as linked clones do."""
 
