@@ -3,8 +3,9 @@
 Standard input is a socket, over which each task comes as the socket that it is to be talked to on. Secrets travel
 through these only, and never reach the process that forks. On a task's socket come ``task``, its name, and its
 arguments as JSON, up to the end of what is sent; back go lines of JSON: ``{"pid": ...}`` of the fork, then
-``{"logger": ..., "level": ..., "message": ...}`` of whatever os-brick and its libraries warn of, then ``{"result":
-...}``, or ``{"error": message, "kind": class name}``.
+``{"logger": ..., "level": ..., "message": ...}`` of whatever os-brick and its libraries warn of, ``{"waiting": true}``
+and false when it begins to wait for other tasks and goes on, then ``{"result": ...}``, or ``{"error": message, "kind":
+class name}``.
 
 The process ends when nobody holds the other end of its standard input any more; forks end when they are done.
 """
@@ -22,7 +23,7 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from csi_plugin.attachment import connectors
+from csi_plugin.attachment import connectors, waiting
 from csi_plugin.attachment.tasks import TASKS
 from csi_plugin.error_text import error_text
 from csi_plugin.known_secrets import keep_secret, texts_in
@@ -62,6 +63,7 @@ def _run_task(channel: socket.socket) -> None:
     lines = _Lines(channel.makefile("w"))
     logging.basicConfig(level=logging.WARNING, handlers=[lines])
     lines.write({"pid": os.getpid()})
+    waiting.tell(lambda waits: lines.write({"waiting": waits}))
     try:
         request = json.load(channel.makefile("r"))
         keep_secret(texts_in(request.get("secrets")))
@@ -112,7 +114,8 @@ def _wait_for_others(publication: str) -> None:
     file = os.open(folder / "attachment.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     # One byte of the file stands for the volume, so that there is no file for each to be removed.
     byte = int.from_bytes(hashlib.sha256(publication.encode()).digest()[:7], "big")
-    fcntl.lockf(file, fcntl.LOCK_EX, 1, byte)
+    with waiting.waiting():
+        fcntl.lockf(file, fcntl.LOCK_EX, 1, byte)
 
 
 def _import_less() -> None:

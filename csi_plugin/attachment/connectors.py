@@ -4,11 +4,15 @@ os-brick is imported here, and only inside functions: it takes 36 to 84 MiB, whi
 never attaches has to carry.
 """
 
+import contextlib
 import os
+import types
+from collections.abc import Iterator
 from typing import Any
 
 from csi_plugin.addresses import own_address
 from csi_plugin.attachment import multipath as multipath_maps
+from csi_plugin.attachment.waiting import waiting
 
 DEFAULT_SCAN_ATTEMPTS = 3
 _ISCSI_TRANSPORTS = {"iscsi": "default", "iser": "iser"}
@@ -33,6 +37,10 @@ def connector_for(
         from csi_plugin.attachment.iscsi_connector import HostISCSIConnector
 
         found = HostISCSIConnector(root_helper, transport=_ISCSI_TRANSPORTS[protocol], **arguments)
+    elif protocol == "rbd":
+        from csi_plugin.attachment.rbd_connector import HostRBDConnector
+
+        found = HostRBDConnector(root_helper, **arguments)
     else:
         found = connector.InitiatorConnector.factory(protocol, root_helper, **arguments)
     if hasattr(found, "_linuxscsi"):
@@ -60,6 +68,20 @@ def connected_nvme_devices(connection_info: dict[str, Any]) -> list[str]:
     from os_brick.initiator.connectors.nvmeof import NVMeOFConnProps
 
     return list(NVMeOFConnProps(connection_info["data"], find_controllers=True).get_devices())
+
+
+@contextlib.contextmanager
+def alone_on_host() -> Iterator[None]:
+    """Be the only one that connects or disconnects volumes of protocols for which os-brick takes one at a time."""
+    prepare_os_brick()
+    from oslo_concurrency import lockutils
+    from oslo_config import cfg
+
+    with contextlib.ExitStack() as held:
+        with waiting():
+            path = cfg.CONF.os_brick.lock_path
+            held.enter_context(lockutils.lock("connect_volume", "os-brick-", external=True, lock_path=path))
+        yield
 
 
 def rescan_fibre_channel(connector: Any, data: dict[str, Any]) -> None:
@@ -90,8 +112,24 @@ def prepare_os_brick() -> None:
     from oslo_concurrency import lockutils  # noqa: F401 - it defines the option that os-brick's is set from
     from oslo_config import cfg
 
+    _tell_of_waiting()
     if os.geteuid() == 0:
         os_brick.privileged.default.set_client_mode(False)
         os_brick.privileged.brick_privsep_hide_output.set_client_mode(False)
     if not cfg.CONF.os_brick.lock_path:
         os_brick.setup(cfg.CONF)
+
+
+def _tell_of_waiting() -> None:
+    """Let os-brick's connectors say when they wait for one another."""
+    from os_brick.initiator.connectors import base
+    from oslo_concurrency import lockutils
+
+    @contextlib.contextmanager
+    def lock(*arguments: Any, **options: Any) -> Iterator[None]:
+        with contextlib.ExitStack() as held:
+            with waiting():
+                held.enter_context(lockutils.lock(*arguments, **options))
+            yield
+
+    base.lockutils = types.SimpleNamespace(lock=lock, AcquireLockFailedException=lockutils.AcquireLockFailedException)

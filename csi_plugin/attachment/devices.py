@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from csi_plugin.attachment import connectors, files, host_tables, loop_devices, nvme, rbd, scsi
+from csi_plugin.attachment import multipath as multipath_maps
 from csi_plugin.attachment.connectors import DEFAULT_SCAN_ATTEMPTS
 from csi_plugin.attachment.errors import AttachmentError, OtherVolume
 from csi_plugin.attachment.programs import run
@@ -49,8 +50,10 @@ def expected_paths(
 ) -> int:
     """Over how many paths an attached volume should be reached: one, unless its device is a multipath map."""
     present = host_tables.path_count(device_path)
-    if not multipath or not host_tables.is_map(device_path):
+    if not multipath or not host_tables.is_over_paths(device_path):
         return present
+    if nvme.is_nvme(connection_info):
+        return max(present, len(nvme.portals(connection_info["data"])))
     connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
     named = len(connector.own_targets(connection_info["data"])) if hasattr(connector, "own_targets") else 0
     return max(present, named)
@@ -115,7 +118,8 @@ def extend(
     if file:
         loop_devices.resize(file)
     else:
-        connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
+        over_map = multipath or host_tables.is_map(str(device_info["path"]))
+        connector = connectors.connector_for(connection_info, multipath=over_map, root_helper=root_helper)
         connector.extend_volume(connection_info["data"])
     return host_tables.device_size(device_info["path"])
 
@@ -134,6 +138,7 @@ def _connect(connection_info: dict[str, Any], multipath: bool, root_helper: str,
     path = device_info["path"]
     if isinstance(path, bytes):
         device_info["path"] = path.decode()
+    _take_map(connector, device_info)
     _check_paths(connection_info["data"], connector, str(device_info["path"]))
     if not connector.check_valid_device(device_info["path"]):
         raise AttachmentError(f"the device {device_info['path']} cannot be read")
@@ -156,3 +161,15 @@ def _check_paths(data: dict[str, Any], connector: Any, path: str) -> None:
             "not of this volume's targets: two volumes have one name (WWID), or somebody has logged in to a portal "
             "that the backend does not name. Give each volume a name of its own on the storage, or log out there"
         )
+
+
+def _take_map(connector: Any, device_info: dict[str, Any]) -> None:
+    """Use the multipath map that the host has made over a disk, as multipathd does where find_multipaths is off: the
+    disk itself is busy then."""
+    if not hasattr(connector, "disks") or "multipath_id" in device_info:
+        return
+    disk = host_tables.device_folder(str(device_info["path"]))
+    if (found := multipath_maps.map_over([disk.name])) is not None:
+        name = host_tables.multipath_name(host_tables.named_folder(found))
+        LOG.warning("multipathd has %s over %s, and it is used (multipath.conf: find_multipaths)", found, disk.name)
+        device_info |= {"path": f"/dev/{found}", "multipath_id": name}

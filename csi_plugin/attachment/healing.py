@@ -4,12 +4,16 @@ Attaching again would be simpler, and is wrong: when os-brick cannot attach a vo
 it, under whoever uses it.
 """
 
+import os
+import shlex
 import time
 from pathlib import Path
 from typing import Any
 
-from csi_plugin.attachment import connectors, devices, host_tables, multipath, scsi
+from csi_plugin.attachment import connectors, devices, host_tables, iscsi, nvme, scsi
+from csi_plugin.attachment import multipath as multipath_maps
 from csi_plugin.attachment.errors import AttachmentError, OtherVolume
+from csi_plugin.attachment.programs import ProgramFailed, run
 
 _ISCSI = ("iscsi", "iser")
 _FIBRE_CHANNEL = ("fibre_channel",)
@@ -41,6 +45,9 @@ def heal(
             _join(connector, device_path, new)
             return None
         return _find(connector, connection_info["data"], wait_for_map=multipath)
+    if nvme.is_nvme(connection_info):
+        _connect_missing(connection_info["data"], root_helper=root_helper)
+        return None if is_there else _wait_for_nvme(connection_info)
     if protocol in _FIBRE_CHANNEL and is_there:
         connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
         connectors.rescan_fibre_channel(connector, connection_info["data"])
@@ -54,13 +61,49 @@ def heal(
 def find(connection_info: dict[str, Any], *, multipath: bool, root_helper: str) -> dict[str, Any] | None:
     """os-brick's information on the device of a volume that is attached; None where it is not.
 
-    Nothing is connected for iSCSI. Other protocols have nothing to look at: attaching what is attached finds its
-    device.
+    Nothing is connected for iSCSI and NVMe. Other protocols have nothing to look at: attaching what is attached finds
+    its device.
     """
+    if nvme.is_nvme(connection_info):
+        return nvme.find_connected(connection_info)
     if str(connection_info["driver_volume_type"]).lower() in _ISCSI:
         connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
         return _find(connector, connection_info["data"], wait_for_map=False)
     return devices.attach(connection_info, multipath=multipath, read_only=False, root_helper=root_helper)
+
+
+def _connect_missing(data: dict[str, Any], *, root_helper: str) -> None:
+    """Connect the portals that this host has no controller for. Raises AttachmentError where none can be had."""
+    named = nvme.portals(data)
+    with connectors.alone_on_host():
+        connected = nvme.connected_portals()
+        missing = [portal for portal in named if portal not in connected]
+        if not missing:
+            raise AttachmentError("its controllers are there, or come back by themselves")
+        addresses = {portal: f"[{portal.address}]:{portal.port}" for portal in missing if portal.transport == "tcp"}
+        answering = iscsi.reachable_portals(list(addresses.values()))
+        reachable = [portal for portal in missing if portal.transport != "tcp" or addresses[portal] in answering]
+        if not reachable:
+            raise AttachmentError(f"{len(named) - len(missing)} of {len(named)} portals can be reached")
+        helper = [] if os.geteuid() == 0 else shlex.split(root_helper)
+        host = ["-q", str(data["host_nqn"])] if data.get("host_nqn") else []
+        failures = []
+        for portal in reachable:
+            where = ["-a", portal.address, "-s", portal.port, "-t", portal.transport, "-n", portal.subsystem]
+            try:
+                # As os-brick does: a controller that is lost is tried for as long as it takes.
+                run(*helper, "nvme", "connect", *where, "-Q", "128", "-l", "-1", *host)
+            except ProgramFailed as error:
+                failures.append(f"{portal}: {error}")
+    if len(failures) == len(reachable):
+        raise AttachmentError("; ".join(failures))
+
+
+def _wait_for_nvme(connection_info: dict[str, Any]) -> dict[str, Any] | None:
+    deadline = time.monotonic() + _MAP_SECONDS
+    while (found := nvme.find_connected(connection_info)) is None and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return found
 
 
 def _is_there(device_path: str, identity: str) -> bool:
@@ -93,7 +136,7 @@ def _find(connector: Any, data: dict[str, Any], *, wait_for_map: bool) -> dict[s
     if not disks:
         return None
     deadline = time.monotonic() + (_MAP_SECONDS if wait_for_map else 0)
-    while (found := multipath.map_over(disks)) is None and time.monotonic() < deadline:
+    while (found := multipath_maps.map_over(disks)) is None and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     info: dict[str, Any] = {"type": "block", "path": str(Path("/dev", found or disks[0]))}
     wwid = host_tables.multipath_name(host_tables.named_folder(found)) if found else connector.wwid_of(disks)

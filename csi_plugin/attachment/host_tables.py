@@ -204,9 +204,29 @@ def path_count(device_path: str) -> int:
         folder = device_folder(device_path)
     except OSError:
         return 0
-    if multipath_name(folder) is None:
-        return int(folder.is_dir())
-    return len(lower_devices(folder))
+    if multipath_name(folder) is not None:
+        return len(lower_devices(folder))
+    return len(_nvme_paths(folder)) if is_nvme_head(folder) else int(folder.is_dir())
+
+
+def is_nvme_head(folder: Path) -> bool:
+    """Whether a device, from its folder, is one that the kernel's own NVMe multipath has over several controllers."""
+    return folder.name.startswith("nvme") and folder.parent.name.startswith("nvme-subsys")
+
+
+def _nvme_paths(head: Path) -> list[Path]:
+    """Of nvme0n1 these are nvme0c1n1 and the like, each in the folder of its controller."""
+    subsystem, _, namespace = head.name.rpartition("n")
+    return list(head.parent.glob(f"nvme*/{subsystem}c*n{namespace}"))
+
+
+def is_over_paths(device_path: str) -> bool:
+    """Whether a block device is one over several paths, which come and go without it."""
+    try:
+        folder = device_folder(device_path)
+    except OSError:
+        return False
+    return multipath_name(folder) is not None or is_nvme_head(folder)
 
 
 def is_map(device_path: str) -> bool:
@@ -215,6 +235,27 @@ def is_map(device_path: str) -> bool:
         return multipath_name(device_folder(device_path)) is not None
     except OSError:
         return False
+
+
+def describe(device_path: str) -> str:
+    """A block device and its state in words: what the kernel says of it, and of the paths to it."""
+    try:
+        folder = device_folder(device_path)
+    except OSError:
+        return f"device {device_path} has gone"
+    if not folder.is_dir():
+        return f"device {device_path} has gone"
+    if multipath_name(folder) is not None:
+        paths = lower_devices(folder)
+        return f"device {device_path} is a multipath map, {usable_paths(device_path)} of {len(paths)} paths usable"
+    state = _read(folder / "device/state")
+    return f"device {device_path}" + (f" is {state}" if state else "")
+
+
+def usable_paths(device_path: str) -> int:
+    """How many paths of a multipath map the kernel has not given up. Raises OSError."""
+    states = [_read(path / "device/state") for path in lower_devices(device_folder(device_path))]
+    return sum(state in ("running", "live", "") for state in states)
 
 
 def device_identity(device_path: str) -> str:

@@ -7,6 +7,7 @@ others, dead portals are left out, and only volumes of the same target wait for 
 Imports os-brick, so it is imported only where that is needed.
 """
 
+import inspect
 import logging
 import zlib
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from os_brick import utils as brick_utils
 from os_brick.initiator.connectors.iscsi import ISCSIConnector
 from oslo_concurrency import lockutils
 from oslo_config import cfg
@@ -34,6 +36,10 @@ _LOCKS = 64
 _HEALING_SCANS = 1
 _LISTS = ("target_portals", "target_iqns", "target_luns")
 
+# Without os-brick's decorators, of which one takes its lock.
+_CONNECT = inspect.unwrap(ISCSIConnector.connect_volume)
+_DISCONNECT = inspect.unwrap(ISCSIConnector.disconnect_volume)
+
 
 class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
     """Of os-brick's interface it has connect_volume, disconnect_volume and extend_volume."""
@@ -42,7 +48,7 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
 
     def own_targets(self, data: dict[str, Any]) -> list[Target]:
         """Where a volume can be reached: what its connection names, or what discovery found when it was connected."""
-        if self.use_multipath and not ("target_portals" in data and "target_iqns" in data):
+        if self.use_multipath and not _names_all(data):
             try:
                 return self._checked(self._get_ips_iqns_luns(data, discover=False, is_disconnect_call=True))
             except Exception as error:  # noqa: BLE001 - os-brick's errors have no common class
@@ -62,7 +68,8 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
 
     def take_back(self, data: dict[str, Any]) -> None:
         """Remove the volume's own disks and sessions, and no map that others have paths in. Errors are logged."""
-        self._cleanup_connection(data, force=True, ignore_errors=True, is_disconnect_call=True)
+        with self._alone_on(data):
+            self._cleanup_connection(data, force=True, ignore_errors=True, is_disconnect_call=True)
 
     def add_missing_paths(self, data: dict[str, Any]) -> list[str]:
         """Log in to the targets that have no session and can be reached, and let sessions show the volume.
@@ -107,6 +114,73 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
 
     # os-brick's own
 
+    @brick_utils.connect_volume_prepare_result  # type: ignore[untyped-decorator]
+    def connect_volume(self, connection_properties: dict[str, Any]) -> dict[str, Any]:
+        """As os-brick's, but with a lock for each target, not one for all of the host, and without dead portals."""
+        with self._alone_on(connection_properties):
+            found: dict[str, Any] = _CONNECT(self, connection_properties)
+        return found
+
+    @brick_utils.connect_volume_undo_prepare_result(unlink_after=True)  # type: ignore[untyped-decorator]
+    def disconnect_volume(
+        self,
+        connection_properties: dict[str, Any],
+        device_info: dict[str, Any],
+        force: bool = False,
+        ignore_errors: bool = False,
+    ) -> None:
+        """As os-brick's, but with a lock for each target, not one for all of the host."""
+        with self._alone_on(connection_properties):
+            _DISCONNECT(self, connection_properties, device_info, force=force, ignore_errors=ignore_errors)
+        if wwid := (device_info or {}).get("multipath_id"):
+            # os-brick has told multipath of it, which would make a map of whatever has that name next.
+            self._run_multipath(["-w", wwid], check_exit_code=False)
+
+    def _iscsiadm_update(
+        self, connection_properties: dict[str, Any], property_key: str, *rest: Any, **options: Any
+    ) -> Any:
+        """Records are manual: a host that starts again must not log in by itself to what is elsewhere by now."""
+        if property_key == "node.startup":
+            rest = ("manual", *rest[1:])
+        elif property_key == "node.session.scan":
+            # What os-brick sets of a record first; iscsid.conf may make new ones automatic.
+            super()._iscsiadm_update(connection_properties, "node.startup", "manual", check_exit_code=False)
+        return super()._iscsiadm_update(connection_properties, property_key, *rest, **options)
+
+    def _discover_iscsi_portals(self, connection_properties: dict[str, Any]) -> list[Any]:
+        before = set(self._get_iscsi_nodes())
+        found: list[Any] = super()._discover_iscsi_portals(connection_properties)
+        for portal, name in set(self._get_iscsi_nodes()) - before:
+            properties = {**connection_properties, "target_portal": portal, "target_iqn": name}
+            super()._iscsiadm_update(properties, "node.startup", "manual", check_exit_code=False)
+        return found
+
+    def _recover_node_startup_values(self, connection_properties: dict[str, Any], old_node_startups: Any) -> None:
+        for name, startup in self._get_node_startup_values(connection_properties).items():
+            if name in old_node_startups and startup != old_node_startups[name]:
+                properties = {**connection_properties, "target_iqn": name}
+                super()._iscsiadm_update(properties, "node.startup", old_node_startups[name])
+
+    def _connect_single_volume(self, connection_properties: dict[str, Any]) -> dict[str, Any]:
+        targets = self._answering(self._checked(self._get_all_targets(connection_properties)))
+        named = dict(zip(_LISTS, map(list, zip(*targets, strict=True)), strict=True))
+        # Units are in the form of the addressing mode by now.
+        properties = {key: value for key, value in connection_properties.items() if key != "addressing_mode"}
+        found: dict[str, Any] = super()._connect_single_volume({**properties, **named})
+        return found
+
+    def _get_ips_iqns_luns(
+        self, connection_properties: dict[str, Any], discover: bool = True, is_disconnect_call: bool = False
+    ) -> list[tuple[Any, Any, Any]]:
+        if discover and not _names_all(connection_properties):
+            # Discovery asks this one portal.
+            portal = str(connection_properties["target_portal"])
+            self._answering([(portal, str(connection_properties["target_iqn"]), 0)])
+        found: list[tuple[Any, Any, Any]] = super()._get_ips_iqns_luns(
+            connection_properties, discover, is_disconnect_call
+        )
+        return list(self._answering(self._checked(found))) if discover else found
+
     def _cleanup_connection(
         self,
         connection_properties: dict[str, Any],
@@ -141,11 +215,26 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
         reachable = iscsi.reachable_portals([portal for portal, _, _ in targets])
         return [target for target in targets if target[0] in reachable]
 
+    def _answering(self, targets: list[Target]) -> list[Target]:
+        """The targets that can be logged in to now; the others are for healing. Raises AttachmentError for none."""
+        sessions = iscsi_sessions.sessions()
+        known = [target for target in targets if any(session.is_logged_in for session in _with(target, sessions))]
+        unknown = [target for target in targets if target not in known]
+        answering = {*known, *self._reachable(unknown)}
+        if targets and not answering:
+            portals = ", ".join(dict.fromkeys(portal for portal, _, _ in targets))
+            raise AttachmentError(
+                f"no portal of the storage answers this node ({portals}): look at the network to them"
+            )
+        if left_out := [portal for portal, name, unit in targets if (portal, name, unit) not in answering]:
+            LOG.warning("the portals %s do not answer, and are left out for now", ", ".join(left_out))
+        return [target for target in targets if target in answering]
+
     @contextmanager
     def _alone_on(self, data: dict[str, Any]) -> Iterator[None]:
         """Be the only one on this host that logs in to a volume's targets, which others may share, or out of them."""
         names = data.get("target_iqns") or [data["target_iqn"]]
-        if self.use_multipath and not ("target_portals" in data and "target_iqns" in data):
+        if self.use_multipath and not _names_all(data):
             slots = list(range(_LOCKS))  # what discovery finds is not known yet
         else:
             slots = sorted({zlib.crc32(str(name).encode()) % _LOCKS for name in names})
@@ -157,6 +246,11 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
                         lockutils.lock(name, "os-brick-", external=True, lock_path=cfg.CONF.os_brick.lock_path)
                     )
             yield
+
+
+def _names_all(data: dict[str, Any]) -> bool:
+    """Whether a connection names all portals; otherwise there is one to discover them from."""
+    return "target_portals" in data and "target_iqns" in data
 
 
 def _whole_map(disks: list[str]) -> str | None:

@@ -1,8 +1,22 @@
 """device-mapper's multipath maps: which one is over a volume's paths, and whose the paths are."""
 
+import logging
 from collections.abc import Iterable
 
 from csi_plugin.attachment import host_tables
+from csi_plugin.attachment.programs import ProgramFailed, run
+
+LOG = logging.getLogger(__name__)
+
+
+def end_queueing(device_path: str) -> None:
+    """Let I/O to a map without usable paths fail, not wait for paths that will not come. Raises ProgramFailed."""
+    name = host_tables.dm_name(host_tables.device_folder(device_path))
+    try:
+        run("multipathd", "disablequeueing", "map", name, timeout=20)  # which would let it wait again
+    except ProgramFailed as error:
+        LOG.debug("multipathd: %s", error)
+    run("dmsetup", "message", name, "0", "fail_if_no_path", timeout=20)
 
 
 def map_over(device_names: Iterable[str]) -> str | None:

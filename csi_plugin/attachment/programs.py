@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,25 @@ class ProgramFailed(Exception):
         self.output = output
 
 
+class ProgramStuck(ProgramFailed):
+    """A program was killed and does not end: it waits in the kernel, for a device or a share that does not answer."""
+
+    def __init__(self, arguments: Sequence[str], process_id: int) -> None:
+        super().__init__(arguments, None, "")
+        where = _kernel_function(process_id)
+        self.args = (
+            f"{' '.join(arguments)} waits in the kernel{where}, for storage that does not answer, and cannot be killed "
+            f"(process {process_id}); another one is not started before it has ended",
+        )
+
+
+_stuck: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}
+"""Programs that were killed and have not ended, by their arguments."""
+_stuck_lock = threading.Lock()
+_KILLED_SECONDS = 2
+"""A program that was killed ends within this, unless it waits in the kernel."""
+
+
 def run(
     *arguments: str,
     allowed: Sequence[int] = (0,),
@@ -42,25 +62,71 @@ def run(
     """Run a program and return what it printed. ``allowed``: exit statuses that are no error; ``timeout``: seconds;
     ``folder``: where it runs, here if not given.
 
-    Raises ProgramFailed.
+    Raises ProgramFailed, and ProgramStuck at the latest soon after ``timeout``, also for a later call while the program
+    has not ended.
     """
+    _check_not_stuck(arguments)
     environment = {**os.environ, "PATH": search_path(os.environ.get("PATH", "")), "LC_ALL": "C"}
     try:
         with tracing.span(f"command.{Path(arguments[0]).name}"):
-            done = subprocess.run(
+            process = subprocess.Popen(
                 arguments,
-                input=stdin if stdin is not None else b"",
-                capture_output=True,
-                timeout=timeout,
-                check=False,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 env=environment,
                 pass_fds=pass_fds,
                 cwd=folder,
             )
+            output, errors = _communicate(process, arguments, stdin or b"", timeout)
     except FileNotFoundError:
         raise ProgramFailed(arguments, 127, f"{arguments[0]} is not installed") from None
+    if process.returncode not in allowed:
+        raise ProgramFailed(arguments, process.returncode, (errors + output).decode(errors="replace"))
+    return output.decode(errors="replace")
+
+
+def _communicate(
+    process: subprocess.Popen[bytes], arguments: Sequence[str], stdin: bytes, timeout: float
+) -> tuple[bytes, bytes]:
+    """Standard output and standard error. Raises ProgramFailed for a program that does not end in time."""
+    try:
+        return process.communicate(stdin, timeout=timeout)
     except subprocess.TimeoutExpired as error:
+        _end(process, arguments)
         raise ProgramFailed(arguments, None, (error.stderr or b"").decode(errors="replace")) from None
-    if done.returncode not in allowed:
-        raise ProgramFailed(arguments, done.returncode, (done.stderr + done.stdout).decode(errors="replace"))
-    return done.stdout.decode(errors="replace")
+    except BaseException:
+        process.kill()
+        raise
+
+
+def _end(process: subprocess.Popen[bytes], arguments: Sequence[str]) -> None:
+    """Kill a program. Raises ProgramStuck when it does not end by that, and remembers it."""
+    process.kill()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+    try:
+        process.wait(_KILLED_SECONDS)
+    except subprocess.TimeoutExpired:
+        with _stuck_lock:
+            _stuck[tuple(arguments)] = process
+        raise ProgramStuck(arguments, process.pid) from None
+
+
+def _check_not_stuck(arguments: tuple[str, ...]) -> None:
+    with _stuck_lock:
+        for key in [key for key, process in _stuck.items() if process.poll() is not None]:
+            del _stuck[key]
+        process = _stuck.get(arguments)
+    if process is not None:
+        raise ProgramStuck(arguments, process.pid)
+
+
+def _kernel_function(process_id: int) -> str:
+    """Where a process waits, in words; empty where the kernel does not tell."""
+    try:
+        name = Path(f"/proc/{process_id}/wchan").read_text().strip()
+    except OSError:
+        return ""
+    return f" ({name})" if name.strip("0") else ""

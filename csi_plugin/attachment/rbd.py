@@ -1,7 +1,33 @@
-"""Ceph RBD: what os-brick keeps beside a mapped image."""
+"""Ceph RBD: images that this host has mapped, and what os-brick keeps beside them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+_DEVICES = Path("/sys/bus/rbd/devices")
+_NO_SNAPSHOT = "-"
+_MESSENGER_2_PORT = "3300"
+"""Of monitors; those that speak only version 2 of Ceph's protocol have no other."""
+
+
+def mapped_devices(pool: str, image: str) -> list[str]:
+    """Paths of the devices that this host has of an image, as the kernel names them: udev's names may be absent."""
+    found = []
+    for folder in sorted(_DEVICES.glob("*"), key=lambda path: int(path.name) if path.name.isdecimal() else 0):
+        try:
+            names = [(folder / part).read_text().strip() for part in ("pool", "name", "current_snap")]
+        except OSError:  # unmapped in the meantime
+            continue
+        if names == [pool, image, _NO_SNAPSHOT]:
+            found.append(f"/dev/rbd{folder.name}")
+    return found
+
+
+def map_options(ports: Sequence[Any]) -> list[str]:
+    """Words of ``rbd map`` for monitors at these ports: the kernel speaks version 1 of the protocol unless told."""
+    if ports and all(str(port) == _MESSENGER_2_PORT for port in ports):
+        return ["--options", "ms_mode=prefer-crc"]
+    return []
 
 
 def without_lost_conf(device_info: dict[str, Any]) -> dict[str, Any]:

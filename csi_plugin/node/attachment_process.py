@@ -24,6 +24,9 @@ LOG = logging.getLogger(__name__)
 _TASK_SECONDS = 600
 """Attaching may wait for a fabric; what takes longer than this will not end."""
 
+_WAITING_SECONDS = 900
+"""For others to end: the slowest of them, and some before that."""
+
 _IDLE_SECONDS = 60
 """Tasks come in bursts, with pods that start or end: a burst pays once for importing os-brick."""
 
@@ -156,10 +159,13 @@ def _talk(channel: socket.socket, task: str, request: bytes) -> dict[str, Any] |
     """Log what the fork logs; returns its response when it has ended, or None if there was no fork."""
     pid: int | None = None
     response: dict[str, Any] | None = None
+    time_left = _TimeLeft()
     try:
-        for record in _exchange(channel, request):
+        for record in _exchange(channel, request, time_left):
             if "pid" in record:
                 pid = record["pid"]
+            elif "waiting" in record:
+                time_left.wait(begins=record["waiting"])
             elif "logger" in record:
                 logging.getLogger(record["logger"]).log(record["level"], record["message"])
             else:
@@ -168,22 +174,47 @@ def _talk(channel: socket.socket, task: str, request: bytes) -> dict[str, Any] |
         if pid is not None:
             # With the programs that it has started. One that hangs in the kernel stays, and nobody waits for it.
             os.killpg(pid, signal.SIGKILL)
-        raise internal(f"{task} did not end within {_TASK_SECONDS} s") from None
+        raise internal(f"{task} {time_left.what_was_long()}") from None
     if response is None and pid is not None:
         raise internal(f"{task} was killed, or ended without a response")
     return response
 
 
-def _exchange(channel: socket.socket, request: bytes) -> Iterator[dict[str, Any]]:
+class _TimeLeft:
+    """The time that a task has for its own work. Waiting for others does not count, and has an end of its own."""
+
+    def __init__(self) -> None:
+        self._deadline = time.monotonic() + _TASK_SECONDS
+        self._left_for_work: float | None = None
+        """Set while it waits."""
+
+    def wait(self, *, begins: bool) -> None:
+        now = time.monotonic()
+        if begins and self._left_for_work is None:
+            self._left_for_work = self._deadline - now
+            self._deadline = now + _WAITING_SECONDS
+        elif not begins and self._left_for_work is not None:
+            self._deadline = now + self._left_for_work
+            self._left_for_work = None
+
+    def seconds(self) -> float:
+        return max(self._deadline - time.monotonic(), 0.001)
+
+    def what_was_long(self) -> str:
+        if self._left_for_work is None:
+            return f"did not end within {_TASK_SECONDS} s"
+        return f"has waited {_WAITING_SECONDS} s for another operation on the volume or its target, which has not ended"
+
+
+def _exchange(channel: socket.socket, request: bytes, time_left: _TimeLeft) -> Iterator[dict[str, Any]]:
     """Send the request; yields each line that comes, until the other side ends. Raises TimeoutError."""
-    deadline = time.monotonic() + _TASK_SECONDS
     received = b""
     try:
         channel.settimeout(_TASK_SECONDS)
         channel.sendall(request)
         channel.shutdown(socket.SHUT_WR)
         while True:
-            channel.settimeout(max(deadline - time.monotonic(), 0.001))
+            channel.settimeout(time_left.seconds())
             data = channel.recv(65536)
             if not data:
                 return

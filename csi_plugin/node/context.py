@@ -3,15 +3,16 @@
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
-from csi_plugin.attachment.programs import ProgramFailed
+from csi_plugin.attachment import host_tables
+from csi_plugin.attachment.programs import ProgramFailed, ProgramStuck
 from csi_plugin.node.attachment_process import AttachmentProcess
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.node.failures import Failures, Verb
@@ -47,7 +48,7 @@ class NodeContext:
 
         def remembered() -> T:
             try:
-                result = _with_status(action)
+                result = self._with_status(volume_id, action)
             except RpcError as error:
                 self.failures.note(volume_id, verb, error)
                 raise
@@ -63,8 +64,24 @@ class NodeContext:
         devices become INTERNAL with their own words."""
         fingerprint = f"{verb} {hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()}"
         return self.inflight.run(
-            inflight_key(volume_id), fingerprint, lambda: _with_status(action), wait_seconds=call.time_remaining()
+            inflight_key(volume_id),
+            fingerprint,
+            lambda: self._with_status(volume_id, action),
+            wait_seconds=call.time_remaining(),
         )
+
+    def _with_status(self, volume_id: str, action: Callable[[], T]) -> T:
+        try:
+            return _with_status(action)
+        except ProgramStuck as error:
+            raise internal(f"{error}; {self._describe_device(volume_id)}") from error
+
+    def _describe_device(self, volume_id: str) -> str:
+        try:
+            state = self.states.load(volume_id)
+        except RpcError:
+            state = None
+        return host_tables.describe(state.device_path) if state and state.device_path else "its device is not known"
 
     def hold_path(self, path: str) -> AbstractContextManager[None]:
         """Be the only one that mounts or unmounts at a path, for the length of a block. Raises ABORTED."""
@@ -85,25 +102,6 @@ class NodeContext:
             return self.registration.connection(volume_id)
         except grpc.RpcError as error:
             raise RpcError(error.code(), f"node registry: {error.details()}") from error
-
-    @contextmanager
-    def staging(self, volume_id: str) -> Iterator[None]:
-        """Stage a volume that a node which is heard of keeps, for the length of a block.
-
-        Raises UNAVAILABLE, before the block, when the controller cannot be told.
-        """
-        with ExitStack() as told:
-            try:
-                if self.registration is None:
-                    raise unavailable("the controller's node registry is not known yet")
-                told.enter_context(self.registration.staging(volume_id))
-            except (grpc.RpcError, RpcError) as error:
-                reason = error.message if isinstance(error, RpcError) else error.details()
-                raise unavailable(
-                    f"volume {volume_id} is not staged, since the controller could not be told of it, which keeps it "
-                    f"from other nodes meanwhile; try again: {reason}"
-                ) from error
-            yield
 
     def record_filesystem(self, volume_id: str, filesystem: str) -> None:
         """Let it be remembered with the volume that it has a filesystem, so that no node ever makes another one.
@@ -133,6 +131,8 @@ def inflight_key(volume_id: str) -> str:
 def _with_status(action: Callable[[], T]) -> T:
     try:
         return action()
+    except ProgramStuck:
+        raise
     except (ProgramFailed, OSError) as error:
         if isinstance(error, OSError) and error.errno in _PATH_FAULTS:
             raise invalid_argument(f"path: {error.filename!r} cannot be used: {error.strerror}") from error

@@ -8,6 +8,7 @@ NodeGetVolumeHealth tells.
 
 import logging
 import threading
+import time
 from typing import Any
 
 from grpc import StatusCode
@@ -20,12 +21,17 @@ from csi_plugin.protocol.errors import RpcError, failed_precondition
 
 LOG = logging.getLogger(__name__)
 
+_MOST_DOUBLINGS = 5
+"""What is tried in vain is tried less often: with the default interval, every half an hour in the end."""
+
 
 class Reconnection:
     """Looks at the staged volumes again and again, in a thread of its own, and connects what is lost."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
+        self._tries: dict[str, tuple[int, float]] = {}
+        """By volume that is lost: how often that was tried, and when it is to be tried again."""
         self._stopping = threading.Event()
 
     def start(self) -> None:
@@ -38,8 +44,18 @@ class Reconnection:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._context.configuration.reconnect_interval_seconds):
-            for volume_id in [state.volume_id for state in self._context.states.all() if _is_lost(state)]:
+            self.look(time.monotonic())
+
+    def look(self, now: float) -> None:
+        """Connect what is lost, unless it was tried in vain a while ago. ``now``: seconds of the caller's clock."""
+        lost = [state.volume_id for state in self._context.states.all() if _is_lost(state)]
+        self._tries = {volume_id: tries for volume_id, tries in self._tries.items() if volume_id in lost}
+        for volume_id in lost:
+            tries, due = self._tries.get(volume_id, (0, now))
+            if now >= due:
                 self._attempt(volume_id)
+                delay = self._context.configuration.reconnect_interval_seconds * 2 ** min(tries, _MOST_DOUBLINGS)
+                self._tries[volume_id] = tries + 1, now + delay
 
     def _attempt(self, volume_id: str) -> None:
         try:

@@ -2,11 +2,10 @@
 
 import logging
 import os
-from contextlib import nullcontext
 
 import grpc
 
-from csi_plugin.attachment import device_use, holders
+from csi_plugin.attachment import device_use, holders, host_tables, multipath
 from csi_plugin.attachment.host_tables import device_identity
 from csi_plugin.attachment.programs import run
 from csi_plugin.attachment.tasks import Attached
@@ -70,13 +69,6 @@ def _stage(context: NodeContext, spec: StageSpec) -> None:
     state = volume_state.begin(spec, previous)
     context.states.save(state)
     failpoint("stage.planned")
-    with context.staging(spec.volume_id) if spec.unfenced and not spec.read_only else nullcontext():
-        _stage_planned(context, state, spec, previous, was_here=was_here)
-
-
-def _stage_planned(
-    context: NodeContext, state: VolumeState, spec: StageSpec, previous: VolumeState | None, *, was_here: bool
-) -> None:
     attached = _attach(context, state, spec, is_new=not was_here)
     failpoint("stage.attached")
     _record_device(context, state, attached)
@@ -225,6 +217,7 @@ def _unstage(context: NodeContext, volume_id: str, staging_path: str) -> None:
     is_own = has_own_device(state)
     if is_own:
         _check_holders(state)
+        _end_queueing(context, state)
     mounts.unmount_device(state.staging_path, state.device_path)
     if is_own:
         holders.release(str((state.device_info or {})["path"]), own=[state.device_path])
@@ -234,8 +227,19 @@ def _unstage(context: NodeContext, volume_id: str, staging_path: str) -> None:
     failpoint("unstage.disconnected")
     context.states.remove(volume_id)
     failpoint("unstage.saved")
-    if state.unfenced and context.registration is not None:
-        context.registration.tell_unstaged(volume_id)
+
+
+def _end_queueing(context: NodeContext, state: VolumeState) -> None:
+    """A map without paths keeps I/O for when they come back: they will not, of a volume that was taken away."""
+    path = str((state.device_info or {})["path"])
+    if not host_tables.is_map(path) or host_tables.usable_paths(path):
+        return
+    try:
+        context.fresh_connection(state.volume_id)
+    except RpcError as error:
+        if error.code is grpc.StatusCode.NOT_FOUND:
+            LOG.warning("volume %s was taken from this node; what it has not written is lost", state.volume_id)
+            multipath.end_queueing(path)
 
 
 def _check_holders(state: VolumeState) -> None:

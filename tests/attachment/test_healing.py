@@ -1,9 +1,11 @@
 """Paths of attached volumes that are lost are added again, and nothing that is there is touched. The kernel's tables
 and programs are a test's own: this machine has no SCSI."""
 
+import fcntl
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +202,163 @@ def test_map_of_the_volumes_own_paths_is_used(host: FakeHost, device: str, porta
     attached = host.run("csi_plugin.attachment.devices:attach", connection(portal), multipath=True)
     assert attached["path"] == "/dev/dm-0"
     assert not host.called(DESTRUCTIVE)
+
+
+def appears(host: FakeHost, device: str, portal: str) -> str:
+    """The shell's words that make a session and the map over its disk appear."""
+    other = FakeHost(host.folder / "later")
+    other.session(2, NAME, portal, {0: "sdb"})
+    other.map("dm-0", MAP, ["sdb"], shows=device)
+    nodes = {name: (other.dev / name).stat().st_rdev for name in ("sdb", "dm-0")}
+    made = "; ".join(f'mknod "$DEV/{name}" b {number >> 8} {number & 255}' for name, number in nodes.items())
+    return (
+        f'cp -a {host.folder}/later/sys/. "$SYS"; {made}; '
+        f'echo "tcp: [2] {portal},1 {NAME} (non-flash)" >"$SYS/../logged-in"'
+    )
+
+
+def test_portals_that_do_not_answer_are_left_out(host: FakeHost, device: str, portal: str) -> None:
+    with_sessions(host, login=appears(host, device, portal))
+    host.program("multipath")
+    attached = host.run(
+        "csi_plugin.attachment.devices:attach", connection(DEAD, portal), multipath=True, scan_attempts=1
+    )
+    assert attached["path"] == "/dev/dm-0"
+    assert "left out" in host.said
+    assert not host.called(rf"{DEAD}.*--login")
+
+
+def test_no_portal_answers(host: FakeHost) -> None:
+    with_sessions(host)
+    for several in (True, False):
+        with pytest.raises(HostError, match=rf"no portal of the storage answers this node \({DEAD}\)") as error:
+            host.run("csi_plugin.attachment.devices:attach", connection(DEAD), multipath=several)
+        assert error.value.kind == "AttachmentError"
+    assert not host.called("--login")
+
+
+def test_volumes_of_other_targets_do_not_wait(host: FakeHost, device: str, portal: str) -> None:
+    """os-brick has one lock for the whole host; here, a login that takes long holds up its own target only."""
+    host.program("multipath")
+    host.program("iscsiadm")
+    with_sessions(host, login=appears(host, device, portal))
+    attach_as = {"driver_volume_type": "iscsi", "data": connection(portal)["data"]}
+    with os_brick_held(host, "connect_volume"):
+        attached = host.run("csi_plugin.attachment.devices:attach", attach_as, multipath=True)
+    assert attached["path"] == "/dev/dm-0"
+
+
+@contextmanager
+def os_brick_held(host: FakeHost, name: str) -> Iterator[None]:
+    """In the block, another process has a lock of os-brick's."""
+    locks = host.folder / "locks"
+    locks.mkdir(exist_ok=True)
+    with (locks / f"os-brick-{name}").open("w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
+
+
+SUBSYSTEM = "nqn.2026-11.org.example:volume"
+
+
+def nvme_connection(version: int, *addresses: str) -> dict[str, Any]:
+    portals = [address.rpartition(":")[::2] for address in addresses]
+    if version == 1:
+        ((address, port),) = portals
+        data = {"nqn": SUBSYSTEM, "target_portal": address, "target_port": port, "transport_type": "tcp"}
+    else:
+        data = {"target_nqn": SUBSYSTEM, "vol_uuid": None, "portals": [[*portal, "tcp"] for portal in portals]}
+    return {"driver_volume_type": "nvmeof", "data": {**data, "ns_id": "1"}}
+
+
+def nvme_controller(host: FakeHost, number: int, portal: str) -> None:
+    address, _, port = portal.rpartition(":")
+    folder = f"devices/virtual/nvme-fabrics/ctl/nvme{number}"
+    for name, text in {
+        "transport": "tcp",
+        "state": "live",
+        "subsysnqn": SUBSYSTEM,
+        "address": f"traddr={address},trsvcid={port},src_addr=127.0.0.1",
+    }.items():
+        host.write(f"{folder}/{name}", text)
+    host.write(f"{folder}/nvme0c{number}n1/nsid", "1")
+    host.link(f"class/nvme/nvme{number}", folder)
+    host.link(f"devices/virtual/nvme-subsystem/nvme-subsys0/nvme{number}", folder)
+
+
+def test_missing_controller_of_an_nvme_volume_is_connected(host: FakeHost, device: str, portal: str) -> None:
+    nvme_controller(host, 0, FIRST)
+    host.block_device("nvme0n1", "devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1", shows=device)
+    host.program("nvme")
+    both = nvme_connection(2, FIRST, portal)
+    expected = host.run("csi_plugin.attachment.devices:expected_paths", both, "/dev/nvme0n1", multipath=True)
+    present = host.run("csi_plugin.attachment.host_tables:path_count", "/dev/nvme0n1")
+    assert (expected, present) == (2, 1)
+    assert heal(host, both, "/dev/nvme0n1") is None
+    (call,) = host.called("nvme connect")
+    address, _, port = portal.rpartition(":")
+    assert f"-a {address} -s {port} -t tcp -n {SUBSYSTEM}" in call
+    with pytest.raises(HostError, match="1 of 2 portals can be reached"):
+        heal(host, nvme_connection(2, FIRST, DEAD), "/dev/nvme0n1")
+    with pytest.raises(HostError, match="come back by themselves"):
+        heal(host, nvme_connection(1, FIRST), "/dev/nvme0n1")
+    assert not host.called(DESTRUCTIVE)
+
+
+def test_image_is_mapped_once_without_udev(host: FakeHost, device: str) -> None:
+    info = {
+        "driver_volume_type": "rbd",
+        "data": {
+            "name": "pool/image",
+            "hosts": ["192.0.2.1", "192.0.2.2"],
+            "ports": ["3300", "3300"],
+            "auth_username": "cinder",
+            "cluster_name": "ceph",
+        },
+    }
+    node = Path(device).stat().st_rdev
+    host.program(
+        "rbd",
+        f"""
+if [ "$1" = map ]; then
+    mkdir -p "$SYS/bus/rbd/devices/0"
+    cd "$SYS/bus/rbd/devices/0"; echo pool >pool; echo image >name; echo - >current_snap
+    mknod "$DEV/rbd0" b {node >> 8} {node & 255}; echo /dev/rbd0
+fi
+""",
+    )
+    host.block_device("loop", "devices/virtual/block/loop", shows=device)
+    for _ in range(3):
+        attached = host.run("csi_plugin.attachment.devices:attach", info)
+    assert attached["path"] == "/dev/rbd0"
+    (call,) = host.called("rbd map")
+    assert "--options ms_mode=prefer-crc" in call
+    host.write("bus/rbd/devices/1/pool", "pool")
+    host.write("bus/rbd/devices/1/name", "image")
+    host.write("bus/rbd/devices/1/current_snap", "-")
+    host.write("bus/rbd/devices/2/pool", "pool")
+    host.write("bus/rbd/devices/2/name", "other")
+    host.write("bus/rbd/devices/2/current_snap", "-")
+    host.run("csi_plugin.attachment.devices:detach", info, attached)
+    assert [call.split()[2] for call in host.called("rbd unmap")] == ["/dev/rbd0", "/dev/rbd1"]
+
+
+def test_map_of_the_host_over_a_single_path_is_used(host: FakeHost, device: str, portal: str) -> None:
+    """multipathd without find_multipaths has made it, and keeps the disk busy."""
+    host.session(1, NAME, portal, {0: "sda"})
+    host.map("dm-0", MAP, ["sda"], shows=device)
+    with_sessions(host, portal)
+    attached = host.run("csi_plugin.attachment.devices:attach", connection(portal), multipath=False)
+    assert attached["path"] == "/dev/dm-0"
+    assert "find_multipaths" in host.said
+
+
+def test_records_of_targets_are_manual(host: FakeHost, device: str, portal: str) -> None:
+    """The host logs in to nothing by itself when it starts again."""
+    with_sessions(host, login=appears(host, device, portal))
+    host.program("multipath")
+    attached = host.run("csi_plugin.attachment.devices:attach", connection(portal), multipath=True)
+    assert not host.called("automatic")
+    assert host.called(r"node.startup -v manual")
+    host.run("csi_plugin.attachment.devices:detach", connection(portal), attached, multipath=True)
+    assert host.called("multipath -w 36001405aaaa")

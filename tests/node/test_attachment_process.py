@@ -132,10 +132,25 @@ def test_task_that_is_killed(
     assert error.value.code is StatusCode.INTERNAL
 
 
+def test_task_that_waits_too_long_is_killed(
+    process: AttachmentProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waiting for others is not its own time, of which it has less than none here."""
+    monkeypatch.setattr(attachment_process, "_WAITING_SECONDS", 3)
+    with attachment_held(tmp_path / "locks", PUBLICATION), pytest.raises(RpcError, match="has waited 3 s for another"):
+        detach(process)
+    pid = the_process()
+    assert pid is not None
+    wait_until(lambda: not children(pid), lambda: "the fork is still there")
+
+
 def test_task_that_hangs_is_killed(process: AttachmentProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attachment_process, "_TASK_SECONDS", 3)
-    with attachment_held(tmp_path / "locks", PUBLICATION), pytest.raises(RpcError, match="did not end within 3 s"):
-        detach(process)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "cat").write_text("#!/bin/sh\nexec /bin/sleep infinity")
+    (tmp_path / "cat").chmod(0o755)
+    with pytest.raises(RpcError, match="did not end within 3 s"):
+        process.run("identify", my_ip=None)
     pid = the_process()
     assert pid is not None
     wait_until(lambda: not children(pid), lambda: "the fork is still there")

@@ -8,8 +8,10 @@ import grpc
 import pytest
 
 from csi_plugin.attachment import host_tables
+from csi_plugin.node.context import inflight_key
+from csi_plugin.node.reconnection import Reconnection
 from csi_plugin.protocol import csi_pb2
-from csi_plugin.protocol.errors import RpcError
+from csi_plugin.protocol.errors import RpcError, failed_precondition
 from tests.support.csi import GIB, MIB, capability
 from tests.support.devices import mounts_below
 from tests.support.node_services import CALL, attached, node_service, stage_request, staged
@@ -130,3 +132,19 @@ def test_encrypted_volume_that_has_not_grown(
     with pytest.raises(RpcError, match="required_bytes") as error:
         service.NodeExpandVolume(request, CALL)
     assert error.value.code is grpc.StatusCode.OUT_OF_RANGE
+
+
+def test_what_is_tried_in_vain_is_tried_less_often(tmp_path: Path, staging: Path) -> None:
+    """And nobody has to wait for it: the volume is marked only while it is tried."""
+
+    def in_vain(**_: object) -> None:
+        raise failed_precondition("2 portals can be reached, and show no disk of this volume")
+
+    _, context, tasks = node_service(tmp_path, heal=in_vain)
+    context.states.save(staged(staging, str(tmp_path / "gone"), "wwid one", access_type="block"))
+    reconnection = Reconnection(context)
+    for minute in range(64):
+        reconnection.look(60.0 * minute)
+    assert len(tasks.calls) == 7  # after 1, 2, 4... minutes
+    with context.inflight.hold(inflight_key("volume-1")):
+        pass
