@@ -16,6 +16,7 @@ class NodeConfiguration:
     topology: dict[str, str] = field(default_factory=dict)
     max_volumes: int = 0
     default_filesystem: str = "ext4"
+    oldest_kernel: str = "4.14"
     multipath: bool = False
     storage_network_ip: str | None = None
     root_helper: str = "sudo"

@@ -1,5 +1,6 @@
 """Filesystems on a volume's device: creating, checking, mounting and growing them."""
 
+import os
 import re
 import shlex
 import tempfile
@@ -9,7 +10,7 @@ from pathlib import Path
 from csi_plugin.attachment import host_tables, signatures
 from csi_plugin.attachment.host_tables import Mount
 from csi_plugin.attachment.programs import ProgramFailed, run
-from csi_plugin.node import mounts
+from csi_plugin.node import filesystem_features, mounts
 from csi_plugin.protocol import mount_rules
 from csi_plugin.protocol.errors import failed_precondition, internal, invalid_argument
 from csi_plugin.protocol.mkfs_options import FILESYSTEMS, parse_mkfs_options
@@ -17,7 +18,8 @@ from csi_plugin.protocol.mkfs_options import FILESYSTEMS, parse_mkfs_options
 _EXT = ("ext2", "ext3", "ext4")
 _MKFS_DEFAULTS = {**dict.fromkeys(_EXT, ("-F", "-m0")), "xfs": (), "btrfs": ()}
 MKFS_OPTIONS = "mkfs_options"
-"""Key in volume_context."""
+OLDEST_KERNEL = "oldest_kernel"
+"""Keys in volume_context."""
 _MKFS_FIELD = f"volume_context.{MKFS_OPTIONS}"
 
 # A big or slow device takes its time, and nothing is won by killing mkfs.
@@ -34,12 +36,14 @@ def ensure(
     default: str,
     read_only: bool,
     mkfs_options: str,
+    oldest_kernel: str,
     used_before: bool,
     temporary_dir: Path,
 ) -> tuple[str, bool]:
     """The filesystem of a device, created when the device is empty and may be written: its type, and whether it is new.
 
-    ``wanted``: the type that the CO asked for, empty for any; ``used_before``: the device had content, as recorded, so
+    ``wanted``: the type that the CO asked for, empty for any; ``oldest_kernel``: that has to know all features of a new
+    one; ``used_before``: the device had content, as recorded, so
     an empty one is a sign of something wrong. Raises FAILED_PRECONDITION, and never writes to a device that holds
     anything.
     """
@@ -53,6 +57,7 @@ def ensure(
                 f"the volume had a filesystem and {device_path} shows none; it is not formatted again"
             )
         words = parse_mkfs_options(mkfs_options, filesystem=filesystem, field=_MKFS_FIELD)
+        words = filesystem_features.words_for(filesystem, words, oldest_kernel=oldest_kernel)
         create(device_path, filesystem, words, temporary_dir=temporary_dir)
         return filesystem, True
     if found.kind not in FILESYSTEMS:
@@ -132,6 +137,11 @@ def mount(device_path: str, target: str, filesystem: str, flags: Sequence[str], 
         mounts.mount(device_path, target, filesystem=filesystem, options=options)
         _check_mounted(device_path, target, flags, read_only=read_only)
     except ProgramFailed as error:
+        if unknown := filesystem_features.unknown_features(device_path, filesystem):
+            raise failed_precondition(
+                f"the {filesystem} cannot be mounted by this node's kernel, {os.uname().release}: it has "
+                f"{', '.join(unknown)}. Use the volume on nodes with a newer kernel ({error})"
+            ) from error
         if not read_only:
             raise
         raise failed_precondition(

@@ -174,6 +174,7 @@ def _mount(context: NodeContext, state: VolumeState, spec: StageSpec, *, is_reco
         default=context.configuration.default_filesystem,
         read_only=state.read_only,
         mkfs_options=spec.mkfs_options,
+        oldest_kernel=spec.oldest_kernel or context.configuration.oldest_kernel,
         used_before=state.formatted or is_recorded,
         temporary_dir=context.configuration.temporary_dir,
     )

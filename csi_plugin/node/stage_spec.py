@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from csi_plugin.node import filesystems
 from csi_plugin.protocol import csi_pb2, mount_rules
-from csi_plugin.protocol.node_identity import UNFENCED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,12 +21,12 @@ class StageSpec:
     """Empty for any, or the node's default where the volume has none."""
     mount_flags: tuple[str, ...]
     mkfs_options: str
+    oldest_kernel: str
+    """That has to know a new filesystem; empty for the node's setting."""
     read_only: bool
     """By the access mode, or by a mount flag."""
     sealed_connection: str
     """Base64 of the connection information, sealed to this node."""
-    unfenced: bool
-    """Whether nothing but this node keeps it from writing when the volume is taken away."""
     secrets: Mapping[str, str] = field(repr=False)
 
 
@@ -43,8 +42,8 @@ def parse_stage_spec(request: csi_pb2.NodeStageVolumeRequest) -> StageSpec:
         filesystem=capability.mount.fs_type,
         mount_flags=tuple(capability.mount.mount_flags),
         mkfs_options=request.volume_context.get(filesystems.MKFS_OPTIONS, ""),
+        oldest_kernel=request.volume_context.get(filesystems.OLDEST_KERNEL, ""),
         read_only=access_mode.endswith("READER_ONLY") or mount_rules.is_read_only(capability.mount.mount_flags),
         sealed_connection=request.publish_context["connection"],
-        unfenced=request.publish_context.get(UNFENCED) == "true",
         secrets=dict(request.secrets),
     )

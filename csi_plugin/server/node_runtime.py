@@ -43,6 +43,7 @@ class NodeRuntime:
                 topology=dict(settings.node_topology) or everywhere(settings.driver_name),
                 max_volumes=settings.max_volumes,
                 default_filesystem=settings.default_filesystem,
+                oldest_kernel=settings.oldest_kernel,
                 multipath=settings.request_multipath,
                 storage_network_ip=settings.storage_network_ip,
                 root_helper=settings.root_helper,

@@ -98,6 +98,12 @@ class Settings(BaseModel):
     )
     max_volumes: int = Field(0, ge=0, description="Volumes that this node can take; 0: as many as the CO likes.")
     default_filesystem: Literal["ext4", "xfs", "btrfs"] = Field("ext4", description="When a claim names none.")
+    oldest_kernel: str = Field(
+        "4.14",
+        pattern=r"^\d{1,2}\.\d{1,3}$",
+        description="Version of the oldest Linux that has to mount new volumes: filesystems are made without what it "
+        "does not know. The default is older than all supported distributions' kernels.",
+    )
     disabled_features: list[Literal["clone", "snapshot", "expand", "expand_online", "block_rwx"]] = Field(
         default_factory=list, description="Features that are not offered."
     )

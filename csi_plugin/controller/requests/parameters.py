@@ -13,12 +13,22 @@ KUBERNETES_PREFIX = "storage.kubernetes.io/"
 BACKEND = "backend"
 POOL = "pool_name"
 MKFS_OPTIONS = "mkfs_options"
+OLDEST_KERNEL = "oldest_kernel"
 ENCRYPTION = "encryption"
 ENCRYPTION_CIPHER = "encryption_cipher"
 ENCRYPTION_KEY_SIZE = "encryption_key_size"
 ENCRYPTION_DISCARDS = "encryption_discards"
 
-PLAIN = (BACKEND, POOL, MKFS_OPTIONS, ENCRYPTION, ENCRYPTION_CIPHER, ENCRYPTION_KEY_SIZE, ENCRYPTION_DISCARDS)
+PLAIN = (
+    BACKEND,
+    POOL,
+    MKFS_OPTIONS,
+    OLDEST_KERNEL,
+    ENCRYPTION,
+    ENCRYPTION_CIPHER,
+    ENCRYPTION_KEY_SIZE,
+    ENCRYPTION_DISCARDS,
+)
 EXTRA_SPEC_PREFIXES = ("extra_specs.", "xtra_")
 QOS_PREFIXES = ("qos.", "qos_")
 """The second of each is ember-csi's."""
@@ -31,6 +41,7 @@ _CIPHER = re.compile(
     r"(aes|serpent|twofish|camellia|cast5|cast6|sm4|blowfish)(-(xts|cbc|ecb|lrw|pcbc|ctr)(-(plain(64(be)?)?|benbi|null|essiv:(sha1|sha256|sha512)))?)?",
     re.ASCII,
 )
+_KERNEL = re.compile(r"\d{1,2}\.\d{1,3}", re.ASCII)
 _VALUE_LIMIT = 255
 """Characters that Cinder's schema has for the key and for the value of a spec."""
 
@@ -47,6 +58,7 @@ class VolumeParameters:
     extra_specs: dict[str, str] = field(default_factory=dict)
     qos_specs: dict[str, str] = field(default_factory=dict)
     mkfs_options: str = ""
+    oldest_kernel: str = ""
     encryption: dict[str, str] = field(default_factory=dict)
     """provider (luks, luks2), and cipher, key_size and discards ("true") where given."""
 
@@ -76,8 +88,15 @@ def parse_volume_parameters(parameters: Mapping[str, str], mutable_parameters: M
         extra_specs=extra_specs | mutable_extra_specs,
         qos_specs=qos_specs | mutable_qos_specs,
         mkfs_options=plain.get(MKFS_OPTIONS, ""),
+        oldest_kernel=_kernel(plain.get(OLDEST_KERNEL, "")),
         encryption=_encryption(plain),
     )
+
+
+def _kernel(text: str) -> str:
+    if text and not _KERNEL.fullmatch(text):
+        raise invalid_argument(f"parameters: {OLDEST_KERNEL} must be a version of Linux such as 5.10, not {text!r}")
+    return text
 
 
 def parse_mutable_parameters(mutable_parameters: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

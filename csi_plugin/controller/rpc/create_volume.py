@@ -100,6 +100,8 @@ def _volume_context(request: VolumeRequest, placement: Placement) -> dict[str, s
     volume_context = {"cinderbox.io/backend": placement.backend.name}
     if request.parameters.mkfs_options:
         volume_context["mkfs_options"] = request.parameters.mkfs_options
+    if request.parameters.oldest_kernel:
+        volume_context["oldest_kernel"] = request.parameters.oldest_kernel
     if encryption := request.parameters.encryption:
         volume_context["encryption"] = encryption["provider"]
     return volume_context
