@@ -1,5 +1,6 @@
 """``cinderbox serve``: one process with the controller's services, the node's, or both."""
 
+import _thread
 import logging
 import os
 import signal
@@ -30,6 +31,9 @@ LOG = logging.getLogger(__name__)
 EXIT_SETTINGS = 2
 EXIT_LEADERSHIP_LOST = 3
 EXIT_UNFINISHED = 4
+
+_SIGNAL_SECONDS = 0.5
+"""Between two looks whether the process shall end."""
 
 
 def serve(settings: Settings) -> int:
@@ -85,7 +89,10 @@ class _Process:
         LOG.info("serving on %s", self._settings.endpoint)
         self._register_with_kubelet()
         threading.Thread(target=self._start_parts, name="start", daemon=True).start()
-        self._stopping.wait()
+        # Not without a limit: Python acts on signals between two instructions, and one that comes as the wait begins
+        # would not end it.
+        while not self._stopping.wait(_SIGNAL_SECONDS):
+            continue
         drained = self._stop()
         if self._failure is not None:
             raise self._failure
@@ -96,6 +103,10 @@ class _Process:
         return 0
 
     def _on_signal(self, number: int, frame: object) -> None:
+        # In a thread of its own: the one that is interrupted may hold the locks of what is set.
+        _thread.start_new_thread(self._end, ())
+
+    def _end(self) -> None:
         self._stopping.set()
         if self._controller is not None:
             self._controller.stop_waiting()

@@ -1,5 +1,6 @@
 """``cinderbox serve`` as a process: how it starts, listens, logs and stops."""
 
+import ctypes
 import json
 import signal
 import socket
@@ -258,6 +259,16 @@ def test_a_stop_lets_operations_finish(tmp_path: Path, signals: int) -> None:
         served.start()
         listed = served.controller.ListVolumes(csi_pb2.ListVolumesRequest()).entries
         assert [entry.volume.volume_id for entry in listed] == [volume.volume_id]
+
+
+def test_a_signal_that_another_thread_gets_ends_the_process(served: Served) -> None:
+    """As one does that comes when the main thread is about to wait: nothing interrupts that thread."""
+    assert served.process is not None
+    process = served.process.pid
+    thread = max(int(task.name) for task in Path(f"/proc/{process}/task").iterdir())
+    assert thread != process
+    assert ctypes.CDLL(None).tgkill(process, thread, signal.SIGTERM) == 0
+    assert served.wait_for_exit() == 0
 
 
 @pytest.mark.root
