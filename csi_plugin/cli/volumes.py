@@ -91,6 +91,25 @@ def forget(
         forget_orphan(store, found)
 
 
+@app.command()
+def release(
+    volume_id: Annotated[str, typer.Argument(help="Id of a volume that is published to the node.")],
+    node_id: Annotated[str, typer.Argument(help="A node that has it staged, and is heard of.")],
+    settings: SettingsOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Let a volume on a share be unpublished from a node that has not unstaged it. Unmount it there first: whatever the
+    node still writes destroys what another one does."""
+    from csi_plugin.controller.lost_nodes import release
+
+    with metadata(settings) as store:
+        if not yes:
+            typer.confirm(f"Does nothing on node {node_id} write to volume {volume_id} any more?", abort=True)
+        if not release(store, volume_id, node_id):
+            complain(f"volume {volume_id} is not published to node {node_id}")
+            raise typer.Exit(1)
+
+
 def _public(record: Any, fields: dict[str, Any]) -> dict[str, Any]:
     """A record without its secret fields, and without those that are empty."""
     return {name: value for name, value in fields.items() if name not in record.SECRET and value not in (None, {}, [])}

@@ -28,6 +28,9 @@ class Backends(Protocol):
     def get(self, name: str, /) -> "Backend":
         """The backend of that name, ready to use. Raises an error named in ``error_table`` when it is not."""
 
+    def check_known(self, name: str, /) -> None:
+        """Raise ValueError when nobody has configured a backend of that name; not while that cannot be said."""
+
     def ready(self) -> "list[Backend]":
         """The backends that can be used now."""
 

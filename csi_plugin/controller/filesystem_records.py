@@ -12,6 +12,7 @@ from csi_plugin.controller.context import ControllerContext
 from csi_plugin.persistence.base import PersistenceError, RecordNotFound, RecordStore, RevisionConflict
 from csi_plugin.persistence.records import FORMATTED, FORMATTED_VOLUMES, JSON, NodeRecord, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol.errors import RpcError, not_found
+from csi_plugin.protocol.node_identity import STAGED_VOLUMES
 
 LOG = logging.getLogger(__name__)
 
@@ -91,7 +92,8 @@ def clear(store: RecordStore, node_id: str, volume_ids: list[str]) -> None:
     if node is None or not set(listed(node)).intersection(volume_ids):
         return
     remaining = [volume_id for volume_id in listed(node) if volume_id not in volume_ids]
-    node.connector = without_list(node) | ({FORMATTED_VOLUMES: remaining} if remaining else {})
+    others = {name: value for name, value in node.connector.items() if name != FORMATTED_VOLUMES}
+    node.connector = others | ({FORMATTED_VOLUMES: remaining} if remaining else {})
     try:
         store.update(node)
     except (RecordNotFound, RevisionConflict) as error:
@@ -104,6 +106,7 @@ def listed(node: NodeRecord) -> list[str]:
     return [volume_id for volume_id in found if isinstance(volume_id, str)] if isinstance(found, list) else []
 
 
-def without_list(node: NodeRecord) -> JSON:
+def without_lists(node: NodeRecord) -> JSON:
     """The node's connector properties, as drivers know them."""
-    return {name: value for name, value in node.connector.items() if name != FORMATTED_VOLUMES}
+    lists = (FORMATTED_VOLUMES, STAGED_VOLUMES)
+    return {name: value for name, value in node.connector.items() if name not in lists}

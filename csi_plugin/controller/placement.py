@@ -50,7 +50,8 @@ class Placement:
 def place_volume(context: ControllerContext, request: VolumeRequest) -> Placement:
     """Choose where a new volume goes.
 
-    Raises NOT_FOUND (no such source), INVALID_ARGUMENT (the source does not fit the parameters), OUT_OF_RANGE (size),
+    Raises NOT_FOUND (no such source), INVALID_ARGUMENT (the source does not fit the parameters, or these name a backend
+    that nobody has configured), OUT_OF_RANGE (size),
     RESOURCE_EXHAUSTED (no pool has room, or none where the topology wants it) and UNAVAILABLE (the backend that the
     parameters name, or the source's, is not ready; or none is).
     """
@@ -100,15 +101,26 @@ def room_to_grow(backend: Backend, volume: VolumeRecord, *, size: int) -> Iterat
         raise out_of_range(error.message) from error
 
 
+def _candidates(context: ControllerContext, name: str) -> list[Backend]:
+    """The backend that the parameters name, or all. INVALID_ARGUMENT for one that nobody has configured: that is final,
+    so the CO stops when nobody wants the volume any more."""
+    if name:
+        try:
+            context.backends.check_known(name)
+        except ValueError as error:
+            raise invalid_argument(f"parameters.backend: {error}") from error
+        return [storage_objects.backend(context, name)]
+    found = context.backends.ready()
+    if not found:
+        raise unavailable("no backend is ready")
+    return found
+
+
 def _schedule(context: ControllerContext, request: VolumeRequest) -> Placement:
     parameters = request.parameters
     header = luks_headers.new_header_gib(parameters.encryption)
     size = sizes.size_in_range(request.capacity, header=header)
-    candidates = (
-        [storage_objects.backend(context, parameters.backend)] if parameters.backend else context.backends.ready()
-    )
-    if not candidates:
-        raise unavailable("no backend is ready")
+    candidates = _candidates(context, parameters.backend)
     with driver_errors("choosing a pool"):
         backend, pool = scheduler.choose(
             candidates,

@@ -3,8 +3,8 @@
 import errno
 import hashlib
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -102,6 +102,25 @@ class NodeContext:
             return self.registration.connection(volume_id)
         except grpc.RpcError as error:
             raise RpcError(error.code(), f"node registry: {error.details()}") from error
+
+    @contextmanager
+    def staging(self, volume_id: str) -> Iterator[None]:
+        """Stage a volume that a node which is heard of keeps, for the length of a block.
+
+        Raises UNAVAILABLE, before the block, when the controller cannot be told.
+        """
+        with ExitStack() as told:
+            try:
+                if self.registration is None:
+                    raise unavailable("the controller's node registry is not known yet")
+                told.enter_context(self.registration.staging(volume_id))
+            except (grpc.RpcError, RpcError) as error:
+                reason = error.message if isinstance(error, RpcError) else error.details()
+                raise unavailable(
+                    f"volume {volume_id} is not staged, since the controller could not be told of it, which keeps it "
+                    f"from other nodes meanwhile; try again: {reason}"
+                ) from error
+            yield
 
     def record_filesystem(self, volume_id: str, filesystem: str) -> None:
         """Let it be remembered with the volume that it has a filesystem, so that no node ever makes another one.

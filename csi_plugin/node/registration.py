@@ -3,7 +3,10 @@
 import base64
 import logging
 import threading
-from typing import Protocol
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import grpc
 
@@ -11,7 +14,7 @@ from csi_plugin.node.attachment_process import AttachmentProcess
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.protocol import node_identity, node_registry_pb2, node_registry_pb2_grpc
 from csi_plugin.protocol.backoff import Backoff
-from csi_plugin.protocol.node_identity import NodeIdentity
+from csi_plugin.protocol.node_identity import STAGED_VOLUMES, NodeIdentity
 
 LOG = logging.getLogger(__name__)
 
@@ -19,6 +22,10 @@ _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 60.0
 _REFRESH_SECONDS = 300.0
 """Registering again keeps the node's entry alive, and brings a controller up to date that lost its metadata."""
+_SHORT_REFRESH_SECONDS = 120.0
+"""The same while volumes are staged that a node keeps as long as it is heard of."""
+_TELL_SECONDS = 5.0
+"""How long an unstage waits for the controller to know of it, which unpublishes the volume next."""
 _CALL_SECONDS = 30
 
 
@@ -57,11 +64,27 @@ class Registration:
     """Registers the node in a thread of its own, until it has worked, and then again from time to time."""
 
     def __init__(
-        self, configuration: NodeConfiguration, attachment_process: AttachmentProcess, registry: Registry
+        self,
+        configuration: NodeConfiguration,
+        attachment_process: AttachmentProcess,
+        registry: Registry,
+        *,
+        staged: Callable[[], list[str]] = list,
     ) -> None:
+        """``staged``: ids of staged volumes that nothing but this node keeps from being written to."""
         self._configuration = configuration
         self._attachment_process = attachment_process
         self._registry = registry
+        self._staged = staged
+        self._coming: set[str] = set()
+        """Volumes that are being staged, of the same kind."""
+        self._one_at_a_time = threading.Lock()
+        self._identified: Any = None
+        self._identified_at = 0.0
+        self._told: list[str] | None = None
+        """The list of staged volumes as it was registered last; None when it was an earlier process that did."""
+        self._changed = threading.Condition()
+        self._is_due = False
         self._stopping = threading.Event()
         self.registered = threading.Event()
 
@@ -70,6 +93,27 @@ class Registration:
 
     def stop(self) -> None:
         self._stopping.set()
+        self._make_due()
+
+    @contextmanager
+    def staging(self, volume_id: str) -> Iterator[None]:
+        """Let the controller know that a volume is staged here before it is. Raises what the registry raises."""
+        self._coming.add(volume_id)
+        try:
+            self._register()
+            yield
+        finally:
+            self._coming.discard(volume_id)
+            if self._held() != self._told:
+                self._make_due()
+
+    def tell_unstaged(self, volume_id: str) -> None:
+        """Let the controller know that a volume went; it is told later where that does not work at once."""
+        if self._told is not None and volume_id not in self._told:
+            return
+        self._make_due()
+        with self._changed:
+            self._changed.wait_for(lambda: self._told is not None and volume_id not in self._told, _TELL_SECONDS)
 
     def connection(self, volume_id: str) -> str:
         """Connection information of a volume sealed to this node's present key, in base64. Registers first.
@@ -86,31 +130,55 @@ class Registration:
     def _run(self) -> None:
         backoff = Backoff(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
         while not self._stopping.is_set():
+            self._is_due = False
             try:
-                self._register()
+                self._register(seconds_old=_REFRESH_SECONDS)
             except Exception as error:
                 # Whatever it was, a node that stops trying is lost to its cluster.
                 pause = backoff.next_pause()
                 LOG.warning("the node is not registered, retrying in %.0f s: %s", pause, _reason(error))
                 LOG.debug("the node is not registered", exc_info=True)
-                self._stopping.wait(pause)
+                self._wait(pause)
             else:
                 backoff.reset()
-                self._stopping.wait(_REFRESH_SECONDS)
+                self._wait(_SHORT_REFRESH_SECONDS if self._told else _REFRESH_SECONDS)
 
-    def _register(self) -> None:
+    def _wait(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_due, seconds)
+
+    def _make_due(self) -> None:
+        with self._changed:
+            self._is_due = True
+            self._changed.notify_all()
+
+    def _held(self) -> list[str]:
+        return sorted({*self._staged(), *self._coming})
+
+    def _register(self, *, seconds_old: float = 0.0) -> None:
+        """``seconds_old``: how old what is known of this host may be."""
+        with self._one_at_a_time:
+            self._register_now(seconds_old)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _register_now(self, seconds_old: float) -> None:
         configuration = self._configuration
         configuration.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        identified = self._attachment_process.run("identify", my_ip=configuration.storage_network_ip)
+        if self._identified is None or time.monotonic() - self._identified_at >= seconds_old:
+            self._identified = self._attachment_process.run("identify", my_ip=configuration.storage_network_ip)
+            self._identified_at = time.monotonic()
+        identified, held = self._identified, self._held()
         self._registry.register(
             NodeIdentity(
                 node_id=configuration.node_id,
-                connector=identified["connector"],
+                connector=identified["connector"] | ({STAGED_VOLUMES: held} if held else {}),
                 public_key=base64.b64decode(identified["public_key"]),
                 topology=configuration.topology,
                 max_volumes=configuration.max_volumes,
             )
         )
+        self._told = held
         if not self.registered.is_set():
             LOG.info("the node is registered as %s", configuration.node_id)
             self.registered.set()

@@ -8,6 +8,7 @@ from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.node.context import NodeContext
 from csi_plugin.node.reconnection import Reconnection
 from csi_plugin.node.registration import Registration, Registry
+from csi_plugin.node.staged_volumes import held_volumes
 from csi_plugin.node.volume_state import VolumeStates
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
 from csi_plugin.protocol.inflight import InFlight
@@ -38,7 +39,10 @@ class NodeService(csi_pb2_grpc.NodeServicer):
 
     def register_with(self, registry: Registry) -> Registration:
         """Register this node, in the background, and use the registry from now on."""
-        registration = Registration(self._context.configuration, self._context.attachment_process, registry)
+        context = self._context
+        registration = Registration(
+            context.configuration, context.attachment_process, registry, staged=lambda: held_volumes(context)
+        )
         self._context.registration = registration
         registration.start()
         return registration

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import nullcontext
 
 import grpc
 
@@ -69,6 +70,13 @@ def _stage(context: NodeContext, spec: StageSpec) -> None:
     state = volume_state.begin(spec, previous)
     context.states.save(state)
     failpoint("stage.planned")
+    with context.staging(spec.volume_id) if spec.unfenced and not spec.read_only else nullcontext():
+        _stage_planned(context, state, spec, previous, was_here=was_here)
+
+
+def _stage_planned(
+    context: NodeContext, state: VolumeState, spec: StageSpec, previous: VolumeState | None, *, was_here: bool
+) -> None:
     attached = _attach(context, state, spec, is_new=not was_here)
     failpoint("stage.attached")
     _record_device(context, state, attached)
@@ -228,6 +236,8 @@ def _unstage(context: NodeContext, volume_id: str, staging_path: str) -> None:
     failpoint("unstage.disconnected")
     context.states.remove(volume_id)
     failpoint("unstage.saved")
+    if state.unfenced and context.registration is not None:
+        context.registration.tell_unstaged(volume_id)
 
 
 def _end_queueing(context: NodeContext, state: VolumeState) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from csi_plugin.node import filesystems
 from csi_plugin.protocol import csi_pb2, mount_rules
+from csi_plugin.protocol.node_identity import UNFENCED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +28,8 @@ class StageSpec:
     """By the access mode, or by a mount flag."""
     sealed_connection: str
     """Base64 of the connection information, sealed to this node."""
+    unfenced: bool
+    """Whether nothing but this node keeps it from writing when the volume is taken away."""
     secrets: Mapping[str, str] = field(repr=False)
 
 
@@ -45,5 +48,6 @@ def parse_stage_spec(request: csi_pb2.NodeStageVolumeRequest) -> StageSpec:
         oldest_kernel=request.volume_context.get(filesystems.OLDEST_KERNEL, ""),
         read_only=access_mode.endswith("READER_ONLY") or mount_rules.is_read_only(capability.mount.mount_flags),
         sealed_connection=request.publish_context["connection"],
+        unfenced=request.publish_context.get(UNFENCED) == "true",
         secrets=dict(request.secrets),
     )

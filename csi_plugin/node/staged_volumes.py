@@ -78,6 +78,19 @@ def _is_over_own_device(state: VolumeState) -> bool:
     return is_own and device_folder(attached_path) in lower_devices(device_folder(state.device_path))
 
 
+def held_volumes(context: NodeContext) -> list[str]:
+    """Ids of staged volumes that nothing but this node keeps from being written to.
+
+    One that could not be staged to the end is not used, and the CO does not have to unstage it.
+    """
+    return [
+        state.volume_id
+        for state in context.states.all()
+        if state.unfenced and not state.read_only
+        if has_own_device(state) and (state.staged or published_at(state))
+    ]
+
+
 def is_over_paths(state: VolumeState) -> bool:
     """Whether the volume's device is one over several paths, which come and go without it."""
     return state.device_info is not None and host_tables.is_over_paths(str(state.device_info["path"]))

@@ -76,6 +76,8 @@ class VolumeState:
     """Whose device it is: the kernel gives the name to another volume's after a reboot."""
     attached_identity: str = ""
     """The same of os-brick's device, which is below the decrypted one of an encrypted volume; empty in older files."""
+    unfenced: bool = False
+    """Whether nothing but this node keeps it from writing when the volume is taken away."""
     encrypted: bool = False
     formatted: bool = False
     """Whether the volume was seen with content, or was given a filesystem, by this node."""
@@ -95,6 +97,7 @@ def begin(spec: StageSpec, previous: VolumeState | None) -> VolumeState:
         mount_flags=list(spec.mount_flags),
         sealed_connection=spec.sealed_connection,
         read_only=spec.read_only,
+        unfenced=spec.unfenced,
         encrypted=previous.encrypted if previous is not None else False,
         formatted=previous.formatted if previous is not None else False,
     )

@@ -12,12 +12,13 @@ Two faces of one thing:
 
 import functools
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from csi_plugin.instrumentation import tracing
-from csi_plugin.persistence.records import Record
+from csi_plugin.persistence.records import Record, VolumeRecord
 
 R = TypeVar("R", bound=Record)
 W = TypeVar("W", bound=Callable[..., Any])
@@ -112,6 +113,16 @@ class RecordStore(ABC):
             keys: dict[str, Any] = {key: value}
             found += self.find(kind, **keys)
         return found
+
+    def recorded_gib(self, *, backend: str) -> dict[str, int]:
+        """GiB of all volumes recorded on a backend, by pool; those whose record names none are under "".
+
+        A store that can count without reading the records overrides it.
+        """
+        found: Counter[str] = Counter()
+        for record in self.find(VolumeRecord, backend=backend):
+            found[record.pool] += record.size
+        return dict(found)
 
     @abstractmethod
     def health(self) -> None:

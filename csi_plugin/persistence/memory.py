@@ -7,7 +7,7 @@ from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNo
 from csi_plugin.persistence.builtin_plugin import BuiltinPlugin
 from csi_plugin.persistence.encoding import copy, utc_now
 from csi_plugin.persistence.record_index import RecordIndex
-from csi_plugin.persistence.records import RECORD_TYPES, Record
+from csi_plugin.persistence.records import RECORD_TYPES, Record, VolumeRecord
 
 R = TypeVar("R", bound=Record)
 
@@ -62,6 +62,10 @@ class MemoryPersistence(BuiltinPlugin):
         with self._lock:
             found: list[Any] = self._index(kind).find(wanted, after=after, limit=limit)
         return [copy(record) for record in found]
+
+    def recorded_gib(self, *, backend: str) -> dict[str, int]:
+        with self._lock:
+            return self._index(VolumeRecord).recorded_gib(backend)
 
     def health(self) -> None:
         if self._closed:

@@ -1,9 +1,9 @@
 """Records of one kind in memory, found by id, by key and page by page without a scan."""
 
 from bisect import bisect_left, bisect_right, insort
-from collections import defaultdict
+from collections import Counter, defaultdict
 
-from csi_plugin.persistence.records import Record
+from csi_plugin.persistence.records import Record, VolumeRecord
 
 
 class RecordIndex:
@@ -20,12 +20,14 @@ class RecordIndex:
         self.records: dict[str, Record] = {}
         self._ids: list[str] = []
         self._by_key: dict[str, defaultdict[str, list[str]]] = {name: defaultdict(list) for name in self._kind.KEYS}
+        self._recorded_gib: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def put(self, record: Record) -> None:
         """Add a record, or replace the one of its id."""
         self.remove(record.id)
         self.records[record.id] = record
         insort(self._ids, record.id)
+        self._count(record, 1)
         for name, index in self._by_key.items():
             value = getattr(record, name)
             if value is not None:
@@ -37,6 +39,7 @@ class RecordIndex:
         if record is None:
             return
         del self._ids[bisect_left(self._ids, record_id)]
+        self._count(record, -1)
         for name, index in self._by_key.items():
             value = getattr(record, name)
             if value is not None:
@@ -44,6 +47,14 @@ class RecordIndex:
                 del ids[bisect_left(ids, record_id)]
                 if not ids:
                     del index[value]
+
+    def recorded_gib(self, backend: str) -> dict[str, int]:
+        """What RecordStore.recorded_gib() returns."""
+        return {pool: size for pool, size in self._recorded_gib.get(backend, {}).items() if size}
+
+    def _count(self, record: Record, times: int) -> None:
+        if isinstance(record, VolumeRecord):
+            self._recorded_gib[record.backend][record.pool] += times * record.size
 
     def find(self, wanted: dict[str, str], *, after: str | None, limit: int | None) -> list[Record]:
         """What RecordStore.find() returns."""

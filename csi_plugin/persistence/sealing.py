@@ -170,6 +170,9 @@ class SealingStore(RecordStore):
     def find_any(self, kind: type[R], key: str, values: Iterable[str]) -> list[R]:
         return [self.sealer.unseal_record(found) for found in self.inner.find_any(kind, key, values)]
 
+    def recorded_gib(self, *, backend: str) -> dict[str, int]:
+        return self.inner.recorded_gib(backend=backend)
+
     def health(self) -> None:
         self.inner.health()
 

@@ -8,6 +8,12 @@ from typing import Any
 from csi_plugin.protocol import node_registry_pb2
 from csi_plugin.protocol.errors import invalid_argument
 
+STAGED_VOLUMES = "csi_staged_volumes"
+"""Entry of the connector: ids of volumes that the node has staged, and that nothing else keeps it from writing to."""
+
+UNFENCED = "unfenced"
+"""Entry of a volume's publish_context ("true"): it is such a one."""
+
 CONNECTOR_LIMIT = 64 * 1024
 """Bytes of JSON; a node with a hundred Fibre Channel ports stays far below."""
 

@@ -47,6 +47,7 @@ class CinderBackends:
         backends that name none themselves."""
         self._resources = resources
         self._backends = backends
+        backends.are_all_known = False
         self._taken = frozenset(taken)
         self._topologies = [dict(segments) for segments in topologies]
         self._configured: dict[str, BackendConfiguration] = {}
@@ -94,6 +95,9 @@ class CinderBackends:
             for found in desired:
                 with _logged(f"CinderBackend {found.name}"):
                     self._look_at(found, volumes[found.name], snapshots[found.name])
+            # Not while one is refused: somebody has configured it.
+            known = {status.name for status in self._backends.status()}
+            self._backends.are_all_known = known.issuperset(found.name for found in desired)
 
     def _look_at(self, desired: DesiredBackend, volumes: int, snapshots: int) -> None:
         if desired.name in self._taken:

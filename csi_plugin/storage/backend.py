@@ -10,7 +10,7 @@ import csi_plugin.storage.group_snapshot
 import csi_plugin.storage.key_value
 import csi_plugin.storage.snapshot  # noqa: F401
 from csi_plugin.persistence.base import RecordStore
-from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
+from csi_plugin.persistence.records import ConnectionRecord
 from csi_plugin.storage import adoption, library_setup
 from csi_plugin.storage.backend_configuration import DEFAULT_CONCURRENCY, BackendConfiguration
 from csi_plugin.storage.backend_json import BackendJSON
@@ -130,7 +130,9 @@ class Backend(BackendJSON, metaclass=StateClass):
         self.driver = driver_start.new_driver(self._backend_configuration, host=self.host)
         self.extra_capabilities = driver_stats.extra_capabilities(self.driver)
         driver_start.start(self.driver)
-        self.driver_stats = DriverStats(self.driver, self.id)
+        self.driver_stats = DriverStats(
+            self.driver, self.id, recorded_gib=lambda: STATE.store.recorded_gib(backend=self.id)
+        )
         self.inventory = Inventory(self.driver, self.id, self.slot)
         self._pool_names = tuple(pool["pool_name"] for pool in self.stats()["pools"])
         driver_start.restore(self.driver, self.host, _attached_connectors())
@@ -202,11 +204,6 @@ class Backend(BackendJSON, metaclass=StateClass):
     def stats(self, refresh: bool = False) -> dict[str, Any]:
         """The driver's stats, always with ``pools``. The last ones; ``refresh`` asks the driver and waits for it."""
         return self.driver_stats.refresh() if refresh else self.driver_stats.last
-
-    def allocated_gib(self, pool_name: str) -> int:
-        """GiB of all volumes recorded in a pool, for drivers that do not count what they provisioned."""
-        records = STATE.store.find(VolumeRecord, backend=self.id)
-        return sum(record.size for record in records if (record.pool or self._pool_names[0]) == pool_name)
 
     # Work.
 

@@ -63,6 +63,8 @@ class BackendSet:
         self._on_change = on_change
         self._changed = threading.Condition()
         self._is_started = False
+        self.are_all_known = True
+        """Whether no backend is configured elsewhere that this set was not told of; whoever tells it sets this."""
         self._managed: dict[str, _ManagedBackend] = {}
         for configuration in configurations:
             if configuration.name in self._managed:
@@ -110,11 +112,18 @@ class BackendSet:
         """The backend of that name. Raises BackendNotReady with the reason."""
         managed = self._managed.get(name)
         if managed is None:
-            known = ", ".join(sorted(self._managed)) or "none"
-            raise BackendNotReady(f"backend {name} is not configured (configured: {known})")
+            raise BackendNotReady(self._unknown(name))
         if managed.backend is None:
             raise BackendNotReady(f"backend {name} is not ready: {managed.status.error}")
         return managed.backend
+
+    def check_known(self, name: str) -> None:
+        """Raise ValueError when nobody has configured a backend of that name; not while that cannot be said."""
+        if self.are_all_known and name not in self._managed:
+            raise ValueError(self._unknown(name))
+
+    def _unknown(self, name: str) -> str:
+        return f"backend {name} is not configured (configured: {', '.join(sorted(self._managed)) or 'none'})"
 
     def ready(self) -> list[Backend]:
         """The backends that are up, in the order in which they were configured."""

@@ -30,6 +30,14 @@ class PlainDriver(LoopDriver):
         return super().create_volume(volume)
 
 
+class UncountedDriver(LoopDriver):
+    """Does not know how much it has provisioned, as many drivers of arrays."""
+
+    def _update_volume_stats(self) -> None:
+        super()._update_volume_stats()
+        del self._stats["pools"][0]["provisioned_capacity_gb"]
+
+
 class FaultyDriver(LoopDriver):
     """Fails for objects whose CSI name says so; each fault once per name where the name ends in ``-once``."""
 
@@ -100,6 +108,13 @@ class FaultyDriver(LoopDriver):
         super()._update_volume_stats()
         if self.down:
             self._stats["pools"][0]["backend_state"] = "down"
+
+
+class ShareDriver(LoopDriver):
+    """Says that its files are on a share."""
+
+    def initialize_connection(self, volume: Any, connector: Any, **kwargs: Any) -> Any:
+        return super().initialize_connection(volume, connector) | {"driver_volume_type": "nfs"}
 
 
 class LinkedDriver(LoopDriver):

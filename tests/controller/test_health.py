@@ -5,6 +5,7 @@ import pytest
 
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.storage.cinder import inventory
+from csi_plugin.storage.cinder.driver_stats import StatsReading
 from tests.controller import drivers
 from tests.controller.plugin import Plugin, Serve
 from tests.support.csi import GIB, fails
@@ -69,9 +70,9 @@ def test_health_in_a_full_pool_and_at_a_storage_that_does_not_answer(plugin: Plu
     stats = backend.driver_stats
     full = stats.last["pools"][0] | {"free_capacity_gb": 0.0, "total_capacity_gb": 10.0}
     read, never_old = stats.last, float("inf")
-    stats._last_and_time = (read | {"pools": [full]}, never_old)
+    stats._reading = StatsReading(read | {"pools": [full]}, never_old, {})
     assert health(plugin, volume_id) == ["PoolFull"]
-    stats._last_and_time, stats._failure = (read, never_old), "connection refused"
+    stats._reading, stats._failure = StatsReading(read, never_old, {}), "connection refused"
     assert health(plugin, volume_id) == ["BackendUnreachable"]
     stats._failure = ""
     assert health(plugin, volume_id) == []

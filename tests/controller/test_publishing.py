@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
+from csi_plugin.controller import lost_nodes
 from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, node_registry_pb2, sealed_box
 from tests.controller.plugin import Plugin, Serve, unsealed
@@ -303,3 +304,46 @@ def test_registration_is_validated(plugin: Plugin, fields: dict[str, object], wo
     valid = {"node_id": "node-1", "connector_json": "{}", "public_key": b"k" * 32}
     with fails(Code.INVALID_ARGUMENT, word):
         plugin.nodes.RegisterNode(node_registry_pb2.RegisterNodeRequest(**(valid | fields)))
+
+
+SHARE = "tests.controller.drivers.ShareDriver"
+
+
+def test_a_volume_on_a_share_stays_on_a_node_that_lives_and_has_it_staged(serve: Serve) -> None:
+    """As with the taint of a node that is out of service, set for one that is not."""
+    plugin = serve(driver=SHARE)
+    plugin.add_node("node-1")
+    plugin.add_node("node-2")
+    volume_id = plugin.create("pvc-1").volume_id
+    assert plugin.publish(volume_id, "node-1")["unfenced"] == "true"
+    plugin.add_node("node-1", csi_staged_volumes=[volume_id])
+    for node_id in ("node-1", ""):
+        with fails(Code.FAILED_PRECONDITION, "node_id: node node-1 is alive", "staged", f"release {volume_id} node-1"):
+            plugin.unpublish(volume_id, node_id)
+    with fails(Code.FAILED_PRECONDITION, "published to node-1"):
+        plugin.publish(volume_id, "node-2")
+
+    plugin.add_node("node-1", csi_staged_volumes=["another"])  # it has unstaged it
+    plugin.unpublish(volume_id, "node-1")
+    plugin.publish(volume_id, "node-2")
+    (connection,) = plugin.store.find(ConnectionRecord)
+    assert connection.node_id == "node-2"
+    assert "csi_staged_volumes" not in (connection.connector or {})
+
+
+def test_a_volume_on_a_share_is_taken_from_a_node_that_is_silent(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = serve(driver=SHARE)
+    plugin.add_node("node-1")
+    volume_id = plugin.create("pvc-1").volume_id
+    plugin.publish(volume_id, "node-1")
+    plugin.add_node("node-1", csi_staged_volumes=[volume_id])
+    monkeypatch.setattr(lost_nodes, "SILENCE_SECONDS", -1)
+    plugin.unpublish(volume_id, "node-1")
+    assert plugin.store.find(ConnectionRecord) == []
+
+
+def test_other_storage_is_told_that_the_node_has_lost_its_volume(plugin: Plugin) -> None:
+    plugin.add_node("node-1")
+    volume_id = plugin.create("pvc-1").volume_id
+    assert "unfenced" not in plugin.publish(volume_id, "node-1")
+    plugin.unpublish(volume_id, "node-1")

@@ -292,7 +292,9 @@ def test_several_backends(serve: Serve, tmp_path: Path) -> None:
 
     assert {volume.volume_context["cinderbox.io/backend"] for volume in (named, placed, copied)} == {"other"}
     assert first.volume_context["cinderbox.io/backend"] == "loop"
-    with fails(Code.UNAVAILABLE, "backend nowhere is not configured (configured: loop, other)"):
+    with fails(
+        Code.INVALID_ARGUMENT, "parameters.backend: backend nowhere is not configured (configured: loop, other)"
+    ):
         plugin.create("lost", parameters={"backend": "nowhere"})
     request = csi_pb2.CreateVolumeGroupSnapshotRequest(
         name="group", source_volume_ids=[named.volume_id, first.volume_id]

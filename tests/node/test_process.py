@@ -13,7 +13,7 @@ import pytest
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.sealed_box import public_key_of, seal_to_node
 from tests.support.claims import Claim
-from tests.support.csi import capability, fails, unless_busy
+from tests.support.csi import capability, fails, unless_busy, unless_refused
 from tests.support.devices import loop_devices, mounts_below
 from tests.support.polling import wait_until
 from tests.support.serving import Served
@@ -86,6 +86,52 @@ def test_node_that_lost_its_key_asks_for_the_connection_again(pair: tuple[Served
     claim.unstage()
     claim.stage()
     claim.unstage()
+
+
+def test_controller_knows_what_a_node_has_staged_of_a_share(pair: tuple[Served, Served]) -> None:
+    """Nothing but this node keeps it from writing; the volume must not get to another one meanwhile."""
+    controller, node = pair
+    claim = claimed(pair)
+    claim.context["unfenced"] = "true"
+    request = csi_pb2.ControllerUnpublishVolumeRequest(volume_id=claim.id, node_id="test-node")
+
+    def unpublish() -> None:
+        controller.controller.ControllerUnpublishVolume(request)
+
+    claim.use()
+    with fails(Code.FAILED_PRECONDITION, "test-node is alive"):
+        unpublish()
+    node.kill()
+    node.start()
+    claim.unpublish()
+    with fails(Code.FAILED_PRECONDITION, "test-node is alive"):
+        unpublish()
+    controller.command("volumes", "release", claim.id, "other-node", "--yes", expect=1)
+    claim.unstage()
+    away = claim.file.rename(claim.file.with_suffix(".away"))
+    with pytest.raises(grpc.RpcError):
+        claim.stage()
+    away.rename(claim.file)
+    # What could not be staged is in nobody's way.
+    wait_until(lambda: unless_refused(unpublish), node.log_text)
+
+
+def test_volume_of_a_share_is_taken_at_a_person_s_word_and_not_staged_unknown_to_the_controller(
+    pair: tuple[Served, Served],
+) -> None:
+    controller, _ = pair
+    claim = claimed(pair)
+    claim.context["unfenced"] = "true"
+    claim.stage()
+    controller.command("volumes", "release", claim.id, "test-node", "--yes")
+    controller.controller.ControllerUnpublishVolume(
+        csi_pb2.ControllerUnpublishVolumeRequest(volume_id=claim.id, node_id="test-node")
+    )
+    controller.kill()
+    claim.unstage()
+    with fails(Code.UNAVAILABLE, "could not be told"):
+        claim.stage()
+    assert loop_devices(claim.folder) == []
 
 
 def test_controller_that_is_away_does_not_keep_a_node_from_unstaging(pair: tuple[Served, Served]) -> None:

@@ -370,6 +370,9 @@ def test_a_backend_that_a_person_forgets_leaves_its_volumes(backends: Backends) 
     assert file.exists()
     message = backends.refusal(lambda: backends.delete(volume), grpc.StatusCode.UNAVAILABLE)
     assert "backend forgotten is not configured" in message
+    # Final for new volumes, so that external-provisioner stops when their claims are deleted.
+    message = backends.refusal(lambda: backends.create("pvc-late", "forgotten"), grpc.StatusCode.INVALID_ARGUMENT)
+    assert "parameters.backend: backend forgotten is not configured" in message
     backends.apply("forgotten")
     backends.wait("forgotten", "True", "Ready")
     backends.delete(volume)

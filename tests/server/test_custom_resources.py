@@ -14,7 +14,7 @@ import pytest
 from csi_plugin.persistence.sealing import generate_key
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.sealed_box import generate_private_key, public_key_of
-from tests.support.csi import GIB, MOUNT, fails
+from tests.support.csi import GIB, MOUNT, fails, unless_refused
 from tests.support.kubernetes_api import KubernetesAPI
 from tests.support.polling import wait_until
 from tests.support.serving import Served
@@ -276,7 +276,9 @@ def test_that_a_volume_has_a_filesystem_gets_from_the_node_to_the_volume(
     kubernetes: KubernetesAPI, namespace: str, tmp_path: Path, controller: Served, node: Served
 ) -> None:
     volume = create(controller, "pvc-1")
-    stage(node, volume, publish_when_known(controller, volume), tmp_path / "staging")
+    # As of a volume on a share, which the node keeps as long as it is heard of.
+    stage(node, volume, publish_when_known(controller, volume) | {"unfenced": "true"}, tmp_path / "staging")
+    unpublish = csi_pb2.ControllerUnpublishVolumeRequest(volume_id=volume.volume_id, node_id=NODE)
 
     def recorded() -> bool:
         record = kubernetes.get("cvol", volume.volume_id, "-n", namespace)
@@ -288,7 +290,12 @@ def test_that_a_volume_has_a_filesystem_gets_from_the_node_to_the_volume(
     unstage = csi_pb2.NodeUnstageVolumeRequest(
         volume_id=volume.volume_id, staging_target_path=str(tmp_path / "staging")
     )
+    with fails(grpc.StatusCode.FAILED_PRECONDITION, f"{NODE} is alive"):
+        controller.controller.ControllerUnpublishVolume(unpublish)
     node.node.NodeUnstageVolume(unstage)
+    wait_until(
+        lambda: unless_refused(lambda: controller.controller.ControllerUnpublishVolume(unpublish)), controller.log_text
+    )
 
 
 def test_a_cloned_machine_gets_no_volumes(kubernetes: KubernetesAPI, namespace: str, controller: Served) -> None:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from oslo_config import cfg
@@ -100,7 +101,7 @@ def test_a_reservation_ends_when_the_stats_show_the_volume(new_backend: NewBacke
 def test_room_of_deleted_volumes_is_found(new_backend: NewBackend) -> None:
     backend = new_backend(recording_free_gb=0)
     backend.driver.free = 5
-    backend.driver_stats._last_and_time = (backend.driver_stats._last_and_time[0], 0.0)  # they are old
+    backend.driver_stats._reading = replace(backend.driver_stats._reading, asked_at=0.0)  # they are old
     assert scheduler.choose([backend], size=5) == (backend, "one")
 
 
@@ -127,7 +128,7 @@ def test_unknown_capacity_has_no_limit(new_backend: NewBackend) -> None:
 def test_capacity_does_not_wait_for_a_slow_driver(new_backend: NewBackend) -> None:
     backend = new_backend()
     backend.driver.stats_gate.clear()
-    backend.driver_stats._last_and_time = (backend.driver_stats._last_and_time[0], 0.0)
+    backend.driver_stats._reading = replace(backend.driver_stats._reading, asked_at=0.0)
     assert scheduler.capacity([backend]).available_bytes == 10 * GIB
     backend.driver.stats_gate.set()
 

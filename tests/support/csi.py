@@ -66,6 +66,16 @@ def fails(code: grpc.StatusCode, *words: str) -> Iterator[None]:
         assert word in error.details()
 
 
+def unless_refused(call: Callable[[], Any]) -> bool:
+    """Make a call; False while it is FAILED_PRECONDITION, as until a process has heard of what another one did."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION, error
+        return False
+    return True
+
+
 def unless_busy(call: Callable[[], None]) -> bool:
     """Make a call; False when another operation on its volume has not ended, as callers may find at any time."""
     try:

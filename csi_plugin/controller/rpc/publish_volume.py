@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from csi_plugin.controller import filesystem_records, initiator_conflicts, lookups, storage_objects
+from csi_plugin.controller import filesystem_records, initiator_conflicts, lookups, lost_nodes, storage_objects
 from csi_plugin.controller.attempts import resource_of
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
@@ -23,6 +23,7 @@ from csi_plugin.persistence.records import (
 )
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import aborted, already_exists, failed_precondition, invalid_argument
+from csi_plugin.protocol.node_identity import UNFENCED
 
 ACCESS_KEY = "csi_access"
 """Entry of a connection's connector that says how the volume was published; drivers ignore what they don't know."""
@@ -142,7 +143,8 @@ def _publish_context(
     """What the node needs to attach the volume, readable for that node alone."""
     had_filesystem = filesystem_records.had_filesystem(context.store, volume)
     sealed = seal_connection(volume, connection, node, had_filesystem=had_filesystem)
-    return {"connection": base64.b64encode(sealed).decode(), "sealed": "x25519"}
+    published = {"connection": base64.b64encode(sealed).decode(), "sealed": "x25519"}
+    return published | ({UNFENCED: "true"} if lost_nodes.is_unfenced(connection) else {})
 
 
 def _check_same_node(present: ConnectionRecord, request: PublishRequest) -> None:
@@ -188,7 +190,7 @@ def _connect(
     with driver_errors(f"publishing volume {volume.id} to node {node.id}"):
         own = {"mode": request.attach_mode, ACCESS_KEY: request.access, PUBLIC_KEY: node.public_key}
         connection = storage_objects.volume(context, volume).connect(
-            filesystem_records.without_list(node) | own,
+            filesystem_records.without_lists(node) | own,
             id=context.identifiers.of_connection(volume.id, node.id),
             node_id=node.id,
             attach_mode=request.attach_mode,
@@ -209,7 +211,10 @@ def _check_snapshots(context: ControllerContext, volume: VolumeRecord) -> None:
 
 
 def _unpublish(context: ControllerContext, volume_id: str, node_id: str) -> None:
-    for record in lookups.connections_of(context.store, volume_id, node_id or None):
+    connections = lookups.connections_of(context.store, volume_id, node_id or None)
+    for record in connections:
+        lost_nodes.check_given_back(context.store, record)
+    for record in connections:
         if not record.node_id:
             continue  # created by a program that uses the library, which ends it itself
         volume = context.store.get(VolumeRecord, volume_id)

@@ -124,6 +124,9 @@ class CRDPersistence(BuiltinPlugin):
         found = self._cache(kind).find(wanted, after=after, limit=limit)
         return [copy(with_use(record, self._find)) for record in found]
 
+    def recorded_gib(self, *, backend: str) -> dict[str, int]:
+        return self._cache(VolumeRecord).recorded_gib(backend)
+
     def health(self) -> None:
         if self._closed:
             raise PersistenceError("the store was closed")

@@ -46,6 +46,11 @@ class WatchCache:
         with self._lock:
             return self._index.find(wanted, after=after, limit=limit)
 
+    def recorded_gib(self, backend: str) -> dict[str, int]:
+        """Of the cache of volumes: GiB on a backend, by pool."""
+        with self._lock:
+            return self._index.recorded_gib(backend)
+
     def put(self, resource: JSON) -> RecordResource:
         """Take in what the API server answered or announced, unless something newer is there; what it holds."""
         found = parse_resource(self._kind, resource)

@@ -158,6 +158,19 @@ class DBPersistence(BuiltinPlugin):
             found += [record for record in records if getattr(record, key) in some]
         return found
 
+    def recorded_gib(self, *, backend: str) -> dict[str, int]:
+        if self._is_read_only:
+            return super().recorded_gib(backend=backend)
+        layout = LAYOUTS[VolumeRecord]
+        query = (
+            sa.select(layout.columns["host"], sa.func.sum(layout.columns["size"]))
+            .join_from(layout.extra, layout.table, layout.extra.c.id == layout.id)
+            .where(*self._equal(layout.extra.c.backend, backend), layout.table.c.deleted.is_not(sa.true()))
+            .group_by(layout.columns["host"])
+        )
+        with database_errors(), self._reader.connect() as connection:
+            return {host.partition("#")[2]: int(size) for host, size in connection.execute(query)}
+
     def health(self) -> None:
         if self._closed:
             raise PersistenceError("the store was closed")

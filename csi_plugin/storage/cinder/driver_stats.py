@@ -4,7 +4,8 @@ import json
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 LOG = logging.getLogger(__name__)
@@ -27,29 +28,43 @@ class _StatsRequest:
     has_ended: threading.Event = field(default_factory=threading.Event)
 
 
-class DriverStats:
-    """The stats of one driver that has started, always with ``pools``. Thread-safe."""
+@dataclass(frozen=True)
+class StatsReading:
+    """What a driver said of its storage, always with ``pools``."""
 
-    def __init__(self, driver: Any, backend_id: str) -> None:
+    stats: dict[str, Any]
+    asked_at: float
+    """When (time.monotonic) the driver was asked."""
+    recorded_gib: Mapping[str, int]
+    """GiB of the volumes that the records had then, by pool, where the driver does not count what it provisioned."""
+
+
+class DriverStats:
+    """The stats of one driver that has started. Thread-safe."""
+
+    def __init__(self, driver: Any, backend_id: str, *, recorded_gib: Callable[[], Mapping[str, int]]) -> None:
+        """``recorded_gib``: GiB of the volumes that are recorded now, by pool; for drivers that do not count them.
+        Asked once for each reading of the stats, so that a request need not look at all volumes."""
         self._driver = driver
         self._backend_id = backend_id
+        self._recorded_gib = recorded_gib
         first = {
             name: value for name, value in driver.capabilities.items() if name not in ("properties", "vendor_prefix")
         }
-        self._last_and_time = (self._with_pools(first), time.monotonic())
+        self._reading = self._new_reading(first, time.monotonic())
         self._lock = threading.Lock()
-        self._reading = threading.Lock()
+        self._is_read = threading.Lock()
         self._asked: _StatsRequest | None = None
         self._failure = ""
         self._changed_at = 0.0
 
     @property
     def last(self) -> dict[str, Any]:
-        return self._last_and_time[0]
+        return self._reading.stats
 
     def refresh(self) -> dict[str, Any]:
         """Ask the driver and wait for it. Raises what it raises."""
-        with self._reading:
+        with self._is_read:
             self._read()
         return self.last
 
@@ -63,16 +78,16 @@ class DriverStats:
 
     def recent(self, max_age: float = MAX_AGE) -> dict[str, Any]:
         """The last stats, at once; if older than ``max_age`` seconds, the driver is asked in the background."""
-        return self.recent_with_time(max_age)[0]
+        return self.recent_reading(max_age).stats
 
-    def recent_with_time(self, max_age: float = MAX_AGE) -> tuple[dict[str, Any], float]:
-        """``recent`` and when (time.monotonic) the driver was asked for them."""
-        stats, asked_at = self._last_and_time
-        if self._changed_at > asked_at:
+    def recent_reading(self, max_age: float = MAX_AGE) -> StatsReading:
+        """``recent`` with what belongs to it."""
+        reading = self._reading
+        if self._changed_at > reading.asked_at:
             max_age = min(max_age, _MIN_AGE)
-        if time.monotonic() - asked_at > max_age:
+        if time.monotonic() - reading.asked_at > max_age:
             self._ask()
-        return stats, asked_at
+        return reading
 
     def read_again(self, min_age: float = _MIN_AGE, *, wait_seconds: float = WAIT) -> None:
         """Wait for new stats, unless the last are younger than ``min_age`` seconds.
@@ -82,7 +97,7 @@ class DriverStats:
         end = time.monotonic() + wait_seconds
         if asked := self._asked:
             asked.has_ended.wait(max(0, end - time.monotonic()))
-        if time.monotonic() - self._last_and_time[1] > min_age:
+        if time.monotonic() - self._reading.asked_at > min_age:
             self._ask().wait(max(0, end - time.monotonic()))
 
     def volumes_changed(self) -> None:
@@ -102,12 +117,12 @@ class DriverStats:
 
     def _try_to_read(self, asked: _StatsRequest) -> None:
         try:
-            with self._reading:
+            with self._is_read:
                 self._read()
         except Exception as error:
             # Drivers raise anything here; the last stats stay, and are asked for again when they are old again.
             LOG.warning("stats of backend %s cannot be read", self._backend_id, exc_info=True)
-            self._last_and_time = (self.last, time.monotonic())
+            self._reading = replace(self._reading, asked_at=time.monotonic())
             self._failure = str(error) or type(error).__name__
         finally:
             self._asked = None
@@ -115,9 +130,13 @@ class DriverStats:
 
     def _read(self) -> None:
         asked_at = time.monotonic()
-        stats = self._with_pools(dict(self._driver.get_volume_stats(refresh=True)))
-        self._last_and_time = (stats, asked_at)
+        self._reading = self._new_reading(dict(self._driver.get_volume_stats(refresh=True)), asked_at)
         self._failure = ""
+
+    def _new_reading(self, driver_stats: dict[str, Any], asked_at: float) -> StatsReading:
+        stats = self._with_pools(driver_stats)
+        counts = all("allocated_capacity_gb" in pool or "provisioned_capacity_gb" in pool for pool in stats["pools"])
+        return StatsReading(stats, asked_at, {} if counts else self._recorded_gib())
 
     def _with_pools(self, stats: dict[str, Any]) -> dict[str, Any]:
         """Drivers that know no pools report one backend: that is its one pool, under the backend's name."""

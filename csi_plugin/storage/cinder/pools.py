@@ -108,8 +108,8 @@ class Pool:
 
 def pools_of(backend: "Backend") -> list[Pool]:
     """A backend's pools, by name, from its last stats; never waits."""
-    stats, asked_at = backend.driver_stats.recent_with_time()
-    capabilities = copy.deepcopy(stats)
+    reading = backend.driver_stats.recent_reading()
+    capabilities = copy.deepcopy(reading.stats)
     capabilities["timestamp"] = timeutils.utcnow()
     for name in ("filter_function", "goodness_function"):
         if name not in capabilities:
@@ -119,11 +119,13 @@ def pools_of(backend: "Backend") -> list[Pool]:
         if capabilities.get("storage_protocol") in constants.CACHEABLE_PROTOCOLS:
             pool.setdefault("cacheable", True)
         if "allocated_capacity_gb" not in pool and "provisioned_capacity_gb" not in pool:
-            pool["allocated_capacity_gb"] = backend.allocated_gib(pool["pool_name"])
+            pool["allocated_capacity_gb"] = reading.recorded_gib.get(pool["pool_name"], 0)
+            if pool["pool_name"] == backend.pool_names[0]:
+                pool["allocated_capacity_gb"] += reading.recorded_gib.get("", 0)
     state = host_manager.BackendState(backend.host, None)
     zone = backend.configuration.safe_get("backend_availability_zone") or cfg.CONF.storage_availability_zone
     state.update_from_volume_capability(capabilities, {"availability_zone": zone})
-    for reservation in backend.reservations.pending(asked_at):
+    for reservation in backend.reservations.pending(reading.asked_at):
         pool_state = state.pools.get(reservation.pool)
         if pool_state is not None:
             pool_state.consume_from_volume({"size": reservation.size}, update_time=False)

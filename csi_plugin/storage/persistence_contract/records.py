@@ -197,6 +197,21 @@ class RecordContract(PluginContract):
         assert store.find(VolumeRecord, csi_name="one") == []
         assert store.find(VolumeRecord, display_name="new", backend="b", csi_name="two") == [volume]
 
+    def test_recorded_gib_follows_writes(self, store: RecordStore) -> None:
+        first = store.create(VolumeRecord(id=new_id(), host="h@a#p", size=3))
+        second = store.create(VolumeRecord(id=new_id(), host="h@a#p", size=4))
+        store.create(VolumeRecord(id=new_id(), host="h@a#q", size=5))
+        store.create(VolumeRecord(id=new_id(), host="h@a", size=6))
+        store.create(VolumeRecord(id=new_id(), host="h@b#p", size=7))
+        assert store.recorded_gib(backend="a") == {"p": 7, "q": 5, "": 6}
+        store.update(replace(first, size=13))
+        store.update(replace(second, host="h@b#p"))
+        assert store.recorded_gib(backend="a") == {"p": 13, "q": 5, "": 6}
+        assert store.recorded_gib(backend="b") == {"p": 11}
+        store.delete(first)
+        assert store.recorded_gib(backend="a") == {"q": 5, "": 6}
+        assert store.recorded_gib(backend="c") == {}
+
     @pytest.mark.parametrize("keys", [{}, {"backend": "a"}, {"display_name": "same"}, {"csi_name": "name"}])
     def test_pages(self, store: RecordStore, keys: dict[str, Any]) -> None:
         for number in range(23):

@@ -1,0 +1,132 @@
+"""How many records a request reads does not grow with the number of volumes, whatever plugin keeps them."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from csi_plugin.persistence.base import RecordStore
+from csi_plugin.persistence.records import VolumeRecord
+from csi_plugin.protocol import csi_pb2
+from csi_plugin.storage.backend import Backend
+from tests.controller.plugin import Plugin, Serve
+from tests.support.csi import GIB, mount
+from tests.support.kubernetes_api import KubernetesAPI
+
+FEW, MANY = 10, 5_000
+MANY_SLOW = {"crd": 1_000, "toy": 100}
+"""Each is a request to an API server there, and a file here, of which the plugin with the fewest methods reads all."""
+TOY = Path(__file__).parent.parent / "toy_plugin"
+
+pytestmark = pytest.mark.parametrize("serve", ["memory"], indirect=True)  # until the plugin below takes its place
+
+
+@pytest.fixture(params=["memory", "memory_db", "db", "toy", "crd"])
+def persistence(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    if request.param == "db":
+        return {"storage": "db", "connection": f"sqlite:///{tmp_path}/records.sqlite", "sqlite_synchronous": False}
+    if request.param == "crd":
+        kubernetes: KubernetesAPI = request.getfixturevalue("kubernetes")
+        return {"storage": "crd", "namespace": kubernetes.new_namespace(), "kubeconfig": str(kubernetes.kubeconfig)}
+    if request.param == "toy":
+        monkeypatch.syspath_prepend(str(TOY))
+        return {"storage": "toy", "location": tmp_path / "toy"}
+    return {"storage": request.param}
+
+
+@pytest.mark.timeout(180)
+def test_no_request_reads_more_when_there_are_many_volumes(
+    persistence: dict[str, Any], serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve()
+    Backend.set_persistence(persistence)
+    plugin = serve(driver="tests.controller.drivers.UncountedDriver", directory=tmp_path / "volumes", name="uncounted")
+    plugin.add_node("node")
+    count = count_records_read(plugin.store, monkeypatch)
+    pattern = plugin.store.get(VolumeRecord, plugin.create("pattern").volume_id)
+    assert pattern is not None
+    add_volumes(plugin.store, pattern, FEW)
+    with_few = {name: count(request) for name, request in requests(plugin).items()}
+    add_volumes(plugin.store, pattern, MANY_SLOW.get(persistence["storage"], MANY) - FEW)
+    with_many = {name: count(request) for name, request in requests(plugin).items()}
+    assert with_many == with_few
+
+
+def requests(plugin: Plugin) -> dict[str, Callable[[], Any]]:
+    """One of each kind that a CO sends for a volume's life."""
+    volume_id = plugin.create(f"used-{uuid4()}").volume_id
+    controller = plugin.controller
+
+    def expand() -> None:
+        grown = plugin.create(f"grown-{uuid4()}").volume_id
+        capacity = csi_pb2.CapacityRange(required_bytes=2 * GIB)
+        controller.ControllerExpandVolume(
+            csi_pb2.ControllerExpandVolumeRequest(volume_id=grown, capacity_range=capacity, volume_capability=mount())
+        )
+
+    def publish() -> None:
+        plugin.publish(volume_id, "node")
+        plugin.unpublish(volume_id, "node")
+
+    def snapshot() -> None:
+        made = plugin.snapshot(f"snapshot-{uuid4()}", volume_id)
+        controller.DeleteSnapshot(csi_pb2.DeleteSnapshotRequest(snapshot_id=made.snapshot_id))
+
+    return {
+        "CreateVolume": lambda: plugin.create(f"new-{uuid4()}"),
+        "DeleteVolume": lambda: plugin.delete(plugin.create(f"deleted-{uuid4()}").volume_id),
+        "ControllerExpandVolume": expand,
+        "ControllerPublishVolume": publish,
+        "CreateSnapshot": snapshot,
+        "GetCapacity": lambda: controller.GetCapacity(csi_pb2.GetCapacityRequest()),
+        "ListVolumes": lambda: controller.ListVolumes(csi_pb2.ListVolumesRequest(max_entries=FEW)),
+        "ControllerGetVolume": lambda: controller.ControllerGetVolume(
+            csi_pb2.ControllerGetVolumeRequest(volume_id=volume_id)
+        ),
+    }
+
+
+def count_records_read(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], int]:
+    """What counts the records that a store returns while a request is answered."""
+    lock = threading.Lock()
+    total = 0
+
+    def add(number: int) -> None:
+        nonlocal total
+        with lock:
+            total += number
+
+    def counted(read: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            found = read(*arguments, **keywords)
+            add(len(found) if isinstance(found, list) else found is not None)
+            return found
+
+        return call
+
+    for name in ("get", "find", "find_any"):
+        monkeypatch.setattr(store, name, counted(getattr(store, name)))
+
+    def count(request: Callable[[], Any]) -> int:
+        counts = []
+        for _ in range(3):  # what works in the background may read at the same time, but not each time
+            before = total
+            request()
+            counts.append(total - before)
+        return min(counts)
+
+    return count
+
+
+def add_volumes(store: RecordStore, pattern: VolumeRecord, count: int) -> None:
+    def add(_: int) -> None:
+        assert pattern.intent is not None
+        store.create(replace(pattern, id=str(uuid4()), intent=replace(pattern.intent, name=str(uuid4()))))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(count)))
