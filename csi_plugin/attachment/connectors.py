@@ -84,6 +84,14 @@ def alone_on_host() -> Iterator[None]:
         yield
 
 
+def locks_folder() -> str:
+    """Where lock files are, which everything shares that attaches volumes on this host."""
+    prepare_os_brick()
+    from oslo_config import cfg
+
+    return str(cfg.CONF.os_brick.lock_path)
+
+
 def rescan_fibre_channel(connector: Any, data: dict[str, Any]) -> None:
     """Let the host's adapters look for the paths of a volume; nothing that is there changes."""
     properties = connector._add_targets_to_connection_properties(data)

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from csi_plugin.attachment import connectors, files, host_tables, loop_devices, nvme, rbd, scsi
+from csi_plugin.attachment import connectors, files, host_tables, loop_devices, nvme, rbd, scsi, shares
 from csi_plugin.attachment import multipath as multipath_maps
 from csi_plugin.attachment.connectors import DEFAULT_SCAN_ATTEMPTS
 from csi_plugin.attachment.errors import AttachmentError, OtherVolume
@@ -30,6 +30,11 @@ def attach(
     volume gives the same device. Raises AttachmentError, ProgramFailed, and os-brick's errors.
     """
     files.check_format(connection_info)
+    if "export" in connection_info["data"]:
+        connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
+        with shares.in_use(connection_info, connector):
+            device_info = _connect(connection_info, multipath, root_helper, scan_attempts)
+            return files.attach(device_info, read_only=read_only)
     device_info = _connect(connection_info, multipath, root_helper, scan_attempts)
     path = str(device_info["path"])
     mode = Path(path).stat().st_mode
@@ -81,6 +86,7 @@ def detach(
     file = device_info.get("file") if device_info else files.find_attached(connection_info, connector)
     if file:
         loop_devices.detach(file)
+        shares.leave(connection_info, connector)
     elif identity and (others := _devices_of_others(connection_info, connector, device_info, identity)):
         LOG.warning("%s: another volume's by now, and left alone; this one was %s", ", ".join(others), identity)
         return

@@ -319,6 +319,14 @@ def is_backed_by(device: Path, file: Path) -> bool | None:
     return backing == (status.st_dev, status.st_ino)
 
 
+def backing_filesystem(device: Path) -> int | None:
+    """The number of the filesystem that has the file behind a loop device; None where there is none."""
+    try:
+        return _backing_inode(device)[0]
+    except OSError:
+        return None
+
+
 def _loop_identity(device: Path) -> str | None:
     """What tells the file behind a loop device from others, in every mount namespace; None for other devices."""
     try:

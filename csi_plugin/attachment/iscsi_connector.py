@@ -7,8 +7,11 @@ others, dead portals are left out, and only volumes of the same target wait for 
 Imports os-brick, so it is imported only where that is needed.
 """
 
+import fcntl
 import inspect
 import logging
+import os
+import struct
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +36,8 @@ Target = tuple[str, str, int]
 
 _LOCKS = 64
 """Targets share this many locks, so that there is no file for each target that ever was."""
+_SHARED_LOCK = struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+"""struct flock, of the whole file."""
 _HEALING_SCANS = 1
 _LISTS = ("target_portals", "target_iqns", "target_luns")
 
@@ -240,12 +245,25 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
             slots = sorted({zlib.crc32(str(name).encode()) % _LOCKS for name in names})
         with ExitStack() as locks:
             with waiting():
+                locks.enter_context(_beside_os_brick())
                 for slot in slots:
                     name = f"iscsi-targets-{slot}"
                     locks.enter_context(
                         lockutils.lock(name, "os-brick-", external=True, lock_path=cfg.CONF.os_brick.lock_path)
                     )
             yield
+
+
+@contextmanager
+def _beside_os_brick() -> Iterator[None]:
+    """Not while a connector of os-brick's own, such as a driver's on this host, has its lock for the whole host; any
+    number of these here at once."""
+    path = Path(cfg.CONF.os_brick.lock_path, "os-brick-connect_volume")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        # A lock of the open file, not of the process, which may have several threads here.
+        fcntl.fcntl(file, fcntl.F_OFD_SETLKW, _SHARED_LOCK)
+        yield
 
 
 def _names_all(data: dict[str, Any]) -> bool:

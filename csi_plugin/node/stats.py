@@ -16,12 +16,19 @@ def node_get_volume_stats(
 ) -> csi_pb2.NodeGetVolumeStatsResponse:
     """CSI spec, "NodeGetVolumeStats": bytes and inodes of a filesystem, bytes of a block device."""
     validation.check_stats(request)
-    state = find_used_at(context, request.volume_id, request.volume_path)
-    if state.access_type == "block":
-        usage = [_Usage(unit=_Usage.BYTES, total=device_size(state.device_path))]
-    else:
-        usage = filesystem_usage(os.statvfs(request.volume_path))
+    usage = context.waiters.ask(
+        request.volume_id,
+        f"usage at {request.volume_path}",
+        lambda: _usage(context, request.volume_id, request.volume_path),
+    )
     return csi_pb2.NodeGetVolumeStatsResponse(usage=usage)
+
+
+def _usage(context: NodeContext, volume_id: str, path: str) -> list[csi_pb2.VolumeUsage]:
+    state = find_used_at(context, volume_id, path)
+    if state.access_type == "block":
+        return [_Usage(unit=_Usage.BYTES, total=device_size(state.device_path))]
+    return filesystem_usage(os.statvfs(path))
 
 
 def filesystem_usage(counts: os.statvfs_result) -> list[csi_pb2.VolumeUsage]:

@@ -4,6 +4,7 @@ and programs are a test's own: this machine has no SCSI."""
 import fcntl
 import socket
 import subprocess
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -243,18 +244,22 @@ def test_volumes_of_other_targets_do_not_wait(host: FakeHost, device: str, porta
     host.program("iscsiadm")
     with_sessions(host, login=appears(host, device, portal))
     attach_as = {"driver_volume_type": "iscsi", "data": connection(portal)["data"]}
-    with os_brick_held(host, "connect_volume"):
+    other = zlib.crc32(b"iqn.2026-11.org.example:other") % 64
+    with (
+        os_brick_held(host, f"iscsi-targets-{other}", fcntl.LOCK_EX),
+        os_brick_held(host, "connect_volume", fcntl.LOCK_SH),
+    ):
         attached = host.run("csi_plugin.attachment.devices:attach", attach_as, multipath=True)
     assert attached["path"] == "/dev/dm-0"
 
 
 @contextmanager
-def os_brick_held(host: FakeHost, name: str) -> Iterator[None]:
+def os_brick_held(host: FakeHost, name: str, kind: int) -> Iterator[None]:
     """In the block, another process has a lock of os-brick's."""
     locks = host.folder / "locks"
     locks.mkdir(exist_ok=True)
-    with (locks / f"os-brick-{name}").open("w") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
+    with (locks / f"os-brick-{name}").open("w+") as file:
+        fcntl.lockf(file, kind)
         yield
 
 

@@ -426,6 +426,19 @@ def test_immediate_binding_needs_no_node_where_all_of_them_reach_the_storage() -
         assert ("--immediate-topology=false" in provisioner["args"]) is expected
 
 
+def test_what_attaches_volumes_on_a_machine_shares_its_locks() -> None:
+    folders = set()
+    for release, kind in (("box", "DaemonSet"), ("box", "Deployment"), ("other", "DaemonSet")):
+        workload = next(each for each in render(HOST, release=release) if each["kind"] == kind)
+        pod = workload["spec"]["template"]["spec"]
+        container = pod["containers"][0]
+        path = {entry["name"]: entry.get("value") for entry in container["env"]}["CINDERBOX_FILE_LOCKS_PATH"]
+        (mount,) = [mount for mount in container["volumeMounts"] if mount["mountPath"] == path]
+        (volume,) = [volume for volume in pod["volumes"] if volume["name"] == mount["name"]]
+        folders.add(volume["hostPath"]["path"])
+    assert len(folders) == 1
+
+
 def test_nodes_know_which_features_are_disabled() -> None:
     """CSI, "GetPluginCapabilities": all instances answer the same."""
     (container,) = one(render(RESTRICTED), "DaemonSet")["spec"]["template"]["spec"]["containers"]

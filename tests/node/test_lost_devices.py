@@ -1,6 +1,8 @@
 """Volumes whose device has gone: seen, and put in order by staging again. What the kernel has is a test's to say."""
 
+import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from csi_plugin.protocol.errors import RpcError, failed_precondition
 from tests.support.csi import GIB, MIB, capability
 from tests.support.devices import mounts_below
 from tests.support.node_services import CALL, attached, node_service, stage_request, staged
+from tests.support.polling import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -148,3 +151,33 @@ def test_what_is_tried_in_vain_is_tried_less_often(tmp_path: Path, staging: Path
     assert len(tasks.calls) == 7  # after 1, 2, 4... minutes
     with context.inflight.hold(inflight_key("volume-1")):
         pass
+
+
+def test_statistics_of_a_filesystem_that_does_not_answer(
+    devices: list[str], staging: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No call waits longer than its limit, and one thread waits for all of them."""
+    device, _ = devices
+    subprocess.run(["mount", device, str(staging)], check=True)
+    service, context, _ = node_service(tmp_path)
+    context.states.save(staged(staging, device, host_tables.device_identity(device)))
+    monkeypatch.setattr("csi_plugin.node.waiters._SECONDS", 0.05)
+    asked: list[str] = []
+    answers = threading.Event()
+    ask = os.statvfs
+
+    def statvfs(path: str) -> os.statvfs_result:
+        asked.append(path)
+        answers.wait()
+        return ask(path)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    request = csi_pb2.NodeGetVolumeStatsRequest(volume_id="volume-1", volume_path=str(staging))
+    for _ in range(3):
+        with pytest.raises(RpcError, match="does not answer") as error:
+            service.NodeGetVolumeStats(request, CALL)
+        assert error.value.code is grpc.StatusCode.UNAVAILABLE
+    wait_until(lambda: asked == [str(staging)], lambda: asked)
+    answers.set()
+    monkeypatch.setattr("csi_plugin.node.waiters._SECONDS", 60)
+    assert service.NodeGetVolumeStats(request, CALL).usage

@@ -38,7 +38,9 @@ WWID = "naa.6001405aaaa"
 class FakeHost:
     """``programs`` log to ``calls``; ``session``, ``map`` and the like fill /sys and /dev."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, kernel: bool = True) -> None:
+        """``kernel``: whether it has a kernel of its own, and not this machine's with its mounts and devices."""
+        self._kernel = kernel
         self.folder = folder
         self.sys, self.dev, self._bin = folder / "sys", folder / "dev", folder / "bin"
         for path in (self.sys / "dev/block", self.sys / "block", self.sys / "class", self.dev, self._bin):
@@ -85,7 +87,9 @@ class FakeHost:
             "OSLO_LOCK_PATH": str(self.folder / "locks"),
             "TMPDIR": str(self.folder),
         }
-        enter = ("unshare", "--mount", "--propagation", "private", "sh", "-c", _ENTER, "sh", str(self.folder))
+        enter: tuple[str, ...] = ()
+        if self._kernel:
+            enter = ("unshare", "--mount", "--propagation", "private", "sh", "-c", _ENTER, "sh", str(self.folder))
         return subprocess.run(
             [*enter, sys.executable, "-W", "ignore", "-c", _RUNNER, function],
             input=json.dumps({"args": args, "kwargs": kwargs}),

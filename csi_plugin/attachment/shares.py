@@ -1,0 +1,107 @@
+"""Shares on which volumes are files, mounted by os-brick: given up when they went stale, and when nobody needs them."""
+
+import contextlib
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from csi_plugin.attachment import connectors, host_tables
+from csi_plugin.attachment.errors import AttachmentError
+from csi_plugin.attachment.programs import ProgramFailed, ProgramStuck, run
+
+LOG = logging.getLogger(__name__)
+
+_STALE = "Stale file handle"
+_SECONDS = 20
+_MARKS = "shares"
+
+
+@contextlib.contextmanager
+def in_use(connection_info: dict[str, Any], connector: Any) -> Iterator[None]:
+    """A block that mounts a volume's share, if it is on one, and takes its file into use.
+
+    A mount that went stale, as after the export was made anew, is given up before. Raises AttachmentError for a share
+    that does not answer.
+    """
+    folder = _folder(connection_info, connector)
+    if folder is None:
+        yield
+        return
+    with connectors.alone_on_host():
+        if _is_mounted(folder) and _is_stale(folder):
+            _give_up(folder)
+        if not _is_mounted(folder):
+            mark = _mark(folder)
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        yield
+
+
+def leave(connection_info: dict[str, Any], connector: Any) -> None:
+    """Unmount the volume's share if it was mounted for volumes, and no other one is in use any more."""
+    folder = _folder(connection_info, connector)
+    if folder is None:
+        return
+    with connectors.alone_on_host():
+        mark = _mark(folder)
+        if not mark.exists() or not _is_mounted(folder) or _files_in_use(folder):
+            return
+        try:
+            run("umount", "--", str(folder), timeout=_SECONDS)
+        except ProgramFailed as error:
+            LOG.warning("the share at %s stays mounted: %s", folder, error)
+        else:
+            mark.unlink(missing_ok=True)
+
+
+def _folder(connection_info: dict[str, Any], connector: Any) -> Path | None:
+    """Where os-brick mounts the volume's share."""
+    export = connection_info["data"].get("export")
+    client = getattr(connector, "_remotefsclient", None)
+    return Path(client.get_mount_point(export)) if export and client is not None else None
+
+
+def _mark(folder: Path) -> Path:
+    """A file that says that a share was mounted here: what others have mounted, such as a driver, is theirs."""
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
+    return Path(connectors.locks_folder(), _MARKS, name)
+
+
+def _is_mounted(folder: Path) -> bool:
+    return any(mount.target == str(folder) for mount in host_tables.mounts())
+
+
+def _is_stale(folder: Path) -> bool:
+    try:
+        run("stat", "--", str(folder), timeout=_SECONDS)
+    except ProgramStuck as error:
+        raise AttachmentError(f"the share at {folder} does not answer: {error}") from error
+    except ProgramFailed as error:
+        if error.status is None:
+            raise AttachmentError(f"the share at {folder} does not answer within {_SECONDS} s") from error
+        return _STALE in error.output
+    return False
+
+
+def _give_up(folder: Path) -> None:
+    if files := _files_in_use(folder):
+        raise AttachmentError(
+            f"the share at {folder} has gone stale, and {', '.join(files)} of it are in use; end the pods with these "
+            "volumes on this node, and it is mounted anew"
+        )
+    LOG.warning("the share at %s has gone stale, and is mounted anew", folder)
+    run("umount", "--lazy", "--", str(folder), timeout=_SECONDS)
+
+
+def _files_in_use(folder: Path) -> list[str]:
+    """Names of files on a mounted share that loop devices show: by the number of its filesystem, asked of no server."""
+    numbers = {os.makedev(*mount.device_number) for mount in host_tables.mounts() if mount.target == str(folder)}
+    return sorted(
+        name
+        for name, devices in host_tables.loop_devices_by_file_name().items()
+        for device in devices
+        if host_tables.backing_filesystem(device) in numbers
+    )
