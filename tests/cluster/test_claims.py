@@ -123,6 +123,47 @@ def test_ephemeral_volume(cluster: Cluster) -> None:
     cluster.wait_until_gone(volume)
 
 
+STATS = """
+import sys, grpc
+from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
+node = csi_pb2_grpc.NodeStub(grpc.insecure_channel("unix:///csi/csi.sock"))
+request = csi_pb2.NodeGetVolumeStatsRequest(volume_id=sys.argv[1], volume_path=sys.argv[2])
+print(max(usage.total for usage in node.NodeGetVolumeStats(request).usage))
+"""
+
+
+def test_names_that_a_pod_gives_its_folders_are_in_nobody_s_way(cluster: Cluster, driver: Cluster) -> None:
+    """They are in the mount table of its node, as they are: what separates lines elsewhere, and what is no text."""
+    odd = pod("odd", "odd", node="node1")
+    odd["spec"]["containers"][0]["volumeMounts"] += [
+        {"name": "data", "mountPath": "/separators", "subPath": "a\u2028b\u0085c\u000cd"},
+        {"name": "data", "mountPath": "/renamed", "subPath": "plain"},
+    ]
+    cluster.apply(claim("odd"), odd)
+    cluster.wait_running("odd")
+    cluster.exec("odd", r"""mv /data/plain "$(printf '/data/\377\376')" && echo precious > /renamed/file""")
+    table = cluster.on_node("node1", "od -An -c -v /proc/self/mountinfo | tr -d ' \\n'")
+    assert r"342200250" in table and r"377376" in table
+    cluster.apply(claim("orders"), pod("shop", "orders", node="node1"))
+    cluster.wait_running("shop")
+    cluster.write("shop")
+    volume, volume_name = cluster.volume_of("orders"), cluster.get("pvc", "orders")["spec"]["volumeName"]
+    uid = cluster.get("pod", "shop")["metadata"]["uid"]
+    path = f"/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~csi/{volume_name}/mount"
+    selector = ("-l", "app.kubernetes.io/component=node", "--field-selector", "spec.nodeName=node1")
+    node_pod = driver.kubectl("get", "pod", *selector, "-o", "name").strip()
+    total = driver.kubectl("exec", node_pod, "-c", "cinderbox", "--", "python3", "-c", STATS, volume, path)
+    assert int(total) > 500 * 1024**2
+    cluster.delete("pod", "shop")
+    cluster.delete("pvc", "orders")
+    cluster.wait_until_gone(volume)
+    assert cluster.exec("odd", "cat /renamed/file") == "precious\n"
+    volume = cluster.volume_of("odd")
+    cluster.delete("pod", "odd")
+    cluster.delete("pvc", "odd")
+    cluster.wait_until_gone(volume)
+
+
 def test_records_are_no_way_to_delete_data(cluster: Cluster) -> None:
     cluster.apply(claim("orders"), pod("shop", "orders"))
     cluster.wait_running("shop")
