@@ -7,6 +7,7 @@ from csi_plugin.storage.cinder import exception
 from csi_plugin.storage.library_state import STATE
 
 _SECOND = timedelta(seconds=1)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def check_is_latest(snapshot_id: str, records: list[SnapshotRecord]) -> None:
@@ -27,12 +28,20 @@ def check_is_latest(snapshot_id: str, records: list[SnapshotRecord]) -> None:
 
 
 def time_after_others(volume_id: str, now: datetime) -> datetime:
-    """``now``, or a moment after the times of all snapshots that the volume has, where the clock was put back since."""
+    """``now``, or a moment that is surely after the times of all snapshots of the volume, where the clock was put back
+    since."""
     taken = [record.created_at for record in STATE.store.find(SnapshotRecord, volume_id=volume_id) if record.created_at]
-    latest = max(taken, default=now)
-    return now if now >= latest else latest.replace(microsecond=0) + _SECOND
+    if now >= max(taken, default=now):
+        return now
+    after = max(_surely_over(time) for time in taken) + _MICROSECOND
+    return after if after.microsecond else after + _MICROSECOND
 
 
 def _is_before(one: datetime, other: datetime) -> bool:
-    """Whether one moment is surely before another: a whole second may be one that an earlier version cut."""
-    return (one if one.microsecond else one + _SECOND) <= other and one != other
+    """Whether one moment is surely before another."""
+    return _surely_over(one) <= other and one != other
+
+
+def _surely_over(moment: datetime) -> datetime:
+    """A whole second may be one that an earlier version cut."""
+    return moment if moment.microsecond else moment + _SECOND
