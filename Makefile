@@ -1,4 +1,4 @@
-.PHONY: cluster-up cluster-down test-cluster storage-lab setup quickstart check test coverage lint bench proto crds docs manifests clean
+.PHONY: cluster-up cluster-down test-cluster storage-lab setup quickstart check test failover soak coverage lint bench proto crds docs manifests clean
 
 # Everything that the other targets need. Safe to repeat; the first time needs root, for Debian packages.
 setup:
@@ -16,6 +16,16 @@ test:
 	scripts/lint
 	scripts/test
 	$(if $(STORAGE_LAB),scripts/storage_lab test -k "guest or raw_block and (multipath or nvme or nfs or rbd)")
+
+# An active controller and a standby on PostgreSQL under 64 clients, the active one killed or frozen 40 times (20 minutes).
+failover:
+	scripts/setup
+	FAILOVERS=40 scripts/test tests/crash/test_failover.py
+
+# 20,000 random operations in one process, which must not grow (15 minutes).
+soak:
+	scripts/setup
+	SOAK_OPERATIONS=20000 scripts/test tests/crash/test_soak.py
 
 # All tests, and which lines of our code they ran; it takes half as long again.
 coverage:
