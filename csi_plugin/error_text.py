@@ -7,4 +7,8 @@ _LIMIT = 4096
 
 def error_text(error: BaseException) -> str:
     """An error's text, bounded: its class when it has no text, and never a secret."""
-    return redact_text(str(error).strip() or type(error).__name__, limit=_LIMIT)
+    try:
+        text = str(error).strip()
+    except Exception:  # noqa: BLE001 - a class of somebody else's
+        text = ""
+    return redact_text(text or type(error).__name__, limit=_LIMIT)

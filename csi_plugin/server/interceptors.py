@@ -114,8 +114,9 @@ class RpcInterceptor(grpc.ServerInterceptor):
                 answer = behaviour(request, context)
         except RpcError as error:
             code, message = error.code, redact_text(error.message, limit=MESSAGE_LIMIT)
-        except Exception as error:
-            # The last boundary: nothing that a request causes may get further, and the caller learns no internals.
+        except BaseException as error:
+            # The last boundary: nothing that a request causes may get further, and the caller learns no internals. What
+            # ends threads and processes is no different here: this one has an answer to give.
             LOG.exception("unexpected error", method=method)
             code, message = grpc.StatusCode.INTERNAL, f"unexpected {type(error).__name__}; the driver's log has more"
         finally:

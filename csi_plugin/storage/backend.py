@@ -1,8 +1,8 @@
 """Backend: one configured Cinder driver."""
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import csi_plugin.storage.connection  # loaded so that each class can be looked up by its records
@@ -23,6 +23,7 @@ from csi_plugin.storage.cinder import (
     options,
     runtime,
 )
+from csi_plugin.storage.cinder.driver_answers import exits_as_errors
 from csi_plugin.storage.cinder.driver_stats import DriverStats
 from csi_plugin.storage.cinder.inventory import Inventory
 from csi_plugin.storage.cinder.reservations import Reservations
@@ -127,6 +128,10 @@ class Backend(BackendJSON, metaclass=StateClass):
 
     def _start(self) -> None:
         self.host = f"{runtime.host()}@{self.id}"
+        with exits_as_errors():
+            self._start_driver()
+
+    def _start_driver(self) -> None:
         self.driver = driver_start.new_driver(self._backend_configuration, host=self.host)
         self.extra_capabilities = driver_stats.extra_capabilities(self.driver)
         driver_start.start(self.driver)
@@ -207,13 +212,15 @@ class Backend(BackendJSON, metaclass=StateClass):
 
     # Work.
 
-    def slot(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def slot(self) -> Iterator[None]:
         """Hold one of the backend's ``max_concurrent_operations`` slots; waits for one. Held around driver calls, and
         around what is recorded of them: who waits in vain leaves no trace.
 
         A thread that holds one may enter again without taking another. Raises BackendBusy after ``time_to_wait``.
         """
-        return self._slots.hold(before=STATE.before_driver_call, time_to_wait=STATE.time_to_wait)
+        with self._slots.hold(before=STATE.before_driver_call, time_to_wait=STATE.time_to_wait), exits_as_errors():
+            yield
 
     def validate_connector(self, connector_dict: dict[str, Any]) -> None:
         """Raise when a connector lacks what this driver needs (cinder.exception.InvalidConnectorException)."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from csi_plugin.persistence.records import GroupRecord, GroupSnapshotRecord, Record, VolumeRecord
 from csi_plugin.storage import codec, json_form
 from csi_plugin.storage.cinder import exception, objects
+from csi_plugin.storage.cinder.driver_answers import take_update
 from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.library_state import STATE, class_of, find_backend
 from csi_plugin.storage.model_updates import apply_updates
@@ -98,14 +99,12 @@ class Group(Resource):
         self.save()
         try:
             update = self._call_driver(lambda driver: _if_implemented(driver.create_group, CONTEXT, self._ovo))
+            take_update(self._ovo, {"status": "available", **(update or {})})
         except Exception:
             # Drivers raise anything; the record says what may be there.
             self._ovo.status = "error"
             self.save()
             raise
-        self._ovo.status = "available"
-        if update:
-            self._ovo.update(update)
         self.save()
         if self._initial_volumes:
             self.update(add=self._initial_volumes)
@@ -122,7 +121,7 @@ class Group(Resource):
         )
         update, add_updates, remove_updates = updates or (None, None, None)
         if update:
-            self._ovo.update(update)
+            take_update(self._ovo, update)
             self.save()
         apply_updates([*add, *remove], [*(add_updates or ()), *(remove_updates or ())])
         for volume in add:

@@ -102,14 +102,14 @@ class GroupSnapshot(Resource):
             update, updates = self._call_driver(
                 lambda driver: driver.create_group_snapshot(CONTEXT, self._ovo, [found._ovo for found in snapshots])
             )
+            failpoint("group_snapshot.driver_done")
+            for snapshot in snapshots:
+                snapshot._ovo.status = "available"
+            merge_updates(snapshots, updates)
         except Exception:
             # Drivers raise anything. What they may have created is known by these records.
             self._set_all(snapshots, "error", None)
             raise
-        failpoint("group_snapshot.driver_done")
-        for snapshot in snapshots:
-            snapshot._ovo.status = "available"
-        merge_updates(snapshots, updates)
         failed = [found.id for found in snapshots if found.status != "available"]
         if failed or (update or {}).get("status") == "error":
             self._set_all(snapshots, "error", None)

@@ -8,6 +8,7 @@ from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.records import Intent, Phase, Record, SnapshotRecord
 from csi_plugin.storage import codec, json_form
 from csi_plugin.storage.cinder import driver_calls, exception, objects
+from csi_plugin.storage.cinder.driver_answers import take_update
 from csi_plugin.storage.deferred_deletion import finish_deferred, finish_deferred_snapshot
 from csi_plugin.storage.library_state import STATE
 from csi_plugin.storage.resource import NamedResource, in_slot
@@ -111,14 +112,13 @@ class Snapshot(VolumeChild, NamedResource):
         try:
             update = self._call_driver(lambda driver: driver.create_snapshot(self._ovo))
             failpoint("snapshot.driver_done")
-            self._ovo.status = "available"
-            if update:
-                self._ovo.update(update)
+            take_update(self._ovo, update)
         except Exception:
             # Drivers raise anything. What they may have created is known by this record.
             self._ovo.status = "error"
             self.save()
             raise
+        self._ovo.status = "available"
         self._set_phase(Phase.READY)
         self.save()
         failpoint("snapshot.saved")

@@ -17,6 +17,7 @@ from csi_plugin.persistence.records import (
 )
 from csi_plugin.storage import codec, deferred_deletion, json_form, volume_deletion, volume_export, volume_retype
 from csi_plugin.storage.cinder import cinder_utils, driver_calls, exception, objects
+from csi_plugin.storage.cinder.driver_answers import take_update
 from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.exception import NotLocal
 from csi_plugin.storage.library_state import STATE, class_of, find_backend
@@ -184,15 +185,13 @@ class Volume(NamedResource):
         try:
             update = self._call_driver(call)
             failpoint("create.driver_done")
-            self._ovo.status = "available"
-            if update:
-                self._ovo.update(update)
+            take_update(self._ovo, update)
         except Exception:
             # Drivers raise anything. What they may have created is known by this record.
             self._ovo.status = "error"
             self.save()
             raise
-        self._ovo.launched_at = datetime.now(UTC)
+        self._ovo.status, self._ovo.launched_at = "available", datetime.now(UTC)
         self._set_phase(Phase.READY)
         self.save()
         failpoint("create.saved")
@@ -313,14 +312,13 @@ class Volume(NamedResource):
         self.save()
         try:
             update = self._call_driver(lambda driver: driver.revert_to_snapshot(CONTEXT, self._ovo, snapshot._ovo))
+            take_update(self._ovo, update)
         except Exception:
             # Drivers raise anything; what the volume holds now is not known.
             self._ovo.status = "error"
             self.save()
             raise
         self._ovo.status = "available"
-        if update:
-            self._ovo.update(update)
         self.save()
 
     # Connecting and attaching

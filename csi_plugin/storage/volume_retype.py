@@ -5,6 +5,7 @@ from uuid import uuid4
 
 from csi_plugin.storage import codec, database
 from csi_plugin.storage.cinder import exception
+from csi_plugin.storage.cinder.driver_answers import take_update
 from csi_plugin.storage.cinder.runtime import CONTEXT
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ def retype(volume: "Volume", *, extra_specs: dict[str, str] | None, qos_specs: d
         raise exception.InvalidVolume(
             reason=f"the driver cannot change volume {volume._ovo.id} to these specs without moving its data"
         )
-    if update:
-        volume._ovo.update(update)
+    take_update(volume._ovo, update)
     volume._ovo.volume_type_id = volume._ovo.id
     volume._ovo.volume_type = codec.volume_type(volume._ovo.id, wanted_extra, wanted_qos)
     volume.save()

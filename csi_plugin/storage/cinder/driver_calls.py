@@ -12,6 +12,7 @@ from cinder import exception, utils
 from csi_plugin.known_secrets import keep_secrets_of_driver
 from csi_plugin.storage.cinder import connection_info as completion
 from csi_plugin.storage.cinder.adaptations import rbd_clones, rbd_fencing, remotefs_copies
+from csi_plugin.storage.cinder.driver_answers import InvalidAnswer, check_connection_info, take_update
 from csi_plugin.storage.cinder.driver_classes import implements
 from csi_plugin.storage.cinder.runtime import CONTEXT
 
@@ -42,15 +43,26 @@ def connect(
     try:
         if model_update:
             # Before access is granted: a repeat after a crash has to find the CHAP secret that the target got with it.
-            volume.update(model_update)
+            take_update(volume, model_update)
             save()
-        connection_info: dict[str, Any] = driver.initialize_connection(volume, connector)
-    except Exception:
+        connection_info = _open(driver, volume, connector)
+        completion.complete(driver, volume, connector, connection_info, attach_mode)
+    except BaseException:
         # Whatever was raised, the export must not stay.
         driver.remove_export(CONTEXT, volume)
         raise
+    return connection_info
+
+
+def _open(driver: Any, volume: Any, connector: dict[str, Any]) -> dict[str, Any]:
+    connection_info: dict[str, Any] = driver.initialize_connection(volume, connector)
+    try:
+        check_connection_info(connection_info)
+    except InvalidAnswer:
+        # The host has access now, and nobody could use it.
+        driver.terminate_connection(volume, connector, force=False)
+        raise
     keep_secrets_of_driver(connection_info)
-    completion.complete(driver, volume, connector, connection_info, attach_mode)
     return connection_info
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from csi_plugin.storage.cinder.driver_answers import check_stats, exits_as_errors
+
 LOG = logging.getLogger(__name__)
 
 MAX_AGE = 60.0
@@ -49,7 +51,9 @@ class DriverStats:
         self._backend_id = backend_id
         self._recorded_gib = recorded_gib
         first = {
-            name: value for name, value in driver.capabilities.items() if name not in ("properties", "vendor_prefix")
+            name: value
+            for name, value in check_stats(driver.capabilities).items()
+            if name not in ("properties", "vendor_prefix")
         }
         self._reading = self._new_reading(first, time.monotonic())
         self._lock = threading.Lock()
@@ -130,7 +134,9 @@ class DriverStats:
 
     def _read(self) -> None:
         asked_at = time.monotonic()
-        self._reading = self._new_reading(dict(self._driver.get_volume_stats(refresh=True)), asked_at)
+        with exits_as_errors():
+            stats = check_stats(self._driver.get_volume_stats(refresh=True))
+        self._reading = self._new_reading(stats, asked_at)
         self._failure = ""
 
     def _new_reading(self, driver_stats: dict[str, Any], asked_at: float) -> StatsReading:
