@@ -2,6 +2,7 @@
 
 import grpc
 
+from csi_plugin.node import host_programs
 from csi_plugin.node.cinder_node_client import CinderNodeClient
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.node.registration import Registration, Registry, RemoteRegistry
@@ -55,6 +56,7 @@ class NodeRuntime:
     def start(self, controller: ControllerRuntime | None) -> None:
         """Register at the controller of this process, at the registry endpoint, or in a custom resource, and look after
         what is staged."""
+        host_programs.use(self._settings.host_programs, folder=self._settings.state_dir / "node" / "programs")
         self._registration = self.service.register_with(self._registry(controller))
         self.service.start()
 

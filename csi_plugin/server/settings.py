@@ -98,6 +98,11 @@ class Settings(BaseModel):
     )
     max_volumes: int = Field(0, ge=0, description="Volumes that this node can take; 0: as many as the CO likes.")
     default_filesystem: Literal["ext4", "xfs", "btrfs"] = Field("ext4", description="When a claim names none.")
+    host_programs: list[Literal["iscsiadm", "multipath", "multipathd", "nvme"]] = Field(
+        default_factory=list,
+        description="Storage clients of the host that a node in a container runs in place of its image's, for daemons "
+        "of another version; the container needs the host's process ids.",
+    )
     oldest_kernel: str = Field(
         "4.14",
         pattern=r"^\d{1,2}\.\d{1,3}$",
