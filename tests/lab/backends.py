@@ -141,6 +141,7 @@ BACKENDS = (
             "test_stale_device_of_a_number_that_another_volume_has_now",
             "test_unreadable_luks_header_is_never_formatted",
             "test_initiator_daemon_restarts",
+            "test_what_the_host_has_built_on_a_volume",
         ),
     ),
     lvm(

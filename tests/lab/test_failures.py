@@ -248,6 +248,19 @@ def test_stale_device_of_a_number_that_another_volume_has_now(backend: LabBacken
     assert read_block(old.use()) == of_old
 
 
+def test_what_the_host_has_built_on_a_volume(backend: LabBackend, claim: MakeClaim) -> None:
+    """As udev activates a volume group that a pod has made inside of its raw volume."""
+    volume = claim(block=True)
+    device = volume.use()
+    number = (host.in_sysfs(device) / "dev").read_text().strip()
+    run("dmsetup", "create", "inside", "--uuid", "LVM-inside", "--table", f"0 2048 linear {number} 0")
+    volume.unpublish()
+    with Path("/dev/mapper/inside").open("rb"), fails(Code.FAILED_PRECONDITION, "inside (open)"):
+        volume.unstage()
+    volume.unstage()
+    assert not Path("/dev/mapper/inside").exists()
+
+
 def test_unreadable_luks_header_is_never_formatted(backend: LabBackend, claim: MakeClaim) -> None:
     volume = claim(filesystem="ext4", encryption="luks2")
     written = write_file(volume.use(secrets=PASSPHRASE))
