@@ -1,4 +1,4 @@
-.PHONY: cluster-up cluster-down test-cluster storage-lab setup quickstart check test failover soak coverage lint bench proto crds docs manifests clean
+.PHONY: cluster-up cluster-down test-cluster test-ipv6 storage-lab setup quickstart check test failover soak coverage lint bench proto crds docs manifests clean
 
 # Everything that the other targets need. Safe to repeat; the first time needs root, for Debian packages.
 setup:
@@ -53,6 +53,11 @@ cluster-down:
 # Tests in that cluster, which stays up.
 test-cluster: cluster-up
 	KEEP_CLUSTER=1 scripts/test tests/cluster
+
+# A cluster that has IPv6 alone comes up and serves a claim (2 minutes).
+test-ipv6:
+	scripts/setup begin
+	CLUSTER_FAMILY=ipv6 scripts/test tests/cluster/test_ipv6.py
 
 # Tests with real iSCSI, NVMe over TCP, NFS and Ceph, in a virtual machine made for them.
 storage-lab:
