@@ -2,6 +2,7 @@
 
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.protocol import csi_pb2
+from csi_plugin.protocol.offers import expansion_offers
 
 ControllerRpc = csi_pb2.ControllerServiceCapability.RPC
 GroupRpc = csi_pb2.GroupControllerServiceCapability.RPC
@@ -51,3 +52,13 @@ def group_controller_capabilities(context: ControllerContext) -> csi_pb2.GroupCo
     if supports_group_snapshots(context):
         response.capabilities.add().rpc.type = GroupRpc.CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT
     return response
+
+
+def plugin_offers(context: ControllerContext) -> frozenset[str]:
+    """What GetPluginCapabilities claims beside the services, in the words of the Identity service."""
+    offers = expansion_offers(context.configuration.disabled_features)
+    if supports_group_snapshots(context):
+        offers |= {"groups"}
+    if any(context.backends.topologies().values()):
+        offers |= {"snapshot_topology"}
+    return offers

@@ -57,13 +57,9 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
         self.recovery = Recovery(self._context)
         self.health_watch = HealthWatch(self._context)
 
-    def offers_group_snapshots(self) -> bool:
-        """Whether GetPluginCapabilities should report GROUP_CONTROLLER_SERVICE."""
-        return capabilities.supports_group_snapshots(self._context)
-
-    def offers_snapshot_topology(self) -> bool:
-        """Whether GetPluginCapabilities should report SNAPSHOT_ACCESSIBILITY_CONSTRAINTS."""
-        return any(self._context.backends.topologies().values())
+    def offers(self) -> frozenset[str]:
+        """What GetPluginCapabilities claims beside the services."""
+        return capabilities.plugin_offers(self._context)
 
     def CreateVolume(self, request: csi_pb2.CreateVolumeRequest, call: Any) -> csi_pb2.CreateVolumeResponse:
         with _current_store(self._context):

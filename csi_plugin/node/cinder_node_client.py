@@ -23,7 +23,7 @@ class CinderNodeClient:
         self._api_server = {"namespace": namespace, "kubeconfig": kubeconfig}
 
     def register(self, identity: NodeIdentity) -> None:
-        """Write the CinderNode. Raises UNAVAILABLE with what the API server says."""
+        """Write the CinderNode, which tells nothing of the plugin. Raises UNAVAILABLE with what the API server says."""
         record = {
             "id": identity.node_id,
             "connector": dict(identity.connector),

@@ -15,6 +15,7 @@ from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.protocol import node_identity, node_registry_pb2, node_registry_pb2_grpc
 from csi_plugin.protocol.backoff import Backoff
 from csi_plugin.protocol.node_identity import STAGED_VOLUMES, NodeIdentity
+from csi_plugin.protocol.offers import PLUGIN
 
 LOG = logging.getLogger(__name__)
 
@@ -32,8 +33,8 @@ _CALL_SECONDS = 30
 class Registry(Protocol):
     """The controller's node registry."""
 
-    def register(self, identity: NodeIdentity) -> None:
-        """Store or replace what the controller knows of the node."""
+    def register(self, identity: NodeIdentity) -> frozenset[str] | None:
+        """Store or replace what the controller knows of the node; what the plugin offers, if that is told."""
 
     def connection(self, node_id: str, volume_id: str) -> bytes:
         """Connection information of a published volume, sealed to the key that the node has registered last."""
@@ -48,8 +49,9 @@ class RemoteRegistry:
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = node_registry_pb2_grpc.NodeRegistryStub(channel)
 
-    def register(self, identity: NodeIdentity) -> None:
-        self._stub.RegisterNode(node_identity.to_request(identity), timeout=_CALL_SECONDS)
+    def register(self, identity: NodeIdentity) -> frozenset[str] | None:
+        response = self._stub.RegisterNode(node_identity.to_request(identity), timeout=_CALL_SECONDS)
+        return frozenset(response.offers) - {PLUGIN} if PLUGIN in response.offers else None
 
     def connection(self, node_id: str, volume_id: str) -> bytes:
         request = node_registry_pb2.GetConnectionRequest(node_id=node_id, volume_id=volume_id)
@@ -87,6 +89,8 @@ class Registration:
         self._is_due = False
         self._stopping = threading.Event()
         self.registered = threading.Event()
+        self.offers: frozenset[str] | None = None
+        """What the plugin offers, as the controller has told; None while that is not known."""
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="registration", daemon=True).start()
@@ -169,7 +173,7 @@ class Registration:
             self._identified = self._attachment_process.run("identify", my_ip=configuration.storage_network_ip)
             self._identified_at = time.monotonic()
         identified, held = self._identified, self._held()
-        self._registry.register(
+        offers = self._registry.register(
             NodeIdentity(
                 node_id=configuration.node_id,
                 connector=identified["connector"] | ({STAGED_VOLUMES: held} if held else {}),
@@ -179,6 +183,8 @@ class Registration:
             )
         )
         self._told = held
+        if offers is not None:
+            self.offers = offers
         if not self.registered.is_set():
             LOG.info("the node is registered as %s", configuration.node_id)
             self.registered.set()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from csi_plugin.persistence.base import InvalidPersistence, RecordStore
 from csi_plugin.protocol.errors import unavailable
 from csi_plugin.protocol.inflight import InFlight
-from csi_plugin.server.identity import expansion_offers
 from csi_plugin.server.leadership import FileLeadership, Leadership, Lease, LeaseLeadership
 from csi_plugin.server.settings import Settings, SettingsError
 
@@ -135,13 +134,7 @@ class ControllerRuntime:
 
     def offers(self) -> frozenset[str]:
         """What GetPluginCapabilities claims beside the services; waits for the start rather than claim too little."""
-        service = self.serving()
-        offers = set(expansion_offers(self._settings))
-        if service.offers_group_snapshots():
-            offers.add("groups")
-        if service.offers_snapshot_topology():
-            offers.add("snapshot_topology")
-        return frozenset(offers)
+        return self.serving().offers()
 
 
 def _load_services() -> "type[ControllerServices]":

@@ -7,7 +7,6 @@ from google.protobuf import wrappers_pb2
 
 import csi_plugin
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
-from csi_plugin.server.settings import Settings
 
 _Service = csi_pb2.PluginCapability.Service
 _Expansion = csi_pb2.PluginCapability.VolumeExpansion
@@ -57,15 +56,6 @@ class IdentityService(csi_pb2_grpc.IdentityServicer):
 
     def Probe(self, request: csi_pb2.ProbeRequest, context: Any) -> csi_pb2.ProbeResponse:
         return csi_pb2.ProbeResponse(ready=wrappers_pb2.BoolValue(value=self.is_ready()))
-
-
-def expansion_offers(settings: Settings) -> frozenset[str]:
-    """Of what IdentityService is told that is offered: the expansion that the settings leave on."""
-    if "expand" in settings.disabled_features:
-        return frozenset()
-    if "expand_online" in settings.disabled_features:
-        return frozenset({"expansion"})
-    return frozenset({"expansion", "expansion_online"})
 
 
 def own_version() -> str:

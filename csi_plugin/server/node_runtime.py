@@ -72,6 +72,10 @@ class NodeRuntime:
         """Whether the controller has known this node since this process started."""
         return self._registration is not None and self._registration.registered.is_set()
 
+    def offers(self) -> frozenset[str] | None:
+        """What the plugin offers, as the controller has told; None while that is not known."""
+        return self._registration.offers if self._registration is not None else None
+
     def stop(self) -> None:
         if self._registration is not None:
             self._registration.stop()

@@ -14,9 +14,10 @@ from csi_plugin.instrumentation import tracing
 from csi_plugin.persistence.base import InvalidPersistence
 from csi_plugin.protocol import csi_pb2_grpc, node_registry_pb2_grpc, operations_pb2_grpc
 from csi_plugin.protocol.inflight import InFlight
+from csi_plugin.protocol.offers import expansion_offers
 from csi_plugin.server import logs, service_info, sockets, system_files
 from csi_plugin.server.controller_runtime import ControllerRuntime, deferred
-from csi_plugin.server.identity import IdentityService, expansion_offers, own_version
+from csi_plugin.server.identity import IdentityService, own_version
 from csi_plugin.server.kubelet_registration import KubeletRegistration
 from csi_plugin.server.node_runtime import NodeRuntime
 from csi_plugin.server.operations import OperationsService, by_thread
@@ -184,11 +185,15 @@ class _Process:
         return self._controller.is_ready() and (self._node is None or self._node.is_registered())
 
     def _offers(self) -> frozenset[str]:
-        """A node takes it from its own topology that backends have one. Which backends make groups only a controller
-        knows, and only it is asked."""
+        """All instances of the plugin answer the same, so a node says what the controller has told it. Where it tells
+        nothing, that backends have a topology goes by the node's own, and which make groups is not known."""
         if self._controller is not None:
             return self._controller.offers()
-        return expansion_offers(self._settings) | ({"snapshot_topology"} if self._settings.node_topology else set())
+        told = self._node.offers() if self._node is not None else None
+        if told is not None:
+            return told
+        topology = {"snapshot_topology"} if self._settings.node_topology else set()
+        return expansion_offers(self._settings.disabled_features) | topology
 
     def _start_parts(self) -> None:
         try:

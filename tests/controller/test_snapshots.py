@@ -346,4 +346,4 @@ def test_group_snapshots_are_claimed(plugin: Plugin) -> None:
     answer = plugin.groups.GroupControllerGetCapabilities(csi_pb2.GroupControllerGetCapabilitiesRequest())
     rpc = csi_pb2.GroupControllerServiceCapability.RPC
     assert [claim.rpc.type for claim in answer.capabilities] == [rpc.CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT]
-    assert plugin.service.offers_group_snapshots()
+    assert "groups" in plugin.service.offers()

@@ -251,17 +251,15 @@ def test_staging_that_never_had_a_connection_can_be_undone(pair: tuple[Served, S
 def test_node_claims_what_the_plugin_as_a_whole_does(pair: tuple[Served, Served]) -> None:
     """CSI, "GetPluginCapabilities": a client that sees no controller service does not publish volumes."""
     _, node = pair
+    wait_until(lambda: "the node is registered" in node.log.read_text(), node.log_text)
     segments = dict(node.node.NodeGetInfo(csi_pb2.NodeGetInfoRequest()).accessible_topology.segments)
     assert segments == {"csi.cinderbox.io/reach": "all"}
     constrained = csi_pb2.PluginCapability()
     constrained.service.type = csi_pb2.PluginCapability.Service.VOLUME_ACCESSIBILITY_CONSTRAINTS
-    groups = csi_pb2.PluginCapability()
-    groups.service.type = csi_pb2.PluginCapability.Service.GROUP_CONTROLLER_SERVICE
     request = csi_pb2.GetPluginCapabilitiesRequest()
     of_controller, of_node = [list(served.identity.GetPluginCapabilities(request).capabilities) for served in pair]
     assert constrained in of_controller
-    # Which backends make groups, only the controller knows.
-    assert of_node == [claim for claim in of_controller if claim != groups]
+    assert of_node == of_controller
     assert of_node[0].service.type == csi_pb2.PluginCapability.Service.CONTROLLER_SERVICE
 
 

@@ -4,7 +4,7 @@ import base64
 import logging
 from typing import Any
 
-from csi_plugin.controller import filesystem_records, initiator_conflicts, lookups
+from csi_plugin.controller import capabilities, filesystem_records, initiator_conflicts, lookups
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.identifiers import is_valid_id
 from csi_plugin.controller.sealed_connections import seal_connection
@@ -13,6 +13,7 @@ from csi_plugin.persistence.records import FORMATTED_VOLUMES, NodeRecord
 from csi_plugin.protocol import node_identity, node_registry_pb2, node_registry_pb2_grpc, request_rules
 from csi_plugin.protocol.errors import RpcError, aborted, invalid_argument, not_found
 from csi_plugin.protocol.node_identity import NodeIdentity
+from csi_plugin.protocol.offers import PLUGIN
 
 LOG = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ class NodeRegistryService(node_registry_pb2_grpc.NodeRegistryServicer):
         self, request: node_registry_pb2.RegisterNodeRequest, call: Any
     ) -> node_registry_pb2.RegisterNodeResponse:
         self.register(node_identity.from_request(request))
-        return node_registry_pb2.RegisterNodeResponse()
+        offers = sorted(capabilities.plugin_offers(self._context) | {PLUGIN})
+        return node_registry_pb2.RegisterNodeResponse(offers=offers)
 
     def GetConnection(
         self, request: node_registry_pb2.GetConnectionRequest, call: Any
