@@ -33,6 +33,7 @@ class LabServer:
         shared = {
             "CINDERBOX_REGISTRY_ENDPOINT": f"unix://{folder}/registry.sock",
             "CINDERBOX_LOG_LEVEL": "info",
+            "CINDERBOX_LEASE_SECONDS": "120",  # emulated processes may stand still for long, where others work
             "PYTHONPATH": ":".join([*python_path(), str(Path(__file__).parents[2])]),
             **csi_sanity.ENVIRONMENT,
             **environment,
