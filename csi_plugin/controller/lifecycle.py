@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
+import grpc
+
 from csi_plugin.controller.attempts import (
     UNFINISHED_DELETED,
     Attempt,
@@ -27,9 +29,12 @@ from csi_plugin.controller.attempts import (
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.identifiers import is_valid_id
 from csi_plugin.persistence.records import JSON, Intent, Phase
-from csi_plugin.protocol.errors import aborted, already_exists
+from csi_plugin.protocol.errors import RpcError, aborted, already_exists
 
 A = TypeVar("A", bound=Attempt)
+
+_GONE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ABORTED)
+"""What a call answers whose object, or whose record, has gone meanwhile."""
 
 
 class Creation(ABC, Generic[A]):
@@ -156,7 +161,12 @@ def _delete(context: ControllerContext, deletion: Deletion[A]) -> None:
             return
     retire_id(context.deleted_names, record)
     with context.source_locks.changing(*deletion.sources(context, record)):
-        deletion.delete(context, record)
+        try:
+            deletion.delete(context, record)
+        except RpcError as error:
+            # A controller that stood still in its deletion of the object may have gone on, and come to its end.
+            if error.code not in _GONE or context.store.get(deletion.kind, record.id) is not None:
+                raise
 
 
 def _abandon_unfinished(context: ControllerContext, deletion: Deletion[A], *, name: str) -> None:

@@ -144,3 +144,19 @@ def test_a_group_snapshot_stays_while_a_volume_is_created_from_it(serve: Serve, 
         delete(plugin, "group-snapshot", group_snapshot_id)
     gate.set()
     assert running.result(10).volume.content_source.snapshot.snapshot_id == member.id
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_deletion_that_another_controller_ends_meanwhile_is_one(
+    serve: Serve, gate: threading.Event, kind: str
+) -> None:
+    """One that stood still in it goes on, and ends it before it knows that it leads no more."""
+    gate.set()
+    other = serve(driver=GATED)
+    store = InterruptedStore(other.store)
+    plugin = serve(beside=other, store=store)
+    creation(plugin, kind, "name", other.create("source").volume_id)().result(10)
+    object_id = only_id(plugin, kind, "name")
+    store.after_reading(object_id, lambda: delete(other, kind, object_id))
+    delete(plugin, kind, object_id)
+    assert other.store.get(RECORDS[kind], object_id) is None
