@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -266,8 +267,21 @@ def test_node_claims_what_the_plugin_as_a_whole_does(pair: tuple[Served, Served]
 def test_warnings_of_os_brick_reach_the_log_without_secrets(pair: tuple[Served, Served]) -> None:
     _, node = pair
     claim = claimed(pair)
+    # It accepts connections, and is no iSCSI target.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        portal = f"127.0.0.1:{listener.getsockname()[1]}"
+        _stage_at(portal, claim, node)
+    written = node.log.read_text()
+    assert "os_brick.initiator.connectors.iscsi" in written
+    assert f"Failed to connect to iSCSI portal {portal}" in written
+    assert "hunter2" not in written
+    claim.unstage()
+
+
+def _stage_at(portal: str, claim: Claim, node: Served) -> None:
+    """In vain, with a password."""
     nobody = {
-        "target_portal": "127.0.0.1:9",
+        "target_portal": portal,
         "target_iqn": "iqn.2010-10.org.example:volume",
         "target_lun": 1,
         "auth_method": "CHAP",
@@ -279,11 +293,6 @@ def test_warnings_of_os_brick_reach_the_log_without_secrets(pair: tuple[Served, 
     sealed = seal_to_node(key, json.dumps(plan).encode(), associated_data=f"test-node/{claim.id}".encode())
     with fails(Code.INTERNAL, "attach failed"):
         claim.stage(publish_context={**claim.context, "connection": base64.b64encode(sealed).decode()})
-    written = node.log.read_text()
-    assert "os_brick.initiator.connectors.iscsi" in written
-    assert "Failed to connect to iSCSI portal 127.0.0.1:9" in written
-    assert "hunter2" not in written
-    claim.unstage()
 
 
 def test_secrets_stay_out_of_logs_and_state(pair: tuple[Served, Served]) -> None:
