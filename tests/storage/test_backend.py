@@ -249,6 +249,31 @@ def test_a_backend_out_of_reach_stops_neither_the_others_nor_the_process(
     assert "set-near" not in Backend.backends
 
 
+def test_a_backend_that_waits_for_its_storage_keeps_no_other_waiting(
+    store: MemoryPersistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import recording_driver
+
+    begun, answered = threading.Event(), threading.Event()
+
+    def do_setup(self: Any, context: object) -> None:
+        if self.configuration.recording_label == "slow":
+            begun.set()
+            answered.wait(60)
+
+    monkeypatch.setattr(recording_driver.RecordingDriver, "do_setup", do_setup)
+    backends = BackendSet([configured("set-slow", recording_label="slow")])
+    backends.start()
+    try:
+        assert begun.wait(30)
+        backends.configure(configured("set-quick"))
+        wait_until(lambda: bool(backends.ready()), backends.status, timeout=20)
+        assert [backend.name for backend in backends.ready()] == ["set-quick"]
+    finally:
+        answered.set()
+        backends.close()
+
+
 def test_a_backend_that_comes_into_reach_is_found(store: MemoryPersistence, monkeypatch: pytest.MonkeyPatch) -> None:
     import recording_driver
 
