@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from csi_plugin.node import filesystems
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import failed_precondition, invalid_argument
+from csi_plugin.protocol.mkfs_options import check_oldest_kernel
 
 _NAME_LIMIT = 255
 """Bytes of each part of a path: Linux' NAME_MAX."""
@@ -19,6 +20,8 @@ def check_stage(request: csi_pb2.NodeStageVolumeRequest) -> None:
     if not request.publish_context.get("connection"):
         raise invalid_argument("publish_context must be the one that ControllerPublishVolume returned")
     filesystems.check_mkfs_words(request.volume_context.get(filesystems.MKFS_OPTIONS, ""))
+    oldest_kernel = request.volume_context.get(filesystems.OLDEST_KERNEL, "")
+    check_oldest_kernel(oldest_kernel, field=f"volume_context.{filesystems.OLDEST_KERNEL}")
     _check_connection(request.publish_context["connection"])
 
 

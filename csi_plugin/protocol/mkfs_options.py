@@ -1,4 +1,4 @@
-"""Which options of mkfs a StorageClass may give: an allow-list for each filesystem, with the form of the values.
+"""What a StorageClass may ask of mkfs: an allow-list of options for each filesystem, with the form of the values.
 
 Options that name files, folders or other devices, that make no filesystem or one of another size, are not in it: mkfs
 runs as root beside the node's own files.
@@ -133,6 +133,8 @@ _ALLOWED: Mapping[str, Mapping[str, Values]] = {
     "xfs": _XFS,
     "btrfs": _BTRFS,
 }
+_KERNEL = re.compile(r"\d{1,2}\.\d{1,3}", re.ASCII)
+
 FILESYSTEMS = tuple(_ALLOWED)
 """Those that volumes may have."""
 
@@ -152,6 +154,12 @@ def parse_mkfs_options(text: str, *, filesystem: str, field: str) -> list[str]:
         allowed = "; ".join(f"of {name} {' '.join(_forms(_ALLOWED[name]))}" for name in names)
         raise invalid_argument(f"{field}: {refusals[0]}. Allowed are {allowed}")
     return words
+
+
+def check_oldest_kernel(text: str, *, field: str) -> None:
+    """Raise INVALID_ARGUMENT for what is no version of Linux; empty is none given."""
+    if text and not _KERNEL.fullmatch(text):
+        raise invalid_argument(f"{field} must be a version of Linux such as 5.10, not {text[:40]!r}")
 
 
 def _refusal(words: Sequence[str], allowed: Mapping[str, Values]) -> str:

@@ -59,6 +59,7 @@ def test_encryption() -> None:
         ({"xtra_a": "x" * 256}, ["1 to 255"]),
         ({"xtra_a": "x\n"}, ["printable"]),
         ({"xtra_a": "1", "extra_specs.a": "2"}, ["'a' is given twice"]),
+        ({"oldest_kernel": "new"}, ["oldest_kernel must be a version of Linux such as 5.10", "new"]),
         ({"encryption": "plain"}, ["encryption must be one of luks, luks2"]),
         ({"encryption_cipher": "aes"}, ["encryption_cipher needs encryption"]),
         ({"encryption_key_size": "256"}, ["encryption_key_size needs encryption"]),

@@ -249,6 +249,17 @@ def test_mkfs_gets_no_files_of_the_node(claim: MakeClaim, options: str) -> None:
         assert not any(file.read(1024**2))
 
 
+@pytest.mark.parametrize("kernel", ["new", "5", "5.10 -d etc"])
+def test_oldest_kernel_is_a_version(claim: MakeClaim, kernel: str) -> None:
+    """Also where no class has checked it, as of a volume that a person has made known to Kubernetes."""
+    volume = claim()
+    volume.publish_controller()
+    with fails(Code.INVALID_ARGUMENT, "volume_context.oldest_kernel", "such as 5.10"):
+        volume.stage(volume_context={"oldest_kernel": kernel})
+    with volume.file.open("rb") as file:
+        assert not any(file.read(1024**2))
+
+
 @pytest.mark.parametrize("flag", ["noatime,suid", "a b", "x;y", "", "'"])
 def test_mount_flags_are_checked(claim: MakeClaim, flag: str) -> None:
     volume = claim()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from csi_plugin.controller.requests.labels import PREFIX as CO_PREFIX
 from csi_plugin.protocol.errors import invalid_argument
+from csi_plugin.protocol.mkfs_options import check_oldest_kernel
 from csi_plugin.suggestions import did_you_mean
 
 KUBERNETES_PREFIX = "storage.kubernetes.io/"
@@ -41,7 +42,6 @@ _CIPHER = re.compile(
     r"(aes|serpent|twofish|camellia|cast5|cast6|sm4|blowfish)(-(xts|cbc|ecb|lrw|pcbc|ctr)(-(plain(64(be)?)?|benbi|null|essiv:(sha1|sha256|sha512)))?)?",
     re.ASCII,
 )
-_KERNEL = re.compile(r"\d{1,2}\.\d{1,3}", re.ASCII)
 _VALUE_LIMIT = 255
 """Characters that Cinder's schema has for the key and for the value of a spec."""
 
@@ -81,6 +81,8 @@ def parse_volume_parameters(parameters: Mapping[str, str], mutable_parameters: M
         raise invalid_argument(
             f"parameters: {MKFS_OPTIONS} must have at most {_MKFS_OPTIONS_LIMIT} bytes, not {length}"
         )
+    oldest_kernel = plain.get(OLDEST_KERNEL, "")
+    check_oldest_kernel(oldest_kernel, field=f"parameters: {OLDEST_KERNEL}")
     mutable_extra_specs, mutable_qos_specs = parse_mutable_parameters(mutable_parameters)
     return VolumeParameters(
         backend=plain.get(BACKEND, ""),
@@ -88,15 +90,9 @@ def parse_volume_parameters(parameters: Mapping[str, str], mutable_parameters: M
         extra_specs=extra_specs | mutable_extra_specs,
         qos_specs=qos_specs | mutable_qos_specs,
         mkfs_options=plain.get(MKFS_OPTIONS, ""),
-        oldest_kernel=_kernel(plain.get(OLDEST_KERNEL, "")),
+        oldest_kernel=oldest_kernel,
         encryption=_encryption(plain),
     )
-
-
-def _kernel(text: str) -> str:
-    if text and not _KERNEL.fullmatch(text):
-        raise invalid_argument(f"parameters: {OLDEST_KERNEL} must be a version of Linux such as 5.10, not {text!r}")
-    return text
 
 
 def parse_mutable_parameters(mutable_parameters: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
