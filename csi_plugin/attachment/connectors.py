@@ -1,7 +1,7 @@
 """os-brick: its connectors, one for each protocol, and what they need of the process that they run in.
 
-os-brick is imported here, and only inside functions: it takes 36 to 84 MiB, which neither the node nor a process that
-never attaches has to carry.
+os-brick is imported inside functions alone, and by the *_connector modules that these import: it takes 36 to 84 MiB,
+which neither the node nor a process that never attaches has to carry.
 """
 
 import contextlib

@@ -32,7 +32,7 @@ def attach(
     files.check_format(connection_info)
     if "export" in connection_info["data"]:
         connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
-        with shares.in_use(connection_info, connector):
+        with shares.mounted(connection_info, connector):
             device_info = _connect(connection_info, multipath, root_helper, scan_attempts)
             return files.attach(device_info, read_only=read_only)
     device_info = _connect(connection_info, multipath, root_helper, scan_attempts)
@@ -157,13 +157,13 @@ def _check_paths(data: dict[str, Any], connector: Any, path: str) -> None:
 
     The volume's own paths are taken out of the map at once: it may be the other volume's, which is in use.
     """
-    if not hasattr(connector, "strange_paths") or not host_tables.is_map(path):
+    if not hasattr(connector, "foreign_paths") or not host_tables.is_map(path):
         return
     folder = host_tables.device_folder(path)
-    if strange := connector.strange_paths(data, folder):
-        connector.take_back(data)
+    if foreign := connector.foreign_paths(data, folder):
+        connector.disconnect_own(data)
         raise OtherVolume(
-            f"{path} is the multipath map {host_tables.multipath_name(folder)}, and its paths {', '.join(strange)} are "
+            f"{path} is the multipath map {host_tables.multipath_name(folder)}, and its paths {', '.join(foreign)} are "
             "not of this volume's targets: two volumes have one name (WWID), or somebody has logged in to a portal "
             "that the backend does not name. Give each volume a name of its own on the storage, or log out there"
         )

@@ -13,7 +13,7 @@ _LVM, _PARTITION = "LVM-", "part"
 """How the device-mapper UUIDs begin of logical volumes, and of partitions of multipath maps."""
 
 
-def in_the_way(device_path: str, *, own: Iterable[str] = ()) -> list[str]:
+def blockers(device_path: str, *, own: Iterable[str] = ()) -> list[str]:
     """What is built on a device and cannot be taken away, with the reason. Nothing is changed.
 
     ``own``: paths of devices that the caller takes away itself, such as a decrypted one. Raises ProgramFailed.
@@ -25,7 +25,7 @@ def in_the_way(device_path: str, *, own: Iterable[str] = ()) -> list[str]:
 def release(device_path: str, *, own: Iterable[str] = ()) -> None:
     """Deactivate the logical volumes, arrays and partitions' maps that are built on a device. Data stays as it is.
 
-    Only after in_the_way() has found nothing. Raises ProgramFailed for what has come into use since.
+    Only after blockers() has found nothing. Raises ProgramFailed for what has come into use since.
     """
     _, found = _built_on(device_path, own)
     for folder in reversed(found):  # what is on top first

@@ -66,12 +66,12 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
         found = iscsi_sessions.sessions()
         return [name for target in self.own_targets(data) for name in _disks_at(target, found)]
 
-    def strange_paths(self, data: dict[str, Any], folder: Path) -> list[str]:
+    def foreign_paths(self, data: dict[str, Any], folder: Path) -> list[str]:
         """The paths of a multipath map, from its folder, that lead to no target of the volume's own, with where to."""
         own = set(self.disks(data))
         return [_described(path) for path in host_tables.lower_devices(folder) if path.name not in own]
 
-    def take_back(self, data: dict[str, Any]) -> None:
+    def disconnect_own(self, data: dict[str, Any]) -> None:
         """Remove the volume's own disks and sessions, and no map that others have paths in. Errors are logged."""
         with self._alone_on(data):
             self._cleanup_connection(data, force=True, ignore_errors=True, is_disconnect_call=True)

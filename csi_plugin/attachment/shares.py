@@ -20,7 +20,7 @@ _MARKS = "shares"
 
 
 @contextlib.contextmanager
-def in_use(connection_info: dict[str, Any], connector: Any) -> Iterator[None]:
+def mounted(connection_info: dict[str, Any], connector: Any) -> Iterator[None]:
     """A block that mounts a volume's share, if it is on one, and takes its file into use.
 
     A mount that went stale, as after the export was made anew, is given up before. Raises AttachmentError for a share

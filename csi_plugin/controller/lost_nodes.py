@@ -31,7 +31,7 @@ def is_unfenced(connection: ConnectionRecord) -> bool:
     return str(connected.get("driver_volume_type", "")).lower() in _UNFENCED
 
 
-def check_given_back(store: RecordStore, connection: ConnectionRecord) -> None:
+def check_unstaged(store: RecordStore, connection: ConnectionRecord) -> None:
     """Raise FAILED_PRECONDITION while a node that is alive has a volume staged that nothing else keeps it from."""
     volume_id, node_id = connection.volume_id, connection.node_id
     node = store.get(NodeRecord, node_id) if node_id else None

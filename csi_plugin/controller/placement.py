@@ -51,9 +51,8 @@ def place_volume(context: ControllerContext, request: VolumeRequest) -> Placemen
     """Choose where a new volume goes.
 
     Raises NOT_FOUND (no such source), INVALID_ARGUMENT (the source does not fit the parameters, or these name a backend
-    that nobody has configured), OUT_OF_RANGE (size),
-    RESOURCE_EXHAUSTED (no pool has room, or none where the topology wants it) and UNAVAILABLE (the backend that the
-    parameters name, or the source's, is not ready; or none is).
+    that nobody has configured), OUT_OF_RANGE (size), RESOURCE_EXHAUSTED (no pool has room, or none where the topology
+    wants it) and UNAVAILABLE (the backend that the parameters name, or the source's, is not ready; or none is).
     """
     match request.source:
         case ContentSource(kind="snapshot"):

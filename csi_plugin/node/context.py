@@ -17,8 +17,8 @@ from csi_plugin.node.attachment_process import AttachmentProcess
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.node.failures import Failures, Verb
 from csi_plugin.node.registration import Registration
+from csi_plugin.node.timed_calls import TimedCalls
 from csi_plugin.node.volume_state import VolumeStates
-from csi_plugin.node.waiters import Waiters
 from csi_plugin.protocol.errors import RpcError, failed_precondition, internal, invalid_argument, unavailable
 from csi_plugin.protocol.inflight import InFlight
 
@@ -39,7 +39,7 @@ class NodeContext:
     path_marks: InFlight = field(default_factory=InFlight)
     """On staging and target paths, beside those on volumes in ``inflight``: two volumes may be meant for one path."""
     failures: Failures = field(default_factory=Failures)
-    waiters: Waiters = field(default_factory=Waiters)
+    timed_calls: TimedCalls = field(default_factory=TimedCalls)
     registration: Registration | None = None
     """Set when the registry is known, which in mode all is after the controller has started."""
 

@@ -15,7 +15,7 @@ from csi_plugin.attachment.programs import ProgramFailed, run
 Version = tuple[int, int]
 
 _NUMBERS = re.compile(r"(\d+)\.(\d+)")
-_EXT = ("ext2", "ext3", "ext4")
+EXT = ("ext2", "ext3", "ext4")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _version_text(program: str) -> str:
 
 def unknown_features(device_path: str, filesystem: str, *, kernel: str = "") -> list[str]:
     """What a filesystem has that this kernel (or ``kernel``) is too old for, each with the first kernel that is not."""
-    known = {feature.name: feature for feature in _FEATURES.get("ext4" if filesystem in _EXT else filesystem, ())}
+    known = {feature.name: feature for feature in _FEATURES.get("ext4" if filesystem in EXT else filesystem, ())}
     own = parse_version(kernel or os.uname().release)
     return [
         f"{name} (Linux {known[name].kernel[0]}.{known[name].kernel[1]})"
@@ -116,7 +116,7 @@ def unknown_features(device_path: str, filesystem: str, *, kernel: str = "") -> 
 def _features_of(device: Path, filesystem: str) -> list[str]:
     if filesystem == "xfs":
         (place, magic, offset, form), bits = _XFS_FLAGS, _XFS_BITS
-    elif filesystem in _EXT:
+    elif filesystem in EXT:
         (place, magic, offset, form), bits = _EXT_FLAGS, _EXT_BITS
     else:
         return []

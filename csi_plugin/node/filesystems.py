@@ -11,12 +11,12 @@ from csi_plugin.attachment import host_tables, signatures
 from csi_plugin.attachment.host_tables import Mount
 from csi_plugin.attachment.programs import ProgramFailed, run
 from csi_plugin.node import filesystem_features, mounts
+from csi_plugin.node.filesystem_features import EXT
 from csi_plugin.protocol import mount_rules
 from csi_plugin.protocol.errors import failed_precondition, internal, invalid_argument
 from csi_plugin.protocol.mkfs_options import FILESYSTEMS, parse_mkfs_options
 
-_EXT = ("ext2", "ext3", "ext4")
-_MKFS_DEFAULTS = {**dict.fromkeys(_EXT, ("-F", "-m0")), "xfs": (), "btrfs": ()}
+_MKFS_DEFAULTS = {**dict.fromkeys(EXT, ("-F", "-m0")), "xfs": (), "btrfs": ()}
 MKFS_OPTIONS = "mkfs_options"
 OLDEST_KERNEL = "oldest_kernel"
 """Keys in volume_context."""
@@ -43,9 +43,8 @@ def ensure(
     """The filesystem of a device, created when the device is empty and may be written: its type, and whether it is new.
 
     ``wanted``: the type that the CO asked for, empty for any; ``oldest_kernel``: that has to know all features of a new
-    one; ``used_before``: the device had content, as recorded, so
-    an empty one is a sign of something wrong. Raises FAILED_PRECONDITION, and never writes to a device that holds
-    anything.
+    one; ``used_before``: the device had content, as recorded, so an empty one is a sign of something wrong. Raises
+    FAILED_PRECONDITION, and never writes to a device that holds anything.
     """
     found = signatures.probe(device_path)
     if found.is_empty:
@@ -93,7 +92,7 @@ def check_mkfs_words(text: str) -> None:
 
 def check(device_path: str, filesystem: str) -> None:
     """Repair what a crash left, as far as that needs no person. Raises ProgramFailed for what does."""
-    if filesystem in _EXT:  # xfs and btrfs replay their logs when mounted
+    if filesystem in EXT:  # xfs and btrfs replay their logs when mounted
         run("e2fsck", "-p", device_path, allowed=_FSCK_REPAIRED, timeout=_FSCK_SECONDS)
 
 
@@ -191,7 +190,7 @@ def mount_options(filesystem: str, flags: Sequence[str], *, read_only: bool) -> 
 
 def grow_unmounted(device_path: str, filesystem: str) -> None:
     """Let a filesystem that can grow while it is not mounted use all of its device. Raises ProgramFailed."""
-    if filesystem in _EXT and _ext_is_smaller(device_path):
+    if filesystem in EXT and _ext_is_smaller(device_path):
         run("e2fsck", "-f", "-p", device_path, allowed=_FSCK_REPAIRED, timeout=_FSCK_SECONDS)
         run("resize2fs", device_path, timeout=_FSCK_SECONDS)
 

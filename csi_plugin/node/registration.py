@@ -104,7 +104,7 @@ class Registration:
         """Let the controller know that a volume is staged here before it is. Raises what the registry raises."""
         self._coming.add(volume_id)
         try:
-            self._register()
+            self._register(seconds_old=_REFRESH_SECONDS)
             yield
         finally:
             self._coming.discard(volume_id)

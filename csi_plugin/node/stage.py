@@ -256,7 +256,7 @@ def _end_queueing(context: NodeContext, state: VolumeState) -> None:
 def _check_holders(state: VolumeState) -> None:
     """FAILED_PRECONDITION for what is built on the volume's device and is in use, or is on other devices, too."""
     path = str((state.device_info or {})["path"])
-    if found := holders.in_the_way(path, own=[state.device_path]):
+    if found := holders.blockers(path, own=[state.device_path]):
         raise failed_precondition(
             f"volume {state.volume_id} has {', '.join(found)} on its device {path}: what is inside of a volume was "
             "activated on this host; stop using it and deactivate it (vgchange -an, mdadm --stop), and let LVM pass "

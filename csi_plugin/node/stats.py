@@ -16,7 +16,7 @@ def node_get_volume_stats(
 ) -> csi_pb2.NodeGetVolumeStatsResponse:
     """CSI spec, "NodeGetVolumeStats": bytes and inodes of a filesystem, bytes of a block device."""
     validation.check_stats(request)
-    usage = context.waiters.ask(
+    usage = context.timed_calls.run(
         request.volume_id,
         f"usage at {request.volume_path}",
         lambda: _usage(context, request.volume_id, request.volume_path),

@@ -153,13 +153,14 @@ class Backend(BackendJSON, metaclass=StateClass):
         wanted = BackendConfiguration.from_arguments(volume_backend_name, **driver_cfg)
         with STATE.lock:
             present = STATE.backends.get(volume_backend_name)
-            replaces = present is not None and present._backend_configuration != wanted
-            if replaces:
+            if present is not None and present._backend_configuration == wanted:
+                return present
+            if present is not None:
                 if volume_backend_name in STATE.starting_backends:
                     raise ValueError(f"Backend named {volume_backend_name} is being started by another thread")
                 new = cls._announce(wanted)
-        if present is None or not replaces:
-            # Without the lock: a driver may wait for its storage as it starts, and others start meanwhile.
+        # Without the lock: a driver may wait for its storage as it starts, and others start meanwhile.
+        if present is None:
             return cls(volume_backend_name, **driver_cfg)
         options.detach(present.configuration)
         try:

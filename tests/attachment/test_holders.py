@@ -24,13 +24,13 @@ def host(tmp_path: Path) -> FakeHost:
     return host
 
 
-def in_the_way(host: FakeHost) -> list[str]:
-    found: list[str] = host.run("csi_plugin.attachment.holders:in_the_way", "/dev/dm-0")
+def blockers(host: FakeHost) -> list[str]:
+    found: list[str] = host.run("csi_plugin.attachment.holders:blockers", "/dev/dm-0")
     return found
 
 
 def test_what_nobody_uses_is_deactivated_from_the_top(host: FakeHost) -> None:
-    assert in_the_way(host) == []
+    assert blockers(host) == []
     assert not host.called("remove")
     host.run("csi_plugin.attachment.holders:release", "/dev/dm-0")
     assert [call.split()[-1] for call in host.called("dmsetup remove")] == ["data-one", "36001405aaaa-part1"]
@@ -38,17 +38,17 @@ def test_what_nobody_uses_is_deactivated_from_the_top(host: FakeHost) -> None:
 
 def test_what_is_open_is_named(host: FakeHost) -> None:
     (host.folder / "open-data-one").write_text("1")
-    assert in_the_way(host) == ["data-one (open)"]
+    assert blockers(host) == ["data-one (open)"]
 
 
 def test_what_is_on_another_device_too_is_named(host: FakeHost) -> None:
     host.disk("sdz", "devices/z")
     host.map("dm-3", "LVM-bbbb", ["dm-1", "sdz"], dm_name="data-two")
     (host.folder / "open-36001405aaaa-part1").write_text("2")
-    assert in_the_way(host) == ["data-two (also on sdz)"]
+    assert blockers(host) == ["data-two (also on sdz)"]
 
 
 def test_what_only_a_person_makes_is_named(host: FakeHost) -> None:
     host.map("dm-3", "CRYPT-LUKS2-aaaa", ["dm-2"], dm_name="secret")
     (host.folder / "open-data-one").write_text("1")
-    assert in_the_way(host) == ["secret (in use)"]
+    assert blockers(host) == ["secret (in use)"]

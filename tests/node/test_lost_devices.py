@@ -161,7 +161,7 @@ def test_statistics_of_a_filesystem_that_does_not_answer(
     subprocess.run(["mount", device, str(staging)], check=True)
     service, context, _ = node_service(tmp_path)
     context.states.save(staged(staging, device, host_tables.device_identity(device)))
-    monkeypatch.setattr("csi_plugin.node.waiters._SECONDS", 0.05)
+    monkeypatch.setattr("csi_plugin.node.timed_calls._SECONDS", 0.05)
     asked: list[str] = []
     answers = threading.Event()
     ask = os.statvfs
@@ -179,5 +179,5 @@ def test_statistics_of_a_filesystem_that_does_not_answer(
         assert error.value.code is grpc.StatusCode.UNAVAILABLE
     wait_until(lambda: asked == [str(staging)], lambda: asked)
     answers.set()
-    monkeypatch.setattr("csi_plugin.node.waiters._SECONDS", 60)
+    monkeypatch.setattr("csi_plugin.node.timed_calls._SECONDS", 60)
     assert service.NodeGetVolumeStats(request, CALL).usage

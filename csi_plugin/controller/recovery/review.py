@@ -82,7 +82,7 @@ def _finish_deferred(context: ControllerContext, record: Attempt) -> None:
 
 
 def _is_window_over(context: ControllerContext, ended_at: datetime | None) -> bool:
-    # What is to happen yet was written before the clock was put back: how long ago, nobody knows.
+    # A time that lies ahead was written before the clock was put back; how long ago that was is not known.
     return not -_SKEW_SECONDS < _age(ended_at) <= context.configuration.undo_window_seconds
 
 

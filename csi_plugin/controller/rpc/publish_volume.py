@@ -213,7 +213,7 @@ def _check_snapshots(context: ControllerContext, volume: VolumeRecord) -> None:
 def _unpublish(context: ControllerContext, volume_id: str, node_id: str) -> None:
     connections = lookups.connections_of(context.store, volume_id, node_id or None)
     for record in connections:
-        lost_nodes.check_given_back(context.store, record)
+        lost_nodes.check_unstaged(context.store, record)
     for record in connections:
         if not record.node_id:
             continue  # created by a program that uses the library, which ends it itself
