@@ -89,3 +89,11 @@ def make_crd(kubernetes: KubernetesAPI) -> Callable[[], CRDPersistence]:
     """What opens a new namespace."""
     namespace = kubernetes.new_namespace()
     return lambda: CRDPersistence(namespace=namespace, kubeconfig=str(kubernetes.kubeconfig))
+
+
+@pytest.fixture(params=["sqlite", "mariadb", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/records.sqlite"
+    return request.getfixturevalue(request.param).create_database()
