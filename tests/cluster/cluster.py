@@ -165,6 +165,17 @@ class Cluster:
     def events(self) -> str:
         return self.run("kubectl", "-n", self.namespace, "get", "events", check=False)[-4000:]
 
+    def check_claims_are_served(self, **spec: Any) -> None:
+        """A pod uses the volume of a claim, and nothing is left of either. ``spec``: of the claim, beside the usual."""
+        self.apply(claim("orders", **spec), pod("shop", "orders"))
+        self.wait_running("shop")
+        self.write("shop")
+        assert self.exec("shop", "cat /data/file") == "precious\n"
+        volume = self.volume_of("orders")
+        self.delete("pod", "shop")
+        self.delete("pvc", "orders")
+        self.wait_until_gone(volume)
+
     def wait_until_gone(self, *volume_ids: str) -> None:
         """Nothing of these volumes is left, in Kubernetes, in the records and on the storage."""
 

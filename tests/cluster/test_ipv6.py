@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from tests.cluster.cluster import NODES, Cluster, claim, pod
+from tests.cluster.cluster import NODES, Cluster
 from tests.support.polling import wait_until
 
 
@@ -17,11 +17,4 @@ def test_a_claim_is_served_over_ipv6_alone(cluster: Cluster, driver: Cluster) ->
     addresses_of_pods = [one["status"]["podIP"] for one in driver.get("pods")["items"]]
     assert addresses_of_pods
     assert {ipaddress.ip_address(one).version for one in (*addresses_of_nodes(), *addresses_of_pods)} == {6}
-    cluster.apply(claim("orders"), pod("shop", "orders"))
-    cluster.wait_running("shop")
-    cluster.write("shop")
-    assert cluster.exec("shop", "cat /data/file") == "precious\n"
-    volume = cluster.volume_of("orders")
-    cluster.delete("pod", "shop")
-    cluster.delete("pvc", "orders")
-    cluster.wait_until_gone(volume)
+    cluster.check_claims_are_served()

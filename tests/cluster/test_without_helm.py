@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.cluster import NAMESPACE, VOLUMES, Cluster, claim, pod
+from tests.cluster.cluster import NAMESPACE, VOLUMES, Cluster, claim
 from tests.support.project import PROJECT
 
 PAGE = (PROJECT / "docs/kubernetes.md").read_text()
@@ -80,14 +80,7 @@ def test_release_is_removed_and_plain_manifests_are_installed(
     for part in ("deployment/cinderbox-controller", "daemonset/cinderbox-node"):
         driver.kubectl("rollout", "status", part, "--timeout=90s")
     driver.kubectl("apply", "-f", str(PROJECT / "deploy/examples/storageclass.yaml"))
-    cluster.apply(claim("orders", storageClassName="cinderbox"), pod("shop", "orders"))
-    cluster.wait_running("shop")
-    cluster.write("shop")
-    assert cluster.exec("shop", "cat /data/file") == "precious\n"
-    volume = cluster.volume_of("orders")
-    cluster.delete("pod", "shop")
-    cluster.delete("pvc", "orders")
-    cluster.wait_until_gone(volume)
+    cluster.check_claims_are_served(storageClassName="cinderbox")
 
     follow(commands("Without Helm, instead of these:"), tmp_path)
     follow(commands("that nothing protects them any more:"))

@@ -10,7 +10,6 @@ import pytest
 from csi_plugin.persistence.base import RecordStore
 from csi_plugin.persistence.records import GroupSnapshotRecord, Phase, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2
-from csi_plugin.storage.backend import Backend
 from tests.controller.drivers import GatedDriver
 from tests.controller.plugin import Plugin, Serve
 from tests.support.csi import create_request, fails, from_snapshot
@@ -46,6 +45,13 @@ def gate() -> threading.Event:
     GatedDriver.gate.clear()
     GatedDriver.started.clear()
     return GatedDriver.gate
+
+
+def serve_two(serve: Serve) -> tuple[Plugin, Plugin, InterruptedStore]:
+    """A controller, another one beside it, and the store that the latter reads through."""
+    other = serve(driver=GATED)
+    store = InterruptedStore(other.store)
+    return other, serve(beside=other, store=store), store
 
 
 def creation(plugin: Plugin, kind: str, name: str, volume_id: str) -> Callable[[], Any]:
@@ -87,9 +93,7 @@ def interrupt(plugin: Plugin, kind: str, object_id: str) -> None:
 def test_a_creation_that_another_controller_finishes_meanwhile_stays(
     serve: Serve, gate: threading.Event, kind: str
 ) -> None:
-    other = serve(driver=GATED)
-    store = InterruptedStore(Backend.store)
-    plugin = serve(beside=other, store=store)
+    other, plugin, store = serve_two(serve)
     volume_id = other.create("source").volume_id
     running = creation(other, kind, "gated", volume_id)()
     assert GatedDriver.started.wait(10)
@@ -114,9 +118,7 @@ def test_an_interrupted_creation_that_a_repeat_replaces_meanwhile_is_gone(
     serve: Serve, gate: threading.Event, kind: str
 ) -> None:
     gate.set()
-    other = serve(driver=GATED)
-    store = InterruptedStore(other.store)
-    plugin = serve(beside=other, store=store)
+    other, plugin, store = serve_two(serve)
     create = creation(plugin, kind, "name", other.create("source").volume_id)
     create().result(10)
     first = only_id(plugin, kind, "name")
@@ -152,9 +154,7 @@ def test_a_deletion_that_another_controller_ends_meanwhile_is_one(
 ) -> None:
     """One that stood still in it goes on, and ends it before it knows that it leads no more."""
     gate.set()
-    other = serve(driver=GATED)
-    store = InterruptedStore(other.store)
-    plugin = serve(beside=other, store=store)
+    other, plugin, store = serve_two(serve)
     creation(plugin, kind, "name", other.create("source").volume_id)().result(10)
     object_id = only_id(plugin, kind, "name")
     store.after_reading(object_id, lambda: delete(other, kind, object_id))
