@@ -10,53 +10,43 @@ Two faces of one thing:
   plugin.
 """
 
-import functools
+import importlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from csi_plugin.instrumentation import tracing
+from csi_plugin.persistence.errors import (
+    InvalidPersistence,
+    LeadershipLost,
+    PersistenceError,
+    RecordExists,
+    RecordNotFound,
+    RevisionConflict,
+    UnstorableText,
+)
+from csi_plugin.persistence.leases import Fence, LeaseTerm
 from csi_plugin.persistence.records import Record, VolumeRecord
 
+# The errors are of this interface, which plugins import from one place.
+__all__ = [
+    "DB",
+    "InvalidPersistence",
+    "LeadershipLost",
+    "PersistenceDriverBase",
+    "PersistenceError",
+    "RecordExists",
+    "RecordNotFound",
+    "RecordStore",
+    "RevisionConflict",
+    "UnstorableText",
+    "age",
+    "changed_fields",
+    "vol_type_to_dict",
+]
+
 R = TypeVar("R", bound=Record)
-W = TypeVar("W", bound=Callable[..., Any])
-
-
-class PersistenceError(Exception):
-    """Base of the errors that a store raises. gRPC: UNAVAILABLE unless a subclass says otherwise."""
-
-
-class RecordExists(PersistenceError):
-    """create() met a record of the same kind and id. gRPC: ABORTED (another caller won)."""
-
-
-class RecordNotFound(PersistenceError):
-    """update() of a record that does not exist. gRPC: ABORTED (another caller deleted it)."""
-
-
-class RevisionConflict(PersistenceError):
-    """update() of a record that someone else has written since it was read. gRPC: ABORTED."""
-
-
-class UnstorableText(PersistenceError):
-    """The store cannot hold a text of the record, now or ever. gRPC: INVALID_ARGUMENT."""
-
-
-class InvalidPersistence(Exception):
-    """``persistence_config`` names no usable plugin, or gives it arguments that it does not take."""
-
-
-def traced(write: W) -> W:
-    """Decorator of a store's create(), update() and delete(): each call is a span."""
-
-    @functools.wraps(write)
-    def call(store: Any, record: Any) -> Any:
-        with tracing.span(f"metadata.{write.__name__}", kind=record.KIND, id=record.id):
-            return write(store, record)
-
-    return call  # type: ignore[return-value]
 
 
 class RecordStore(ABC):
@@ -71,6 +61,8 @@ class RecordStore(ABC):
     """Whether create() and update() are atomic between processes; a standby replica needs it."""
     DERIVES_USE: bool = False
     """Whether volumes are read as in use because they have connections, so that nobody has to store it."""
+    fence: Fence | None = None
+    """Set by use_fence(); without one, whoever writes does so."""
 
     @abstractmethod
     def create(self, record: R) -> R:
@@ -124,6 +116,11 @@ class RecordStore(ABC):
             found[record.pool] += record.size
         return dict(found)
 
+    def in_listing_order(self, records: list[R]) -> list[R]:
+        """Records of one kind in the order in which programs see them: as cinderlib's plugin of that kind had it. Here
+        oldest first."""
+        return sorted(records, key=age)
+
     @abstractmethod
     def health(self) -> None:
         """Raise PersistenceError when the store cannot serve right now. Cheap: it runs at every Probe."""
@@ -148,9 +145,19 @@ class RecordStore(ABC):
     def use_sealer(self, sealer: Any) -> None:  # noqa: B027 - most stores need not know that they are sealed
         """Told by SealingStore what seals the records, for stores with other ways in than these methods."""
 
+    def use_fence(self, fence: Fence) -> None:
+        """Told by the active controller, before it writes: no write begins, or takes effect, after its leadership, as
+        far as the store can tell. Each write raises LeadershipLost then."""
+        self.fence = fence
+
     def use_connection_sealer(self, seal: Callable[[str, str], str]) -> None:  # noqa: B027 - most are not read by nodes
         """Told by the active controller, for stores that nodes read: ``seal(node id, volume id)`` answers with the
         connection sealed to the node's present key, in base64; empty when there is none. It raises PersistenceError."""
+
+    def use_connection_renewer(self, is_renewing: Callable[[str, str], bool]) -> None:  # noqa: B027 - as above
+        """Told by the active controller, for stores that nodes read: ``is_renewing(node id, volume id)`` tells whether
+        a volume that was published to what a node was before is exported anew first, which begins then. It raises
+        PersistenceError."""
 
     def use_filesystem_recorder(self, take_over: Callable[[str], None]) -> None:  # noqa: B027 - as above
         """Told by the active controller, for stores that nodes write to: ``take_over(node id)`` is called when a node
@@ -160,8 +167,18 @@ class RecordStore(ABC):
         """Told by the active controller, for stores that people look at: ``read(volume id)`` answers with reason and
         message of what is wrong with a volume."""
 
+    def cluster_networks(self) -> list[str]:
+        """Of a cluster's services and pods, in stores that know of one: no storage is behind these."""
+        return []
+
     def volume_health_changed(self, volume_ids: Iterable[str]) -> None:  # noqa: B027 - as above
         """Told by the active controller: what ``read`` answers for these volumes has changed."""
+
+    def record_event(self, kind: type[Record], record_id: str, reason: str, message: str) -> None:  # noqa: B027
+        """Record what was found about an object for administrators, in stores that have Events.
+
+        ``reason``: one CamelCase word. Raises nothing; the caller has logged it.
+        """
 
     def start_upkeep(self) -> None:  # noqa: B027 - most stores have none
         """Told by the active controller, for stores with work to do in the background from its start on."""
@@ -173,9 +190,18 @@ class RecordStore(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no lease")
 
+    def lease_term(self, name: str) -> LeaseTerm:
+        """The term of the lease that acquire_lease() has got for this process."""
+        return LeaseTerm()
+
     def release_lease(self, name: str, *, holder: str) -> None:
         """Release a lease so that another holder need not wait for it to expire."""
         raise NotImplementedError(f"{type(self).__name__} has no lease")
+
+
+def age(record: Record) -> tuple[datetime, str]:
+    """Sorts records by the time of their creation, oldest first."""
+    return record.created_at or datetime.min.replace(tzinfo=UTC), record.id
 
 
 def changed_fields(ovo: Any) -> set[str]:
@@ -193,6 +219,29 @@ def changed_fields(ovo: Any) -> set[str]:
     return changed
 
 
+def vol_type_to_dict(volume_type: Any) -> dict[str, Any]:
+    """The fields of one of Cinder's volume types as plain data, its QoS specs in it."""
+    data: dict[str, Any] = volume_type.obj_to_primitive()["versioned_object.data"]
+    if data.get("qos_specs"):
+        data["qos_specs"] = data["qos_specs"]["versioned_object.data"]
+    return data
+
+
+class DB:
+    """What a plugin's ``db`` may return when it has no database: Cinder's functions, answered from the plugin.
+
+    As cinderlib's, it is made of the plugin; the library answers Cinder's database calls from the plugin in use.
+    """
+
+    def __init__(self, persistence_driver: Any) -> None:
+        self.persistence = persistence_driver
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(importlib.import_module("cinder.db"), name)
+
+
 class PersistenceDriverBase:
     """Base of third-party plugins; see the persistence page of the documentation for a complete example.
 
@@ -206,7 +255,7 @@ class PersistenceDriverBase:
     or deleted.
 
     Everything else has a default. Cinderbox keeps its records as JSON in key-values whose keys begin with
-    ``cinderbox/``, and gives the plugin each volume, snapshot and connection too. The defaults are atomic within one
+    ``cinderbox.``, and gives the plugin each volume, snapshot and connection too. The defaults are atomic within one
     process, because Cinderbox holds a lock around them; a plugin that several processes share overrides
     create_if_absent and compare_and_set, and sets ``ATOMIC_ACROSS_PROCESSES``.
     """
@@ -294,7 +343,7 @@ class PersistenceDriverBase:
         """
         found = {
             key_value.key: key_value
-            for key_value in self.get_key_values()
+            for key_value in self.get_key_values(None)
             if key_value.key.startswith(prefix) and (after is None or key_value.key > after)
         }
         return [found[key] for key in sorted(found)[:limit]]

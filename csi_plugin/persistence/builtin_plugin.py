@@ -3,6 +3,7 @@
 from typing import Any, Protocol, TypeVar
 
 from csi_plugin.persistence.base import (
+    DB,
     PersistenceDriverBase,
     RecordExists,
     RecordNotFound,
@@ -10,6 +11,7 @@ from csi_plugin.persistence.base import (
     RevisionConflict,
 )
 from csi_plugin.persistence.records import (
+    OWN_KEYS,
     ConnectionRecord,
     KeyValueRecord,
     Record,
@@ -27,6 +29,10 @@ class ObjectCodec(Protocol):
     def to_record(self, obj: Any, /) -> Record: ...
 
     def to_object(self, record: Any, /) -> Any: ...
+
+    def known_object(self, record: Any, /) -> Any: ...
+
+    def note_stored(self, obj: Any, record: Any, /) -> None: ...
 
 
 class BuiltinPlugin(PersistenceDriverBase, RecordStore):
@@ -46,7 +52,7 @@ class BuiltinPlugin(PersistenceDriverBase, RecordStore):
 
     @property
     def db(self) -> Any:
-        return None
+        return DB(self)
 
     def get_volumes(
         self, volume_id: str | None = None, volume_name: str | None = None, backend_name: str | None = None
@@ -62,7 +68,9 @@ class BuiltinPlugin(PersistenceDriverBase, RecordStore):
         return self._get_objects(ConnectionRecord, connection_id, volume_id=volume_id)
 
     def get_key_values(self, key: str | None = None) -> list[Any]:
-        return self._get_objects(KeyValueRecord, key)
+        found = self._get_objects(KeyValueRecord, key)
+        # What Cinderbox keeps for itself is not the program's, which may delete all that there is.
+        return [each for each in found if key is not None or not each.key.startswith(OWN_KEYS)]
 
     def set_volume(self, volume: Any) -> None:
         self._set_object(volume)
@@ -93,6 +101,10 @@ class BuiltinPlugin(PersistenceDriverBase, RecordStore):
         super().delete_connection(connection)
 
     def delete_key_value(self, key_value: Any) -> None:
+        """``key_value``: the object, or its key."""
+        if isinstance(key_value, str):
+            self.delete(KeyValueRecord(id=key_value))
+            return
         self.delete(self._codec.to_record(key_value))
         super().delete_key_value(key_value)
 
@@ -111,14 +123,14 @@ class BuiltinPlugin(PersistenceDriverBase, RecordStore):
         # cinderlib takes an empty string for "any".
         wanted: dict[str, Any] = {name: value or None for name, value in keys.items()}
         if record_id:
-            record = self._clear.get(kind, record_id)
+            record = self._clear.get(kind, str(record_id))
             matches = record is not None and all(
                 value is None or getattr(record, name) == value for name, value in wanted.items()
             )
-            records = [record] if matches else []
+            records: list[Any] = [record] if matches else []
         else:
-            records = list(self._clear.find(kind, **wanted))
-        return [self._codec.to_object(record) for record in records]
+            records = self.in_listing_order(self._clear.find(kind, **wanted))
+        return [self._codec.known_object(record) for record in records]
 
     def _set_object(self, obj: Any) -> None:
         store, record = self._clear, self._codec.to_record(obj)
@@ -132,5 +144,5 @@ class BuiltinPlugin(PersistenceDriverBase, RecordStore):
                     stored = store.update(record)
             except (RecordExists, RecordNotFound, RevisionConflict):
                 continue  # another writer was between the two statements: look again
-            obj.revision = stored.revision
+            self._codec.note_stored(obj, stored)
             return

@@ -63,6 +63,12 @@ class MemoryPersistence(BuiltinPlugin):
             found: list[Any] = self._index(kind).find(wanted, after=after, limit=limit)
         return [copy(record) for record in found]
 
+    def in_listing_order(self, records: list[R]) -> list[R]:
+        """As they were stored."""
+        with self._lock:
+            positions = {record.id: self._index(type(record)).position(record.id) for record in records}
+        return sorted(records, key=lambda record: positions[record.id])
+
     def recorded_gib(self, *, backend: str) -> dict[str, int]:
         with self._lock:
             return self._index(VolumeRecord).recorded_gib(backend)

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
+from itertools import count
 
 from csi_plugin.persistence.records import Record, VolumeRecord
 
@@ -18,14 +19,18 @@ class RecordIndex:
 
     def clear(self) -> None:
         self.records: dict[str, Record] = {}
+        self._positions: dict[str, int] = {}
+        self._count_stored = count()
         self._ids: list[str] = []
         self._by_key: dict[str, defaultdict[str, list[str]]] = {name: defaultdict(list) for name in self._kind.KEYS}
         self._recorded_gib: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def put(self, record: Record) -> None:
         """Add a record, or replace the one of its id."""
+        position = self.position(record.id)
         self.remove(record.id)
         self.records[record.id] = record
+        self._positions[record.id] = position
         insort(self._ids, record.id)
         self._count(record, 1)
         for name, index in self._by_key.items():
@@ -38,6 +43,7 @@ class RecordIndex:
         record = self.records.pop(record_id, None)
         if record is None:
             return
+        del self._positions[record_id]
         del self._ids[bisect_left(self._ids, record_id)]
         self._count(record, -1)
         for name, index in self._by_key.items():
@@ -47,6 +53,11 @@ class RecordIndex:
                 del ids[bisect_left(ids, record_id)]
                 if not ids:
                     del index[value]
+
+    def position(self, record_id: str) -> int:
+        """Sorts records by when they were added; for an id that is not there, the next position."""
+        found = self._positions.get(record_id)
+        return next(self._count_stored) if found is None else found
 
     def recorded_gib(self, backend: str) -> dict[str, int]:
         """What RecordStore.recorded_gib() returns."""

@@ -21,15 +21,41 @@ CINDER_NAMES = {"name_id": "_name_id"}
 PUBLIC_KEY = "csi_public_key"
 """Entry of a connection's connector; drivers ignore what they don't know."""
 
+RENEWED = "csi_renewed"
+"""Entry of a connection's connector (true): the volume was exported anew since it was published, as the storage knows
+the node by another name; its publish_context tells of the former export."""
+
 FORMATTED = "cinderbox.io/formatted"
 """Key in a volume's admin_metadata, or a snapshot's metadata: it has had a filesystem, and is never given another."""
 
 LUKS_HEADER_GIB = "cinderbox.io/luks-header-gib"
 """Key in the same places: so many GiB of an encrypted volume are for its header, on top of what the CO asked for."""
 
+REQUESTED_BYTES = "cinderbox.io/requested-bytes"
+"""Key in the same places: the size that the CO asked for, where it is not in whole GiB."""
+
+TRUE_BYTES = "cinderbox.io/true-bytes"
+"""Key in a volume's admin_metadata: its size in bytes, where it was adopted and is less than the recorded whole GiB."""
+
+OWN_KEYS = "cinderbox/"
+"""What keys of key-values begin with that Cinderbox keeps for itself."""
+INSTANCE_KEY = "cinderbox/instance"
+"""The key-value that says of which installation the records are."""
+DRIVER_NAME_KEY = "cinderbox/driver-name"
+"""The key-value with the CSI driver's name, which PersistentVolumes carry."""
+
+UNDER_WAY = "cinderbox.io/under-way"
+"""Key in a volume's admin_metadata: what its driver was told to do with it, while it stays what it is for all others
+("retype"). After a crash it stays until recovery clears it."""
+
 FORMATTED_VOLUMES = "csi_formatted_volumes"
 """Entry of a node's connector, where nodes write their own record: ids of volumes that it found or made a filesystem
 on."""
+
+
+NAMES_SINCE = "csi_names_since"
+"""Entry of a node's connector, which the controller alone writes: since when the node has had those of its names that
+it has not had from the beginning, or has no more."""
 
 
 class Phase(StrEnum):
@@ -285,10 +311,22 @@ class ConnectionRecord(Record):
         """Key of the node that its publish_context was sealed to, in base64; None if that is not recorded."""
         return (self.connector or {}).get(PUBLIC_KEY)
 
+    @property
+    def is_renewed(self) -> bool:
+        """Whether its publish_context tells of an export that is no more."""
+        return RENEWED in (self.connector or {})
+
+    @property
+    def protocol(self) -> str:
+        """Cinder's driver_volume_type in lower case; empty where it is not known, or sealed."""
+        information = self.connection_info
+        connected = (information.get("conn") or {}) if isinstance(information, dict) else {}
+        return str(connected.get("driver_volume_type", "")).lower()
+
 
 @dataclass(kw_only=True, slots=True)
 class KeyValueRecord(Record):
-    """``id`` is the key. Keys that begin with ``cinderbox/`` are reserved."""
+    """``id`` is the key. Keys that begin with ``cinderbox.`` are reserved."""
 
     KIND: ClassVar[str] = "key_value"
     value: str | None = None

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -21,9 +22,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from csi_plugin.known_secrets import keep_secret
 from csi_plugin.persistence.base import PersistenceError, RecordNotFound, RecordStore, RevisionConflict
+from csi_plugin.persistence.leases import Fence, LeaseTerm
 from csi_plugin.persistence.records import RECORD_TYPES, Record
 
 R = TypeVar("R", bound=Record)
+
+LOG = logging.getLogger(__name__)
 
 KEY_LENGTH = 32
 KEYS_VARIABLE = "CINDERBOX_SEALING_KEYS"
@@ -31,6 +35,7 @@ KEYS_FILE_VARIABLE = "CINDERBOX_SEALING_KEYS_FILE"
 
 _PREFIX = "cinderbox-sealed:1:"
 _NONCE_LENGTH = 12
+_MOST_WARNINGS = 100
 
 
 class SealingError(PersistenceError):
@@ -49,8 +54,8 @@ def load_keys(path: str | Path | None = None, *, environment: Mapping[str, str] 
     CINDERBOX_SEALING_KEYS. The text holds base64 keys of 32 bytes separated by white space; a ``#`` starts a
     comment. To rotate, put a new key in front and keep the old one until every record was written again.
 
-    Raises ValueError for a malformed key (the key itself is not in the message) and OSError for an unreadable
-    file.
+    Raises ValueError for a malformed key (the key itself is not in the message) and for a file without any, and OSError
+    for an unreadable file.
     """
     path = path or environment.get(KEYS_FILE_VARIABLE)
     if path:
@@ -68,6 +73,11 @@ def load_keys(path: str | Path | None = None, *, environment: Mapping[str, str] 
         if len(key) != KEY_LENGTH:
             raise ValueError(f"key {position} of {source} has {len(key)} bytes; it must have {KEY_LENGTH}")
         keys.append(key)
+    if path and not keys:
+        raise ValueError(
+            f"{source} has no key: it must have one of {KEY_LENGTH} bytes in base64 on each line "
+            f"(`head -c {KEY_LENGTH} /dev/urandom | base64` makes one); put back what a Secret had"
+        )
     return keys
 
 
@@ -83,6 +93,7 @@ class Sealer:
                 raise ValueError(f"keys must have {KEY_LENGTH} bytes each; one has {len(key)}")
         self._ciphers = {_key_id(key): AESGCM(key) for key in keys}
         self._current = _key_id(keys[0])
+        self._warned_of: set[tuple[str, str]] = set()
 
     @staticmethod
     def is_sealed(value: object) -> bool:
@@ -132,6 +143,16 @@ class Sealer:
         """A copy of the record with its SECRET fields in clear. Raises SealingError."""
         return self._with_secrets(record, self.unseal_field)
 
+    def open_record(self, record: R) -> R:
+        """The same; one that does not open stays sealed, and a warning says so, so that others are served."""
+        try:
+            return self.unseal_record(record)
+        except SealingError as error:
+            if len(self._warned_of) < _MOST_WARNINGS and (record.KIND, record.id) not in self._warned_of:
+                self._warned_of.add((record.KIND, record.id))
+                LOG.warning("%s: what needs it is refused until the key is put back", error)
+            return record
+
     def _with_secrets(self, record: R, change: Any) -> R:
         changed = {
             name: change(getattr(record, name), associated_data=f"{record.KIND}/{record.id}/{name}")
@@ -141,8 +162,28 @@ class Sealer:
         return replace(record, **changed) if changed else record
 
 
+def check_opened(record: Record) -> None:
+    """Raise SealingError for a record of a SealingStore whose secrets none of the keys opens.
+
+    Called wherever a record's secrets are used, as all is that a driver is told. Reads are not: one record that does
+    not open shall not keep those of all others from being served.
+    """
+    for name in record.SECRET:
+        if Sealer.is_sealed(value := getattr(record, name)):
+            key_id = value.removeprefix(_PREFIX).partition(":")[0]
+            volume_id = getattr(record, "volume_id", None)
+            of_volume = f" (of volume {volume_id})" if volume_id else ""
+            raise SealingError(
+                f"{name} of {record.KIND} {record.id}{of_volume} is sealed with key {key_id} and opens with none of "
+                "the sealing keys that are configured: put the key back that was taken out, as the last one"
+            )
+
+
 class SealingStore(RecordStore):
-    """A store whose secret fields are sealed before the inner store sees them, and opened on the way back."""
+    """A store whose secret fields are sealed before the inner store sees them, and opened on the way back.
+
+    A record that none of the keys opens is read, and written, as it is: see check_opened.
+    """
 
     def __init__(self, inner: RecordStore, sealer: Sealer) -> None:
         self.inner = inner
@@ -152,23 +193,26 @@ class SealingStore(RecordStore):
         inner.use_sealer(sealer)
 
     def create(self, record: R) -> R:
-        return self.sealer.unseal_record(self.inner.create(self.sealer.seal_record(record)))
+        return self.sealer.open_record(self.inner.create(self.sealer.seal_record(record)))
 
     def update(self, record: R) -> R:
-        return self.sealer.unseal_record(self.inner.update(self.sealer.seal_record(record)))
+        return self.sealer.open_record(self.inner.update(self.sealer.seal_record(record)))
 
     def delete(self, record: Record) -> None:
         self.inner.delete(record)
 
     def get(self, kind: type[R], record_id: str) -> R | None:
         record = self.inner.get(kind, record_id)
-        return None if record is None else self.sealer.unseal_record(record)
+        return None if record is None else self.sealer.open_record(record)
 
     def find(self, kind: type[R], *, after: str | None = None, limit: int | None = None, **keys: str | None) -> list[R]:
-        return [self.sealer.unseal_record(found) for found in self.inner.find(kind, after=after, limit=limit, **keys)]
+        return [self.sealer.open_record(found) for found in self.inner.find(kind, after=after, limit=limit, **keys)]
 
     def find_any(self, kind: type[R], key: str, values: Iterable[str]) -> list[R]:
-        return [self.sealer.unseal_record(found) for found in self.inner.find_any(kind, key, values)]
+        return [self.sealer.open_record(found) for found in self.inner.find_any(kind, key, values)]
+
+    def in_listing_order(self, records: list[R]) -> list[R]:
+        return self.inner.in_listing_order(records)
 
     def recorded_gib(self, *, backend: str) -> dict[str, int]:
         return self.inner.recorded_gib(backend=backend)
@@ -182,26 +226,40 @@ class SealingStore(RecordStore):
     def reseal(self) -> int:
         """Seal with the first key what is in clear or sealed with another; the number of records written.
 
-        Afterwards the other keys are not needed any more. Records may be used meanwhile.
+        Afterwards the other keys are not needed any more. Records may be used meanwhile. Raises SealingError at the end
+        where a record opens with none of the keys.
         """
         written = 0
+        unopened: SealingError | None = None
         for kind in (kind for kind in RECORD_TYPES if kind.SECRET):
             for stale in (record for record in self.inner.find(kind) if not self._is_current(record)):
                 while (record := self.get(kind, stale.id)) is not None:
                     try:
+                        check_opened(record)
                         self.update(record)
+                    except SealingError as error:
+                        unopened = error
+                        break
                     except (RevisionConflict, RecordNotFound):
                         continue  # someone else wrote it, maybe with the new key: look again
                     written += 1
                     break
+        if unopened is not None:
+            raise unopened
         return written
 
     def _is_current(self, record: Record) -> bool:
         values = [getattr(record, name) for name in record.SECRET]
         return all(value is None or (Sealer.is_sealed(value) and self.sealer.is_current(value)) for value in values)
 
+    def use_fence(self, fence: Fence) -> None:
+        self.inner.use_fence(fence)
+
     def use_connection_sealer(self, seal: Callable[[str, str], str]) -> None:
         self.inner.use_connection_sealer(seal)
+
+    def use_connection_renewer(self, is_renewing: Callable[[str, str], bool]) -> None:
+        self.inner.use_connection_renewer(is_renewing)
 
     def use_filesystem_recorder(self, take_over: Callable[[str], None]) -> None:
         self.inner.use_filesystem_recorder(take_over)
@@ -209,14 +267,23 @@ class SealingStore(RecordStore):
     def use_volume_health(self, read: Callable[[str], list[tuple[str, str]]]) -> None:
         self.inner.use_volume_health(read)
 
+    def cluster_networks(self) -> list[str]:
+        return self.inner.cluster_networks()
+
     def volume_health_changed(self, volume_ids: Iterable[str]) -> None:
         self.inner.volume_health_changed(volume_ids)
+
+    def record_event(self, kind: type[Record], record_id: str, reason: str, message: str) -> None:
+        self.inner.record_event(kind, record_id, reason, message)
 
     def start_upkeep(self) -> None:
         self.inner.start_upkeep()
 
     def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool:
         return self.inner.acquire_lease(name, holder=holder, seconds=seconds)
+
+    def lease_term(self, name: str) -> LeaseTerm:
+        return self.inner.lease_term(name)
 
     def release_lease(self, name: str, *, holder: str) -> None:
         self.inner.release_lease(name, holder=holder)

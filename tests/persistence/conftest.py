@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -76,12 +77,16 @@ def make_postgresql(postgresql_url: str) -> Callable[[], DBPersistence]:
 
 def emptied(url: str) -> Callable[[], DBPersistence]:
     """What opens a database that has no records now."""
-    plugin = DBPersistence(url)
+    plugin = _opened_once(url)
     for kind in DELETION_ORDER:
         for record in plugin.find(kind):
             plugin.delete(record)
-    plugin.close()
     return lambda: DBPersistence(url)
+
+
+@cache
+def _opened_once(url: str) -> DBPersistence:
+    return DBPersistence(url)
 
 
 @pytest.fixture

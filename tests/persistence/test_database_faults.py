@@ -53,8 +53,8 @@ def judge(database: Database) -> Iterator[DBPersistence]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LOCK_SECONDS", "IDLE_SECONDS", "ANSWER_SECONDS", "CONNECT_SECONDS"):
-        monkeypatch.setattr(time_limits, name, 1)
+    for name in ("USUAL", "LEASE"):
+        monkeypatch.setattr(time_limits, name, time_limits.Limits(connect=1, lock=1, idle=1, answer=1))
 
 
 def is_done(write: Callable[[], object]) -> bool:
@@ -195,8 +195,17 @@ def test_a_server_that_is_killed_and_comes_back_elsewhere_has_all_that_was_said_
     assert set(writers.done) <= held
 
 
-def test_a_server_that_says_nothing_holds_nobody_up(impatient: None, database: Database) -> None:
-    store = DBPersistence(database.url)
+DRIVERS = ("mariadb+pymysql", "postgresql+psycopg", "postgresql+psycopg2")
+
+
+@pytest.mark.parametrize(
+    ("module_database", "driver"),
+    [pytest.param(driver.partition("+")[0], driver, id=driver) for driver in DRIVERS],
+    indirect=["module_database"],
+)
+def test_a_server_that_says_nothing_holds_nobody_up(impatient: None, database: Database, driver: str) -> None:
+    url = sa.make_url(database.url).set(drivername=driver)
+    store = DBPersistence(url.render_as_string(hide_password=False))
     record = store.create(KeyValueRecord(id=new_id()))
     database.cable.cut()
     for call in (

@@ -28,6 +28,7 @@ from csi_plugin.persistence.testing import new_id, samples
 from csi_plugin.storage import database
 from tests.support.mariadb import MariaDB
 from tests.support.polling import wait_until
+from tests.support.processes import run_programs
 from tests.support.sql import execute
 
 objects.register_all()
@@ -255,9 +256,9 @@ class TestOperations:
         wait_until(lambda: store.acquire_lease("leader", holder="second", seconds=1), lambda: "it is still held")
         store.close()
 
-    def test_no_lock_error_under_many_threads_in_two_processes(self, empty_url: str) -> None:
+    def test_no_lock_error_under_many_threads_in_two_processes(self, empty_url: str, tmp_path: Path) -> None:
         code = (
-            "import sys\n"
+            "import itertools, random, time\n"
             "from concurrent.futures import ThreadPoolExecutor\n"
             "from dataclasses import replace\n"
             "from csi_plugin.persistence.dbms import DBPersistence\n"
@@ -270,25 +271,21 @@ class TestOperations:
             "        volume = store.create(VolumeRecord(id=new_id(), metadata={'a': 'b'}))\n"
             "        store.update(replace(volume, status='available'))\n"
             "        store.find(VolumeRecord, limit=10)\n"
-            "    while True:\n"
+            "    for attempt in itertools.count(1):\n"
             "        counter = store.get(KeyValueRecord, 'counter')\n"
             "        try:\n"
             "            store.update(replace(counter, value=str(int(counter.value) + 1)))\n"
             "            return\n"
             "        except RevisionConflict:\n"
-            "            pass\n"
+            "            time.sleep(random.uniform(0, min(0.02 * attempt, 0.2)))\n"
             "with ThreadPoolExecutor(32) as pool:\n"
             "    list(pool.map(work, range(32)))\n"
         )
         store = DBPersistence(empty_url)
         store.create(KeyValueRecord(id="counter", value="0"))
-        processes = [
-            subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], stderr=subprocess.PIPE, text=True)
-            for _ in range(2)
-        ]
-        for process in processes:
-            _, errors = process.communicate(timeout=100)
-            assert process.returncode == 0, errors
+        program = tmp_path / "program.py"
+        program.write_text(code)
+        run_programs((program,), (program,), folder=tmp_path)
         assert store.get(KeyValueRecord, "counter").value == "64"
         assert len(store.find(VolumeRecord)) == 2 * 32 * 3
         store.close()
@@ -372,9 +369,15 @@ class TestOperations:
         [
             ("nonsense", "SQLAlchemy database URL"),
             ("nodb://host/x", "SQLAlchemy database URL"),
-            ("oracle://x", "driver"),
+            ("oracle://x", "use sqlite, postgresql"),
         ],
     )
     def test_an_unusable_url(self, connection: str, message: str) -> None:
         with pytest.raises(InvalidPersistence, match=message):
             DBPersistence(connection)
+
+
+def test_a_url_without_its_driver_names_the_one_of_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    with pytest.raises(InvalidPersistence, match=r"the extra postgresql has the one of postgresql\+psycopg://"):
+        DBPersistence(connection="postgresql+psycopg2://user@localhost/cinderbox")

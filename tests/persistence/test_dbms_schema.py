@@ -1,8 +1,6 @@
 """Schemas of databases: made, migrated, taken over from cinderlib, and OpenStack's own, which is left alone."""
 
 import sqlite3
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from csi_plugin.persistence.records import (
 )
 from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.persistence.testing import new_id
+from tests.support.processes import run_programs
 from tests.support.sql import execute
 
 CINDERLIB = Path(__file__).parent.parent / "data" / "cinderlib-5.2.0"
@@ -68,7 +67,7 @@ def everything_in(url: str) -> dict[str, list[str]]:
 
 
 def migrate_cinder(url: str, revision: str) -> None:
-    engine = create_engine(url, sqlite_synchronous=True)
+    engine = create_engine(url, sqlite_synchronous=True, limits=None)
     cinder_migration.db_sync(version=revision, engine=engine)
     engine.dispose()
 
@@ -95,7 +94,7 @@ class TestSchema:
 
     def test_models_and_migrations_of_our_tables_agree(self, empty_url: str) -> None:
         DBPersistence(empty_url).close()
-        engine = create_engine(empty_url, sqlite_synchronous=True)
+        engine = create_engine(empty_url, sqlite_synchronous=True, limits=None)
         config = schema._our_config()
         with engine.begin() as connection:
             config.attributes["connection"] = connection
@@ -139,23 +138,17 @@ class TestSchema:
         assert store.create(NodeRecord(id="node")).revision == 1
         store.close()
 
-    def test_four_processes_start_at_once(self, empty_url: str) -> None:
+    def test_four_processes_start_at_once(self, empty_url: str, tmp_path: Path) -> None:
         code = (
-            "import sys, uuid\n"
+            "import uuid\n"
             "from csi_plugin.persistence.dbms import DBPersistence\n"
             "from csi_plugin.persistence.records import VolumeRecord\n"
-            "sys.stdin.readline()\n"
             f"store = DBPersistence({empty_url!r})\n"
             "store.create(VolumeRecord(id=str(uuid.uuid4())))\n"
         )
-        with_pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        processes = [subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], **with_pipes) for _ in range(4)]
-        for process in processes:
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        for process in processes:
-            _, errors = process.communicate(timeout=100)
-            assert process.returncode == 0, errors
+        program = tmp_path / "program.py"
+        program.write_text(code)
+        run_programs(*[(program,)] * 4, folder=tmp_path)
         store = DBPersistence(empty_url)
         assert len(store.find(VolumeRecord)) == 4
         store.close()

@@ -1,7 +1,5 @@
 """A third party's plugin with just the thirteen methods: the toy plugin, which keeps what objects serialise to."""
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,6 +21,7 @@ from csi_plugin.persistence.testing import (
     samples,
     set_up_library,
 )
+from tests.support.processes import run_programs
 
 TOY = Path(__file__).parent.parent / "toy_plugin"
 SECRET = "S3cretChapPassw0rd"
@@ -192,15 +191,8 @@ else:
 
 
 def test_the_library_on_it_in_two_processes(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(LIBRARY_PROGRAM)
     for _ in range(2):
-        command = [sys.executable, "-W", "ignore", "-c", LIBRARY_PROGRAM, str(tmp_path), "6b" * 32]
-        done = subprocess.run(
-            command,
-            env=os.environ | {"PYTHONPATH": str(TOY)},
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-        )
-        assert done.returncode == 0, done.stderr
+        run_programs((program, tmp_path, "6b" * 32), folder=tmp_path, environment={"PYTHONPATH": str(TOY)})
         assert SECRET.encode() not in (tmp_path / "toy").read_bytes()

@@ -3,7 +3,7 @@
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from kubernetes.client.exceptions import ApiException
 
 from csi_plugin.instrumentation import tracing
 from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
+from csi_plugin.persistence.crd.sizes import check_size
 from csi_plugin.persistence.records import JSON
 
 LOG = logging.getLogger(__name__)
@@ -28,7 +29,12 @@ SILENCE_SECONDS = 90.0
 """A watch that brought nothing, not even a bookmark (one a minute), for this long is taken for dead."""
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_READING = ("get", "list")
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
+
+
+class Forbidden(PersistenceError):
+    """403: the account's rights, or an admission policy, do not allow it."""
 
 
 class Missing(PersistenceError):
@@ -75,14 +81,19 @@ class ResourceAPI:
         self._at = {"group": group, "version": version, "namespace": self.namespace}
         self._is_repeating = is_repeating
         self._timeout = timeout
+        self.before_write: Callable[[], None] = _do_nothing
+        """Called before each request that changes something, also before one that is repeated; may raise."""
         self._closing = threading.Event()
 
     def create(self, plural: str, body: JSON) -> JSON:
+        """Raises RecordTooLarge, as do all that write."""
+        check_size(body, plural=plural, name=body["metadata"]["name"])
         return self._call(self._resources.create_namespaced_custom_object, plural=plural, body=body)
 
     def replace(self, plural: str, body: JSON) -> JSON:
         """Raises Conflict unless the body's resourceVersion is the present one."""
         name = body["metadata"]["name"]
+        check_size(body, plural=plural, name=name)
         return self._call(self._resources.replace_namespaced_custom_object, plural=plural, name=name, body=body)
 
     def get(self, plural: str, name: str) -> JSON | None:
@@ -93,16 +104,20 @@ class ResourceAPI:
 
     def merge(self, plural: str, name: str, patch: JSON) -> JSON:
         """Apply a JSON merge patch (RFC 7396)."""
+        check_size(patch, plural=plural, name=name)
         return self._merge(self._resources.patch_namespaced_custom_object, plural, name, patch)
 
     def merge_status(self, plural: str, name: str, status: JSON) -> JSON:
         """Apply a JSON merge patch to the status."""
+        check_size({"status": status}, plural=plural, name=name)
         patch = self._resources.patch_namespaced_custom_object_status
         return self._merge(patch, plural, name, {"status": status})
 
-    def delete(self, plural: str, name: str) -> JSON:
-        """The resource if it stays because of its finalizers, else a Status. Raises Missing."""
-        return self._call(self._resources.delete_namespaced_custom_object, plural=plural, name=name)
+    def delete(self, plural: str, name: str, *, version: int) -> JSON:
+        """The resource if it stays because of its finalizers, else a Status. Raises Missing, and Conflict unless it
+        still has that resourceVersion."""
+        options = {"preconditions": {"resourceVersion": str(version)}}
+        return self._call(self._resources.delete_namespaced_custom_object, plural=plural, name=name, body=options)
 
     def list_all(self, plural: str) -> tuple[list[JSON], int]:
         """All of a kind, as one snapshot, and its resourceVersion. Raises Missing when the kind is not installed."""
@@ -129,6 +144,10 @@ class ResourceAPI:
     def apply(self, path: str, body: JSON, *, manager: str) -> JSON:
         """Server-side apply, not forced. Raises Conflict where another manager has a field with another value."""
         return self._call(self._apply_path, path=path, body=body, manager=manager)
+
+    def remove(self, path: str) -> JSON:
+        """Delete whatever the API server has at a path. Raises Missing."""
+        return self._call(self._delete_path, path=path)
 
     def watch(self, plural: str, version: int) -> "Watch":
         """Changes after a resourceVersion. Raises Expired."""
@@ -171,6 +190,12 @@ class ResourceAPI:
         response.read()
         return cast(JSON, self.client.response_deserialize(response, {"200": "object"}).data)
 
+    def _delete_path(self, *, path: str, **_: Any) -> JSON:
+        request = self.client.param_serialize("DELETE", path, auth_settings=["BearerToken"])
+        response = self.client.call_api(*request, _request_timeout=self._timeout)
+        response.read()
+        return cast(JSON, self.client.response_deserialize(response, {"200": "object", "202": "object"}).data)
+
     def _apply_path(self, *, path: str, body: JSON, manager: str, **_: Any) -> JSON:
         request = self.client.param_serialize(
             "PATCH",
@@ -194,7 +219,12 @@ class ResourceAPI:
         )
         verb = function.__name__.removeprefix("_").partition("_")[0]
         with tracing.span(f"kubernetes.{verb}", resource=arguments.get("plural") or arguments["path"]):
-            return cast(JSON, attempts(_request, function, **self._at, **arguments, _request_timeout=self._timeout))
+            request = _request if verb in _READING else self._write
+            return cast(JSON, attempts(request, function, **self._at, **arguments, _request_timeout=self._timeout))
+
+    def _write(self, function: Any, **arguments: Any) -> Any:
+        self.before_write()
+        return _request(function, **arguments)
 
     def _last_attempt(self) -> Any:
         if not self._is_repeating:
@@ -238,6 +268,10 @@ class Watch:
         return event
 
 
+def _do_nothing() -> None:
+    pass
+
+
 class _TransientError(PersistenceError):
     """The API server is unreachable or overloaded."""
 
@@ -262,7 +296,7 @@ def _error_for(error: ApiException) -> PersistenceError:
         message = error.reason
     if error.status in _TRANSIENT:
         return _TransientError(f"the Kubernetes API server answers {error.status}: {message}")
-    kind = {404: Missing, 409: Conflict, 410: Expired}.get(cast(int, error.status), PersistenceError)
+    kind = {403: Forbidden, 404: Missing, 409: Conflict, 410: Expired}.get(cast(int, error.status), PersistenceError)
     return kind(f"the Kubernetes API server refuses ({error.status}): {message}")
 
 

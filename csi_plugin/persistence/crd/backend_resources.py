@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from csi_plugin.persistence.crd.api import Missing, ResourceAPI
 from csi_plugin.persistence.crd.events import Events, EventType, reference
-from csi_plugin.persistence.crd.kinds import BACKEND, FINALIZER, FORGET
+from csi_plugin.persistence.crd.kinds import ACCEPT_MISSING, BACKEND, FINALIZER, FORGET
 from csi_plugin.persistence.crd.list_watch import ListWatch
 from csi_plugin.persistence.crd.status import DELETION_HELD, READY, deletion_held, merged_conditions
 from csi_plugin.persistence.initiators import Find
@@ -38,6 +38,7 @@ class DesiredBackend:
     """Whether our finalizer keeps it from being deleted."""
     is_deleting: bool = False
     is_forgotten: bool = False
+    accepts_missing_volumes: bool = False
     """Whether an administrator said that it may go although volumes are on it."""
 
 
@@ -101,6 +102,17 @@ class BackendResources:
     def all(self) -> list[DesiredBackend]:
         with self._lock:
             return [_desired(resource) for resource in self._found.values()]
+
+    def last_reports(self) -> dict[str, dict[str, tuple[bool, str, str]]]:
+        """What was said of each last: whether a condition is true, its reason and its message, by its type."""
+        resources, _ = self._api.list_all(BACKEND.plural)
+        return {
+            resource["metadata"]["name"]: {
+                condition["type"]: (condition["status"] == "True", condition["reason"], condition["message"])
+                for condition in (resource.get("status") or {}).get("conditions") or []
+            }
+            for resource in resources
+        }
 
     def secret(self, name: str) -> dict[str, str]:
         """A Secret's content. A line feed at the end of a value, as files have, is not taken for a part of it.
@@ -195,6 +207,7 @@ def _desired(resource: JSON) -> DesiredBackend:
         generation=metadata["generation"],
         has_finalizer=FINALIZER in (metadata.get("finalizers") or []),
         is_deleting="deletionTimestamp" in metadata,
+        accepts_missing_volumes=(metadata.get("annotations") or {}).get(ACCEPT_MISSING) == "true",
         is_forgotten=(metadata.get("annotations") or {}).get(FORGET) == "true",
     )
 

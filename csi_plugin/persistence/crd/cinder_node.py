@@ -1,9 +1,9 @@
 """A node and its CinderNode, in a short-lived process, so that the node stays small.
 
 On standard input, as JSON: ``namespace`` and ``kubeconfig``, and one of ``register``, the node's record, ``formatted``,
-a volume that has a filesystem, and ``find``, one whose connection is wanted; both with ``node_id`` and ``volume_id``.
-On standard output, as JSON: ``error``, if any; ``sealed``, the connection that was to be found, in base64: empty when
-there is none.
+a volume that has a filesystem, ``find``, one whose connection is wanted, both with ``node_id`` and ``volume_id``, and
+``published``, with ``node_id``. On standard output, as JSON: ``error``, if any; ``sealed``, the connection that was to
+be found, in base64: empty when there is none; ``published``, the volumes that the controller has published to the node.
 """
 
 import json
@@ -35,11 +35,13 @@ def main() -> None:
         api = ResourceAPI(GROUP, VERSION, namespace=request["namespace"], kubeconfig=request["kubeconfig"])
         if "register" in request:
             register(api, from_json(NodeRecord, request["register"]))
+        elif "published" in request:
+            answer["published"] = published(api, **request["published"])
         elif "formatted" in request:
             record_filesystem(api, **request["formatted"])
         else:
             answer["sealed"] = connection(api, **request["find"])
-    except (PersistenceError, InvalidPersistence) as error:
+    except (PersistenceError, InvalidPersistence, ValueError) as error:
         answer["error"] = str(error)
     json.dump(answer, sys.stdout)
 
@@ -89,6 +91,14 @@ def record_filesystem(api: ResourceAPI, *, node_id: str, volume_id: str) -> None
     raise PersistenceError(f"CinderNode {node_id}: conflicting concurrent update")
 
 
+def published(api: ResourceAPI, *, node_id: str) -> list[str] | None:
+    """The volumes that the controller tells that are published to a node; None where it tells none. Raises
+    PersistenceError."""
+    resource = api.get(_PLURAL, resource_name(node_id)) or {}
+    found: list[str] | None = (resource.get("status") or {}).get("published")
+    return found
+
+
 def _replace(api: ResourceAPI, node: NodeRecord, present: RecordResource) -> None:
     record = present.record
     following = replace(node, revision=record.revision + 1, created_at=record.created_at, updated_at=utc_now())
@@ -98,15 +108,19 @@ def _replace(api: ResourceAPI, node: NodeRecord, present: RecordResource) -> Non
 def connection(api: ResourceAPI, *, node_id: str, volume_id: str) -> str:
     """A volume's connection sealed to the key that the node has registered, in base64; empty when it has none.
 
-    The controller is given time to see the key. Raises PersistenceError when it does not.
+    The controller is given time to see what the node has registered last. Raises PersistenceError when it does not see
+    the key.
     """
     deadline = time.monotonic() + _WAIT_SECONDS
     while True:
-        resource = api.get(_PLURAL, resource_name(node_id)) or {"spec": {}}
-        found = find_connection(resource.get("status") or {}, volume_id, resource["spec"].get("publicKey", ""))
-        if found:
-            return found
-        if time.monotonic() > deadline:
+        resource = api.get(_PLURAL, resource_name(node_id)) or {"spec": {}, "metadata": {}}
+        status = resource.get("status") or {}
+        found: str | None = None
+        is_over = time.monotonic() > deadline
+        # What is there may be for what the node was before.
+        if is_over or status.get("seenGeneration", 0) >= resource["metadata"].get("generation", 0):
+            found = find_connection(status, volume_id, resource["spec"].get("publicKey", ""))
+        if found or is_over:
             break
         time.sleep(_LOOK_SECONDS)
     if found is None:

@@ -45,6 +45,8 @@ class Events:
         )
         self._lock = threading.Lock()
         self._sent: dict[str, float] = {}
+        self._last: dict[str, str] = {}
+        """By object, the name of the Event that was sent last."""
 
     def record(self, regarding: JSON, event_type: EventType, reason: str, message: str) -> None:
         """Tell administrators about an object of this namespace.
@@ -53,7 +55,7 @@ class Events:
         after 1,024 characters. Raises nothing: an Event that cannot be sent is logged.
         """
         name = _event_name(regarding, event_type, reason, message)
-        if not self._is_due(name):
+        if not self._is_due(name, about=f"{regarding['kind']} {regarding['name']} {regarding.get('uid', '')}"):
             return
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         event = {
@@ -79,13 +81,15 @@ class Events:
     def close(self) -> None:
         self._api.close()
 
-    def _is_due(self, name: str) -> bool:
+    def _is_due(self, name: str, *, about: str) -> bool:
+        """Not while the same one is the last word about its object, for a while."""
         now = time.monotonic()
         with self._lock:
             self._sent = {known: at for known, at in self._sent.items() if now - at < _QUIET_SECONDS}
-            if name in self._sent:
+            self._last = {other: last for other, last in self._last.items() if last in self._sent}
+            if name in self._sent and self._last.get(about) == name:
                 return False
-            self._sent[name] = now
+            self._sent[name], self._last[about] = now, name
             return True
 
     def _send(self, name: str, event: JSON, now: str) -> None:

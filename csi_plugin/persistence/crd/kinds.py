@@ -24,6 +24,9 @@ ALLOW_DELETE = f"{GROUP}/allow-delete"
 WRITE = f"{GROUP}/write"
 """Annotation that tells a write whose answer was lost from another's."""
 
+EPOCH = f"{GROUP}/epoch"
+"""Annotation of what a controller has written: which term of the Lease it was in (``leaseTransitions``)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceKind:
@@ -53,6 +56,8 @@ RESOURCES: dict[type[Record], ResourceKind] = {
 
 BACKEND = ResourceKind(kind="CinderBackend", short_name="cbackend")
 """Not a record: administrators write it."""
+ACCEPT_MISSING = f"{GROUP}/accept-missing-volumes"
+"""Annotation of a CinderBackend: "true" lets a configuration come into force that does not find its volumes."""
 FORGET = f"{GROUP}/forget"
 """Annotation ("true") by which a person lets a backend go that has volumes; they stay on the storage."""
 

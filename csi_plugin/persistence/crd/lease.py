@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from math import ceil
 
 from csi_plugin.persistence.crd.api import Conflict, ResourceAPI
+from csi_plugin.persistence.leases import LeaseTerm
 from csi_plugin.persistence.records import JSON
 
 _PLURAL = "leases"
-_CALL_TIMEOUT = (3.0, 5.0)
-"""Seconds to connect, and to wait for an answer: a lease lasts ten or more."""
+_CALL_TIMEOUT = (3.0, 6.0)
+"""Seconds to connect, and to wait for an answer: two calls fit into a lease, which lasts 15 unless it is set."""
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 
 
@@ -43,6 +44,7 @@ class KubernetesLease:
         self._observed: dict[str, _Observed] = {}
         self._mine: dict[str, JSON] = {}
         """Leases as this process wrote them: renewing one costs a single call."""
+        self._predecessors: dict[str, str] = {}
 
     def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool:
         """Take or renew a lease; False when another holder has it. ``seconds`` up to 0 release it at once.
@@ -50,7 +52,18 @@ class KubernetesLease:
         Raises PersistenceError.
         """
         with self._lock:
-            return self._acquire(_lease_name(name), holder, seconds)
+            return self._acquire(name, _lease_name(name), holder, seconds)
+
+    def lease_term(self, name: str) -> LeaseTerm:
+        """As RecordStore.lease_term(): the Lease's ``leaseTransitions``."""
+        with self._lock:
+            mine = self._mine.get(_lease_name(name))
+            return LeaseTerm() if mine is None else LeaseTerm(_epoch(mine), self._predecessors.get(name, ""))
+
+    def present_epoch(self, name: str) -> int:
+        """The term that the lease is in, whoever holds it. Raises PersistenceError."""
+        lease = self._api.get(_PLURAL, _lease_name(name))
+        return 0 if lease is None else _epoch(lease)
 
     def release_lease(self, name: str, *, holder: str) -> None:
         """Release it, if it is held by ``holder``. Raises PersistenceError."""
@@ -62,7 +75,7 @@ class KubernetesLease:
     def close(self) -> None:
         self._api.close()
 
-    def _acquire(self, name: str, holder: str, seconds: float) -> bool:
+    def _acquire(self, of: str, name: str, holder: str, seconds: float) -> bool:
         owner = holder if seconds > 0 else ""
         mine = self._mine.get(name)
         if mine is not None and mine["spec"].get("holderIdentity") == holder:
@@ -72,7 +85,12 @@ class KubernetesLease:
         lease = self._api.get(_PLURAL, name)
         if lease is not None and not self._is_free(name, lease, holder):
             return False
-        return self._write(name, lease, owner, seconds)
+        last = lease["spec"].get("holderIdentity", "") if lease else ""
+        if not self._write(name, lease, owner, seconds):
+            return False
+        if last != holder:
+            self._predecessors[of] = last
+        return True
 
     def _is_free(self, name: str, lease: JSON, holder: str) -> bool:
         spec = lease["spec"]
@@ -105,6 +123,10 @@ class KubernetesLease:
         except Conflict:
             return False
         return True
+
+
+def _epoch(lease: JSON) -> int:
+    return int(lease["spec"].get("leaseTransitions") or 0)
 
 
 def _lease_name(name: str) -> str:

@@ -1,15 +1,26 @@
 """Records as custom resources, and back. ``spec`` alone makes the record: ``status`` is for humans."""
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from functools import cache
 from typing import Any
 
-from csi_plugin.persistence.crd.kinds import ALLOW_DELETE, FINALIZER, GROUP, RESOURCES, VERSION, WRITE, resource_name
+from csi_plugin.persistence.crd.kinds import (
+    ALLOW_DELETE,
+    EPOCH,
+    FINALIZER,
+    GROUP,
+    RESOURCES,
+    VERSION,
+    WRITE,
+    resource_name,
+)
 from csi_plugin.persistence.crd.volume_use import without_use
 from csi_plugin.persistence.encoding import from_json, to_json
 from csi_plugin.persistence.records import (
     JSON,
+    NAMES_SINCE,
     ConnectionRecord,
     Intent,
     KeyValueRecord,
@@ -62,26 +73,39 @@ class RecordResource:
     def allows_deletion(self) -> bool:
         return (self.metadata.get("annotations") or {}).get(ALLOW_DELETE) == "true"
 
+    @property
+    def epoch(self) -> int:
+        """The term of the Lease in which a controller wrote it last; people can write this too."""
+        text = (self.metadata.get("annotations") or {}).get(EPOCH, "")
+        return int(text) if text.isdecimal() else 0
+
     def was_written_by(self, write: str) -> bool:
         return (self.metadata.get("annotations") or {}).get(WRITE) == write
 
 
 def parse_resource(kind: type[Record], resource: JSON) -> RecordResource:
-    """What a custom resource holds. Raises ValueError or TypeError for one that no record can be made of."""
+    """What a custom resource holds. Raises ValueError or TypeError for one that no record can be made of, or that has
+    another record's name: rights are given by name, and records are found by id."""
     metadata = {name: value for name, value in resource["metadata"].items() if name != "managedFields"}
     record = without_use(decode(kind, resource.get("spec") or {}))
+    if metadata["name"] != resource_name(record.id):
+        raise ValueError(f"spec.id is {record.id!r}, whose record has the name {resource_name(record.id)}")
+    if isinstance(record, NodeRecord):
+        # Nodes write these themselves: what they say of time is nothing to go by.
+        record.created_at, record.updated_at = datetime.fromisoformat(metadata["creationTimestamp"]), None
+        record.connector.pop(NAMES_SINCE, None)
     return RecordResource(record, metadata, resource.get("status") or {})
 
 
-def new_resource(record: Record, *, namespace: str, write: str) -> JSON:
-    """The resource that create() sends."""
+def new_resource(record: Record, *, namespace: str, write: str, epoch: int = 0) -> JSON:
+    """The resource that create() sends; ``epoch``: 0 for a writer that holds no Lease."""
     metadata = {"name": resource_name(record.id), "namespace": namespace}
-    return _resource(record, metadata, write)
+    return _resource(record, metadata, write, epoch)
 
 
-def next_resource(record: Record, present: RecordResource, *, write: str) -> JSON:
+def next_resource(record: Record, present: RecordResource, *, write: str, epoch: int = 0) -> JSON:
     """The resource that update() sends: the present one's metadata, with its resourceVersion, and the new record."""
-    return _resource(record, present.metadata, write)
+    return _resource(record, present.metadata, write, epoch)
 
 
 def encode(record: Record | Intent) -> JSON:
@@ -119,15 +143,20 @@ def claim(record: Record) -> tuple[str, str]:
     return metadata.get(f"{_PROVISIONER}{kind}/namespace", ""), metadata.get(f"{_PROVISIONER}{kind}/name", "")
 
 
-def _resource(record: Record, metadata: JSON, write: str) -> JSON:
+def _resource(record: Record, metadata: JSON, write: str, epoch: int) -> JSON:
     names = RESOURCES[type(record)]
     metadata = dict(metadata)
     metadata["annotations"] = (metadata.get("annotations") or {}) | {WRITE: write}
+    if epoch:
+        metadata["annotations"][EPOCH] = str(epoch)
     others = {name: value for name, value in (metadata.get("labels") or {}).items() if name not in _LABELS}
     metadata["labels"] = others | _labels(record)
     finalizers = [name for name in metadata.get("finalizers") or [] if name != FINALIZER]
     # A deletion that is recorded goes on by itself: the finalizer goes with that write rather than in one of its own.
     metadata["finalizers"] = finalizers if _is_going(record) else [*finalizers, FINALIZER]
+    if isinstance(record, NodeRecord):
+        connector = {name: value for name, value in record.connector.items() if name != NAMES_SINCE}
+        record = replace(record, connector=connector)
     spec = encode(without_use(record))
     return {"apiVersion": f"{GROUP}/{VERSION}", "kind": names.kind, "metadata": metadata, "spec": spec}
 

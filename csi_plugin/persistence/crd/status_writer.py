@@ -11,12 +11,22 @@ from typing import Any
 
 from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.persistence.crd.api import Missing, ResourceAPI
+from csi_plugin.persistence.crd.cluster_nodes import Obstacle
 from csi_plugin.persistence.crd.deletion import deletion_blocker, persistent_volume_of
 from csi_plugin.persistence.crd.events import Events, reference
 from csi_plugin.persistence.crd.kinds import FINALIZER, RESOURCES, resource_name
 from csi_plugin.persistence.crd.resource import RecordResource
 from csi_plugin.persistence.crd.sealed_connections import SealConnection, resealed_connections
-from csi_plugin.persistence.crd.status import conditions, deletion_held, due_events, status, with_health
+from csi_plugin.persistence.crd.status import (
+    conditions,
+    deletion_held,
+    due_events,
+    merged_conditions,
+    not_ready,
+    status,
+    with_health,
+    with_persistent_volume,
+)
 from csi_plugin.persistence.crd.watch_cache import WatchCache
 from csi_plugin.persistence.initiators import sharing
 from csi_plugin.persistence.records import (
@@ -31,6 +41,7 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
+from csi_plugin.secrets_in_text import redact_text
 
 LOG = logging.getLogger(__name__)
 
@@ -57,10 +68,16 @@ class StatusWriter:
         self._cache = cache
         self.seal_connection: SealConnection | None = None
         """Set where connections can be resealed, before start(); elsewhere the present ones stay."""
+        self.is_renewing: Callable[[str, str], bool] = lambda node_id, volume_id: False
+        """Set where it can be done, before start(): see RecordStore.use_connection_renewer."""
         self.take_over_filesystems: Callable[[str], None] | None = None
         """Set where it can be done, before start(); called for a node that tells of volumes with a filesystem."""
         self.volume_health: Callable[[str], list[tuple[str, str]]] | None = None
         """Set where it is known, before start(): reason and message of what is wrong with a volume."""
+        self.node_obstacle: Callable[[NodeRecord], Obstacle | None] | None = None
+        """Set where Kubernetes is asked for its Nodes, before start()."""
+        self.persistent_volume: Callable[[VolumeRecord], str | None] | None = None
+        """Set where Kubernetes is asked for its PersistentVolumes, before start(): ClusterVolumes.name_of()."""
         self._due: dict[Item, float] = {}
         self._queue: list[tuple[float, int, Item]] = []
         """A heap of all that was ever due; what _due has another time for, or none, is skipped."""
@@ -91,6 +108,13 @@ class StatusWriter:
         with self._wake:
             self._plan((kind, record_id), _QUIET_SECONDS)
             self._wake.notify()
+
+    def record_event(self, kind: type[Record], record_id: str, reason: str, message: str) -> None:
+        """Send an Event about an object, if it has a resource. Waits for the API server, and raises nothing."""
+        resource = self._cache(kind).get(record_id)
+        if resource is not None:
+            regarding = reference(RESOURCES[kind].kind, resource.metadata)
+            self._events.record(regarding, "Warning", reason, redact_text(message))
 
     def _plan(self, item: Item, pause: float) -> None:
         self._due[item] = due = time.monotonic() + pause
@@ -164,7 +188,8 @@ class StatusWriter:
         names, name = RESOURCES[kind], resource.metadata["name"]
         if reason:
             wanted = self._status(resource)
-            self._write(kind, resource, wanted | {"conditions": conditions(resource, deletion_held(reason))})
+            present = wanted.get("conditions") or conditions(resource)
+            self._write(kind, resource, wanted | {"conditions": merged_conditions(present, deletion_held(reason))})
             self._again((kind, resource.record.id))
             return
         LOG.warning("%s %s was deleted by an administrator; what it describes stays on the storage", names.kind, name)
@@ -176,8 +201,13 @@ class StatusWriter:
         wanted = status(resource, self._find)
         if isinstance(resource.record, NodeRecord):
             wanted |= self._sealed_connections(resource)
+            obstacle = self.node_obstacle(resource.record) if self.node_obstacle else None
+            if obstacle is not None:
+                wanted["conditions"] = conditions(resource, not_ready(obstacle.reason, obstacle.message))
         if isinstance(resource.record, VolumeRecord) and self.volume_health is not None:
             wanted["conditions"] = with_health(wanted["conditions"], self.volume_health(resource.record.id))
+        if isinstance(resource.record, VolumeRecord) and self.persistent_volume is not None:
+            wanted = with_persistent_volume(resource, wanted, self.persistent_volume(resource.record))
         if resource.allows_deletion and "persistentVolume" in wanted:
             # Admission goes by this: what was true when the volume was created has to be true now.
             wanted["persistentVolume"] = persistent_volume_of(resource.record.id, self._api)
@@ -186,7 +216,7 @@ class StatusWriter:
     def _sealed_connections(self, resource: RecordResource) -> JSON:
         if self.seal_connection is None:
             return {name: resource.status[name] for name in ("publicKey", "connections") if name in resource.status}
-        fields = resealed_connections(resource, self._find, self.seal_connection)
+        fields = resealed_connections(resource, self._find, self.seal_connection, self.is_renewing)
         return {name: value for name, value in fields.items() if value}
 
     def _write(self, kind: type[Record], resource: RecordResource, wanted: JSON) -> None:

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from csi_plugin.persistence.crd import node_sightings
 from csi_plugin.persistence.crd.api import ResourceAPI
-from csi_plugin.persistence.crd.kinds import RESOURCES
+from csi_plugin.persistence.crd.kinds import RESOURCES, resource_name
 from csi_plugin.persistence.crd.list_watch import ListWatch
 from csi_plugin.persistence.crd.resource import RecordResource, parse_resource
 from csi_plugin.persistence.record_index import RecordIndex
-from csi_plugin.persistence.records import JSON, Record
+from csi_plugin.persistence.records import JSON, NodeRecord, Record
 
 LOG = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ class WatchCache:
             is_newer = found.uid not in self._deleted and (present is None or present.version < found.version)
             if is_newer:
                 self._set(found)
+            elif present is not None and present.version == found.version:
+                found = present  # with what was noted of it
         if is_newer:
             self._on_change(self._kind, found.record.id)
         return found
@@ -80,6 +83,8 @@ class WatchCache:
         self._list_watch.close()
 
     def _set(self, found: RecordResource) -> None:
+        if self._kind is NodeRecord:
+            node_sightings.take_note(found, self._resources.get(found.record.id))
         self._resources[found.record.id] = found
         self._index.put(found.record)
 
@@ -94,12 +99,17 @@ class WatchCache:
             LOG.error("%s %s holds no record: %s", self._plural, resource["metadata"]["name"], error)
 
     def _remove_announced(self, resource: JSON) -> None:
+        uid = resource["metadata"]["uid"]
         record_id = (resource.get("spec") or {}).get("id")
+        if record_id and resource_name(record_id) != resource["metadata"]["name"]:
+            # It has been given another's id: the record that it was is known by its own.
+            with self._lock:
+                record_id = next((known for known, found in self._resources.items() if found.uid == uid), None)
         if record_id:
-            self.remove(record_id, resource["metadata"]["uid"])
+            self.remove(record_id, uid)
         # The last that is ever heard of it.
         with self._lock:
-            self._deleted.pop(resource["metadata"]["uid"], None)
+            self._deleted.pop(uid, None)
 
     def _relist(self, resources: list[JSON], version: int, heard: int) -> None:
         found = {}

@@ -1,10 +1,9 @@
 """Engines for SQLite, PostgreSQL and MariaDB/MySQL that many threads and processes can share."""
 
-import fcntl
 import os
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,32 +11,29 @@ from sqlalchemy import event
 from sqlalchemy.pool import QueuePool
 
 from csi_plugin.known_secrets import keep_secret
-from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
-from csi_plugin.persistence.dbms import sqlite_file, time_limits
+from csi_plugin.persistence.base import InvalidPersistence
+from csi_plugin.persistence.dbms import requirements, sqlite_file, time_limits
+from csi_plugin.persistence.dbms.time_limits import READ_ONLY, Limits
 
 BUSY_SECONDS = 60
 """How long a SQLite connection waits for another process's write to end."""
 _POOL_SIZE = 16
 _POOL_OVERFLOW = 64  # every gRPC worker and backend worker may need one at once
-_SCHEMA_LOCK = 7_268_441  # any number; it names our advisory lock in PostgreSQL
-
-READ_ONLY = "cinderbox_read_only"
-"""Execution option: the transaction only reads, so SQLite need not reserve the right to write."""
 
 
-def create_engine(connection: str, *, sqlite_synchronous: bool, is_patient: bool = False) -> sa.Engine:
-    """An engine that Cinder's layer can use too; ``is_patient``: without limits of time.
+def create_engine(connection: str, *, sqlite_synchronous: bool, limits: Limits | None) -> sa.Engine:
+    """An engine that Cinder's layer can use too; without ``limits``, it waits as long as it takes.
 
     Raises InvalidPersistence for a URL that SQLAlchemy does not understand, and for a file that cannot be a database.
     """
     from oslo_db.sqlalchemy import exc_filters  # takes half a second to import
 
-    engine = plain_engine(connection, sqlite_synchronous=sqlite_synchronous, is_patient=is_patient)
+    engine = plain_engine(connection, sqlite_synchronous=sqlite_synchronous, limits=limits)
     exc_filters.register_engine(engine)  # Cinder's layer expects oslo.db's exceptions
     return engine
 
 
-def plain_engine(connection: str, *, sqlite_synchronous: bool = True, is_patient: bool = False) -> sa.Engine:
+def plain_engine(connection: str, *, sqlite_synchronous: bool = True, limits: Limits | None) -> sa.Engine:
     """An engine with SQLAlchemy's own exceptions. Raises InvalidPersistence as create_engine()."""
     try:
         url = sa.make_url(connection)
@@ -61,15 +57,16 @@ def plain_engine(connection: str, *, sqlite_synchronous: bool = True, is_patient
             sqlite_file.prepare(url)
     else:
         arguments |= {"pool_pre_ping": True, "pool_recycle": 3600}
-        if not is_patient:
-            arguments["connect_args"] = time_limits.connect_arguments(url)
+        arguments["connect_args"] = time_limits.connect_arguments(url, dialect, limits)
     try:
         engine = sa.create_engine(url, **arguments)
     except ImportError as error:
-        raise InvalidPersistence(f"the driver for {url.drivername} is not installed: {error}") from error
+        hint = "; the extra postgresql has the one of postgresql+psycopg://" if dialect.name == "postgresql" else ""
+        raise InvalidPersistence(f"the driver for {url.drivername} is not installed: {error}{hint}") from error
+    requirements.check_at_first_connection(engine)
     _listen(engine, sqlite_synchronous=sqlite_synchronous)
-    if not is_patient:
-        time_limits.listen(engine)
+    if limits is not None:
+        time_limits.listen(engine, limits)
     if not is_memory(url):
         forget = weakref.WeakMethod(engine.dispose)
         os.register_at_fork(after_in_child=lambda: _forget_connections(forget))
@@ -83,7 +80,7 @@ def patient_engine(engine: sa.Engine) -> Iterator[sa.Engine]:
         yield engine
         return
     url = engine.url.render_as_string(hide_password=False)
-    patient = create_engine(url, sqlite_synchronous=True, is_patient=True)
+    patient = create_engine(url, sqlite_synchronous=True, limits=None)
     try:
         yield patient
     finally:
@@ -103,40 +100,6 @@ def use_write_ahead_log(engine: sa.Engine) -> None:
 def is_memory(url: sa.URL) -> bool:
     """Whether a URL names a SQLite database in memory."""
     return url.get_backend_name() == "sqlite" and (not url.database or url.database == ":memory:")
-
-
-@contextmanager
-def schema_lock(engine: sa.Engine) -> Iterator[None]:
-    """Hold the lock under which one process at a time changes the schema of this database."""
-    if engine.dialect.name == "sqlite":
-        with _file_lock(engine.url):
-            yield
-        return
-    with engine.connect() as connection:
-        if engine.dialect.name == "postgresql":
-            take, give = "SELECT pg_advisory_lock(:lock)", "SELECT pg_advisory_unlock(:lock)"
-            name: Any = _SCHEMA_LOCK
-        else:
-            take, give = "SELECT GET_LOCK(:lock, 600)", "SELECT RELEASE_LOCK(:lock)"
-            name = f"cinderbox/{engine.url.database}"[:64]
-        if connection.execute(sa.text(take), {"lock": name}).scalar() == 0:
-            raise PersistenceError("another process has been changing the database's schema for ten minutes")
-        connection.commit()
-        try:
-            yield
-        finally:
-            connection.execute(sa.text(give), {"lock": name})
-            connection.commit()
-
-
-@contextmanager
-def _file_lock(url: sa.URL) -> Iterator[None]:
-    if is_memory(url):
-        yield
-        return
-    with os.fdopen(sqlite_file.open_lock(url), "r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _listen(engine: sa.Engine, *, sqlite_synchronous: bool) -> None:
@@ -160,7 +123,7 @@ def _listen(engine: sa.Engine, *, sqlite_synchronous: bool) -> None:
 
         @event.listens_for(engine, "connect")
         def configure_mysql(connection: Any, record: Any) -> None:
-            with connection.cursor() as cursor:
+            with closing(connection.cursor()) as cursor:
                 # No silent truncation; no hour that comes twice a year, in which a lease would not end.
                 cursor.execute("SET SESSION sql_mode = 'TRADITIONAL', time_zone = '+00:00'")
 

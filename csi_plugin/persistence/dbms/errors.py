@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from oslo_db import exception as db_exception
 
 from csi_plugin.persistence.base import PersistenceError, UnstorableText
+from csi_plugin.persistence.dbms import requirements
 
 _REFUSED_COLUMN = re.compile(r"Incorrect string value.* for column (\S+)")
 
@@ -36,6 +37,18 @@ def database_errors() -> Iterator[None]:
                 "PostgreSQL, nor characters beyond U+FFFF (emoji) on MariaDB with utf8mb3"
             ) from error
         raise PersistenceError(f"database: {error}") from error
+
+
+@contextmanager
+def opening_errors() -> Iterator[None]:
+    """As database_errors(), and InvalidPersistence for what only a person can end."""
+    with database_errors():
+        try:
+            yield
+        except (db_exception.DBError, sa.exc.SQLAlchemyError) as error:
+            if refused := requirements.refusal(error):
+                raise refused from error
+            raise
 
 
 def _unstorable(error: Exception) -> str:

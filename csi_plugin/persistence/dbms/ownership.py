@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from csi_plugin.persistence.base import InvalidPersistence
-from csi_plugin.persistence.dbms.engine import READ_ONLY
 from csi_plugin.persistence.dbms.tables import key_value
+from csi_plugin.persistence.dbms.time_limits import READ_ONLY
 
 VERSION_TABLE = "cinderbox_alembic_version"
 CINDER_VERSION_TABLE = "alembic_version"
@@ -33,18 +33,19 @@ def check_may_write(engine: sa.Engine) -> None:
 
 def forbid_writes(engine: sa.Engine) -> None:
     """Let the server itself refuse writes on this engine, also those of Cinder's layer."""
+    if engine.dialect.name == "postgresql":
+        # Not its sessions: behind a pooler, they may be OpenStack's the next moment.
+        @event.listens_for(engine, "begin")
+        def only_read_in_it(connection: sa.Connection) -> None:
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+
+        return
 
     @event.listens_for(engine, "connect")
     def only_read(connection: Any, record: Any) -> None:
+        is_sqlite = engine.dialect.name == "sqlite"
         cursor = connection.cursor()
-        match engine.dialect.name:
-            case "sqlite":
-                cursor.execute("PRAGMA query_only = ON")
-            case "postgresql":
-                cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
-                connection.commit()
-            case _:
-                cursor.execute("SET SESSION TRANSACTION READ ONLY")
+        cursor.execute("PRAGMA query_only = ON" if is_sqlite else "SET SESSION TRANSACTION READ ONLY")
         cursor.close()
 
     engine.dispose()  # connections from before it

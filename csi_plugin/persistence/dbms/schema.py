@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
 from csi_plugin.persistence.dbms.cinder_models import models
-from csi_plugin.persistence.dbms.engine import patient_engine, schema_lock, use_write_ahead_log
+from csi_plugin.persistence.dbms.engine import patient_engine, use_write_ahead_log
 from csi_plugin.persistence.dbms.ownership import CINDER_VERSION_TABLE, VERSION_TABLE
+from csi_plugin.persistence.dbms.schema_lock import schema_lock
 from csi_plugin.persistence.dbms.tables import CINDER_INDEXES, metadata
 from csi_plugin.persistence.encoding import utc_now
 
@@ -129,8 +130,8 @@ def _create(engine: sa.Engine) -> None:
 
 def _index(name: str, table: sa.Table, columns: tuple[str, ...]) -> sa.Index:
     """An index that is not attached to Cinder's table, so that Cinder's metadata stays as it is."""
-    copy = table.to_metadata(sa.MetaData())
-    return sa.Index(name, *(copy.c[column] for column in columns))
+    indexed = sa.Table(table.name, sa.MetaData(), *(sa.Column(column, table.c[column].type) for column in columns))
+    return sa.Index(name, *indexed.c)
 
 
 def _stamp(connection: sa.Connection, table: str, revision: str) -> None:

@@ -12,21 +12,18 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from oslo_db import exception as db_exception
 
-from csi_plugin.persistence.base import (
-    PersistenceError,
-    RecordExists,
-    RecordNotFound,
-    RevisionConflict,
-    traced,
-)
+from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict, age
 from csi_plugin.persistence.builtin_plugin import BuiltinPlugin
 from csi_plugin.persistence.dbms import cinder_layer, dictionaries, ownership, schema, tables, time_limits, volume_types
-from csi_plugin.persistence.dbms.engine import READ_ONLY, create_engine
-from csi_plugin.persistence.dbms.errors import DanglingReference, DuplicateRow, database_errors
+from csi_plugin.persistence.dbms.engine import create_engine
+from csi_plugin.persistence.dbms.errors import DanglingReference, DuplicateRow, database_errors, opening_errors
+from csi_plugin.persistence.dbms.fencing import fence_transactions
 from csi_plugin.persistence.dbms.layouts import LAYOUTS, TYPE_SPECS, Layout
 from csi_plugin.persistence.dbms.lease import DatabaseLease
+from csi_plugin.persistence.dbms.time_limits import READ_ONLY
 from csi_plugin.persistence.encoding import copy, utc_now
-from csi_plugin.persistence.records import GroupRecord, Record, VolumeRecord
+from csi_plugin.persistence.leases import Fence, LeaseTerm, fenced_write
+from csi_plugin.persistence.records import ConnectionRecord, GroupRecord, Record, VolumeRecord
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -54,12 +51,12 @@ class DBPersistence(BuiltinPlugin):
     ) -> None:
         super().__init__()
         self.soft_deletes = soft_deletes
-        self._engine = create_engine(connection, sqlite_synchronous=sqlite_synchronous)
+        self._engine = create_engine(connection, sqlite_synchronous=sqlite_synchronous, limits=time_limits.USUAL)
         self._reader = self._engine.execution_options(**{READ_ONLY: True})
         # SQLite has one writer at a time; threads queue here rather than in its polling wait.
         is_sqlite = self._engine.dialect.name == "sqlite"
         self._turn: AbstractContextManager[Any] = threading.Lock() if is_sqlite else nullcontext()
-        with database_errors():
+        with opening_errors():
             self._is_read_only = not take_over and ownership.is_openstacks(self._engine)
             if self._is_read_only:
                 schema.check_readable(self._engine)
@@ -86,7 +83,7 @@ class DBPersistence(BuiltinPlugin):
         """Point Cinder's database layer at this database. The plugin that was created last has done so already."""
         cinder_layer.point_at(self._engine, self)
 
-    @traced
+    @fenced_write
     def create(self, record: R) -> R:
         layout = LAYOUTS[type(record)]
         stored = _normalised(record)
@@ -101,7 +98,7 @@ class DBPersistence(BuiltinPlugin):
                 continue
         raise RecordExists(f"{record.KIND} {record.id} exists")
 
-    @traced
+    @fenced_write
     def update(self, record: R) -> R:
         layout = LAYOUTS[type(record)]
         stored = _normalised(record)
@@ -110,7 +107,7 @@ class DBPersistence(BuiltinPlugin):
         self._write(lambda connection: self._replace(connection, layout, stored))
         return stored
 
-    @traced
+    @fenced_write
     def delete(self, record: Record) -> None:
         layout = LAYOUTS[type(record)]
         soft = self.soft_deletes and layout.soft_deletes
@@ -158,6 +155,10 @@ class DBPersistence(BuiltinPlugin):
             found += [record for record in records if getattr(record, key) in some]
         return found
 
+    def in_listing_order(self, records: list[R]) -> list[R]:
+        """Newest first, as Cinder's database layer lists them; connections oldest first."""
+        return sorted(records, key=age, reverse=not all(isinstance(record, ConnectionRecord) for record in records))
+
     def recorded_gib(self, *, backend: str) -> dict[str, int]:
         if self._is_read_only:
             return super().recorded_gib(backend=backend)
@@ -182,8 +183,16 @@ class DBPersistence(BuiltinPlugin):
         self._engine.dispose()
         self._lease.close()
 
+    def use_fence(self, fence: Fence) -> None:
+        super().use_fence(fence)
+        if fence.epoch:
+            fence_transactions(self._engine, fence)
+
     def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool:
         return self._lease.acquire_lease(name, holder=holder, seconds=seconds)
+
+    def lease_term(self, name: str) -> LeaseTerm:
+        return self._lease.lease_term(name)
 
     def release_lease(self, name: str, *, holder: str) -> None:
         self._lease.release_lease(name, holder=holder)
@@ -347,7 +356,7 @@ class DBPersistence(BuiltinPlugin):
         if self._is_read_only:
             raise PersistenceError(ownership.REFUSAL)
         with database_errors():
-            give_up_at = time.monotonic() + time_limits.LOCK_SECONDS
+            give_up_at = time.monotonic() + time_limits.USUAL.lock
             for _ in range(_ATTEMPTS - 1):
                 try:
                     with self._turn, self._engine.begin() as connection:
