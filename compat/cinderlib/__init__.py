@@ -2,4 +2,5 @@
 
 import csi_plugin
 
-csi_plugin.install_as_cinderlib()  # the import system takes what it puts into sys.modules
+# The import system takes what it puts into sys.modules.
+csi_plugin.install_as_cinderlib(eager=True)

@@ -11,16 +11,18 @@ import csi_plugin.storage.key_value
 import csi_plugin.storage.snapshot  # noqa: F401
 from csi_plugin.persistence.base import RecordStore
 from csi_plugin.persistence.records import ConnectionRecord
-from csi_plugin.storage import adoption, library_setup
+from csi_plugin.storage import adoption, changed_storage, library_setup, storage_identity
 from csi_plugin.storage.backend_configuration import DEFAULT_CONCURRENCY, BackendConfiguration
 from csi_plugin.storage.backend_json import BackendJSON
 from csi_plugin.storage.backend_volumes import BackendVolumes
 from csi_plugin.storage.cinder import (
+    driver_calls,
     driver_capabilities,
     driver_catalogue,
     driver_start,
     driver_stats,
     options,
+    qos,
     runtime,
 )
 from csi_plugin.storage.cinder.driver_answers import exits_as_errors
@@ -81,6 +83,7 @@ class Backend(BackendJSON, metaclass=StateClass):
         *,
         topology: Sequence[Mapping[str, str]] = (),
         max_concurrent_operations: int = DEFAULT_CONCURRENCY,
+        accept_missing_volumes: bool = False,
         strict: bool = False,
         secret_options: Collection[str] = (),
         **driver_cfg: Any,
@@ -89,8 +92,9 @@ class Backend(BackendJSON, metaclass=StateClass):
 
         ``driver_cfg``: ``volume_driver`` (its class path) and the driver's options; ``topology``: CSI segments from
         which the backend's volumes can be reached (everywhere when empty); ``max_concurrent_operations``: driver calls
-        that may run at once; ``strict``: an unknown option is an error instead of a warning; ``secret_options``: names
-        of options whose values no message quotes, besides those that Cinder defines so.
+        that may run at once; ``accept_missing_volumes``: see replace(); ``strict``: an unknown option is an error
+        instead of a warning; ``secret_options``: names of options whose values no message quotes, besides those that
+        Cinder defines so.
 
         The same name and arguments again give the same object. Raises ValueError for a name in use or not usable, for
         an ill-typed option (and an unknown one when ``strict``), and whatever the driver's own start raises.
@@ -134,13 +138,28 @@ class Backend(BackendJSON, metaclass=StateClass):
     def _start_driver(self) -> None:
         self.driver = driver_start.new_driver(self._backend_configuration, host=self.host)
         self.extra_capabilities = driver_stats.extra_capabilities(self.driver)
-        driver_start.start(self.driver)
+        present = STATE.backends.get(self.id)
+
+        def check_storage() -> None:
+            # In another's place, what is found afterwards is compared with what that one has.
+            if present is None and not self.accepts_missing_volumes:
+                storage_identity.check_is_present(self.driver, backend=self.id)
+
+        driver_start.start(self.calls, before_storage=check_storage)
         self.driver_stats = DriverStats(
-            self.driver, self.id, recorded_gib=lambda: STATE.store.recorded_gib(backend=self.id)
+            self.calls, self.id, recorded_gib=lambda: STATE.store.recorded_gib(backend=self.id)
         )
-        self.inventory = Inventory(self.driver, self.id, self.slot)
+        self.inventory = Inventory(
+            self.calls, self.id, self.slot, expected=lambda: changed_storage.names_to_expect(self.id)
+        )
         self._pool_names = tuple(pool["pool_name"] for pool in self.stats()["pools"])
-        driver_start.restore(self.driver, self.host, _attached_connectors())
+        if not self.accepts_missing_volumes:
+            changed_storage.check_has_volumes(self, present, self._backend_configuration)
+        if STATE.only_looks:
+            return
+        storage_identity.remember(self.driver, backend=self.id)
+        changed_storage.remember(self.id, self._backend_configuration)
+        driver_start.restore(self.calls, self.host, _attached_connectors())
 
     @classmethod
     def replace(cls, volume_backend_name: str, **driver_cfg: Any) -> "Backend":
@@ -149,6 +168,9 @@ class Backend(BackendJSON, metaclass=StateClass):
         The present driver serves until the new one is up, and ends what it has begun; it goes on as if nothing had
         happened when the new one cannot start, which raises as a new Backend does. Without a present one, this is a new
         Backend. The same arguments again give the present one.
+
+        Raises ValueError when the new one does not find the volumes that are recorded, as at another array, unless
+        ``accept_missing_volumes``.
         """
         wanted = BackendConfiguration.from_arguments(volume_backend_name, **driver_cfg)
         with STATE.lock:
@@ -178,6 +200,11 @@ class Backend(BackendJSON, metaclass=StateClass):
                 del STATE.backends[self.id]
                 options.forget(self.id)
 
+    @property
+    def calls(self) -> Any:
+        """The driver, for calls of what it does: a span each, and none begins in a controller that no longer leads."""
+        return driver_calls.guarded(self.driver, before=STATE.before_driver_call, backend=self.id)
+
     # What it is.
 
     @property
@@ -188,6 +215,11 @@ class Backend(BackendJSON, metaclass=StateClass):
     @property
     def pool_names(self) -> tuple[str, ...]:
         return self._pool_names
+
+    @property
+    def accepts_missing_volumes(self) -> bool:
+        """Whether a person said that its storage may lack volumes that are recorded."""
+        return self._backend_configuration.accepts_missing_volumes
 
     def __repr__(self) -> str:
         return f"<csi_plugin.Backend {self.id}>"
@@ -207,6 +239,10 @@ class Backend(BackendJSON, metaclass=StateClass):
         stats, without a call to the storage.
         """
         return driver_capabilities.supports(self.driver, capability, stats=self.stats())
+
+    def check_qos(self, qos_specs: Mapping[str, str]) -> None:
+        """Raise ValueError for QoS specs that the driver does not know, or that should be numbers and are not."""
+        qos.check(self.driver, qos_specs, stats=self.stats())
 
     # Stats.
 
@@ -228,7 +264,7 @@ class Backend(BackendJSON, metaclass=StateClass):
 
     def validate_connector(self, connector_dict: dict[str, Any]) -> None:
         """Raise when a connector lacks what this driver needs (cinder.exception.InvalidConnectorException)."""
-        self.driver.validate_connector(connector_dict)
+        self.calls.validate_connector(connector_dict)
 
     def create_volume(
         self, size: int, name: str = "", description: str = "", bootable: bool = False, **kwargs: Any
@@ -238,15 +274,17 @@ class Backend(BackendJSON, metaclass=StateClass):
         volume.create()
         return volume
 
-    def manage_existing(self, reference: Mapping[str, str] | str, *, name: str = "", **kwargs: Any) -> Volume:
+    def manage_existing(
+        self, reference: Mapping[str, str] | str, *, name: str = "", grow: bool = False, **kwargs: Any
+    ) -> Volume:
         """Adopt a volume that the storage has already. ``reference``: as the driver names it, such as
-        ``{"source-name": ...}``; a str stands for that.
+        ``{"source-name": ...}``; a str stands for that. ``grow``: one that is no whole number of GiB, to the next one.
 
         Raises what the driver raises (ManageExistingInvalidReference, ManageExistingAlreadyManaged...); nothing is
         recorded then.
         """
         wanted = {"source-name": reference} if isinstance(reference, str) else dict(reference)
-        return adoption.manage_existing(self, wanted, name=name, **kwargs)
+        return adoption.manage_existing(self, wanted, name=name, grow=grow, **kwargs)
 
     def manageable_volumes(self) -> list[dict[str, Any]]:
         """The volumes in the storage as the driver lists them: reference, size (GiB), safe_to_manage, reason_not_safe,
@@ -314,5 +352,8 @@ def _attached_connectors() -> dict[str, list[Mapping[str, Any]]]:
 
 def _check_name(name: str) -> None:
     """Cinder writes host@backend#pool, and the name becomes a section of its configuration."""
-    if not isinstance(name, str) or not name or any(character in "@#" or character.isspace() for character in name):
-        raise ValueError(f"volume_backend_name must be text without '@', '#' and white space, not {name!r}")
+    if not isinstance(name, str) or not name or name != name.strip() or not name.isprintable() or set(name) & set("@#"):
+        raise ValueError(
+            "volume_backend_name must be text of printable characters without '@' and '#', and without blanks at its "
+            f"ends, not {name!r}"
+        )

@@ -28,6 +28,8 @@ class BackendConfiguration:
     """CSI segments from which the backend's volumes can be reached; everywhere when empty."""
     max_concurrent_operations: int = DEFAULT_CONCURRENCY
     """Driver calls that may run at once."""
+    accepts_missing_volumes: bool = False
+    """Whether it may take the place of a backend whose volumes it does not find."""
     is_strict: bool = True
     """Whether an unknown option is an error instead of a warning."""
 
@@ -43,6 +45,7 @@ class BackendConfiguration:
         volume_driver: str = DEFAULT_DRIVER,
         topology: Sequence[Mapping[str, str]] | None = (),
         max_concurrent_operations: int = DEFAULT_CONCURRENCY,
+        accept_missing_volumes: bool = False,
         strict: bool = False,
         secret_options: Collection[str] = (),
         **options: Any,
@@ -55,6 +58,7 @@ class BackendConfiguration:
             secrets=frozenset(secret_options),
             topology=tuple(dict(segments) for segments in topology or ()),
             max_concurrent_operations=max_concurrent_operations,
+            accepts_missing_volumes=accept_missing_volumes,
             is_strict=strict,
         )
 
@@ -69,5 +73,6 @@ class BackendConfiguration:
             "secret_options": self.secrets,
             "topology": self.topology,
             "max_concurrent_operations": self.max_concurrent_operations,
+            "accept_missing_volumes": self.accepts_missing_volumes,
             "strict": self.is_strict,
         }

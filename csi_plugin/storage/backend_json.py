@@ -59,17 +59,16 @@ class BackendJSON:
 
     @classmethod
     def load(cls, json_src: Mapping[str, Any] | str, save: bool = False) -> "Self | str":
-        """The backend of a dump, created when it is not there and the dump has its whole configuration. Its volumes are
-        the dump's; ``save`` stores them. Without backend or configuration: an error, or with
-        ``fail_on_missing_backend=False`` its name.
+        """The backend of a dump, created when it is not there and the dump has its whole configuration. ``save`` stores
+        the dump's volumes, which the backend does not show otherwise. Without backend or configuration: an error, or
+        with ``fail_on_missing_backend=False`` its name.
         """
         data = json.loads(json_src) if isinstance(json_src, str) else json_src
         backend = cls.load_backend(data["backend"])
         volumes = data.get("volumes")
         if volumes:
-            loaded = [Volume.load(volume, save) for volume in volumes]
-            if not isinstance(backend, str):
-                backend._known_volumes.replace(loaded)
+            for volume in volumes:
+                Volume.load(volume, save)
         return backend
 
     @classmethod

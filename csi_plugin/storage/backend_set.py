@@ -117,6 +117,11 @@ class BackendSet:
             raise BackendNotReady(f"backend {name} is not ready: {managed.status.error}")
         return managed.backend
 
+    def find_ready(self, name: str) -> Backend | None:
+        """The backend of that name, or None unless it is up."""
+        managed = self._managed.get(name)
+        return None if managed is None else managed.backend
+
     def check_known(self, name: str) -> None:
         """Raise ValueError when nobody has configured a backend of that name; not while that cannot be said."""
         if self.are_all_known and name not in self._managed:

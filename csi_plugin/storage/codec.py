@@ -4,6 +4,7 @@ A versioned object made from a record has its plain fields set and its relations
 out: Cinder loads those on access.
 """
 
+from collections.abc import Collection
 from dataclasses import fields
 from typing import Any
 
@@ -13,13 +14,14 @@ from csi_plugin.persistence.records import (
     ConnectionRecord,
     GroupRecord,
     GroupSnapshotRecord,
+    KeyValueRecord,
     Record,
     SnapshotRecord,
     VolumeRecord,
 )
 from csi_plugin.storage.cinder import objects, objects_base
 from csi_plugin.storage.cinder.runtime import CONTEXT
-from csi_plugin.storage.library_state import class_of
+from csi_plugin.storage.library_state import class_of, object_of
 
 # Fields of records that versioned objects do not have under that name.
 _OWN = {"revision", "intent", "extra_specs", "qos_specs", "node_id", "backend", "group_specs"}
@@ -28,6 +30,26 @@ _OWN = {"revision", "intent", "extra_specs", "qos_specs", "node_id", "backend", 
 def to_object(record: Record) -> Any:
     """The library's object for a record: Volume, Snapshot, Connection, KeyValue, Group or GroupSnapshot."""
     return class_of(type(record)).from_record(record)
+
+
+def known_object(record: Record) -> Any:
+    """The same, as programs get it: with the memory plugin, the object of that id that is in use."""
+    return object_of(record)
+
+
+def note_stored(obj: Any, record: Record) -> None:
+    """Let an object know that it was stored as this record, without its own save()."""
+    if isinstance(record, KeyValueRecord):
+        obj.revision = record.revision
+        return
+    obj._note_stored(record)
+    take_times(obj._ovo, record)
+
+
+def take_times(ovo: Any, record: Record) -> None:
+    """Give a versioned object the times at which its record was stored."""
+    ovo.created_at, ovo.updated_at = record.created_at, record.updated_at
+    ovo.obj_reset_changes(("created_at", "updated_at"))
 
 
 def to_record(obj: Any) -> Any:
@@ -151,16 +173,28 @@ def _values(ovo: Any, record_class: type[Record]) -> dict[str, Any]:
     return values
 
 
-def take_fields(ovo: Any, record: Record) -> None:
-    """Give a versioned object the plain fields of its record where they differ."""
+def take_fields(ovo: Any, record: Record, *, but: Collection[str] = ()) -> None:
+    """Give a versioned object the plain fields of its record where they differ, ``but`` those."""
     for name, value in _plain(record, type(ovo)).items():
-        if not ovo.obj_attr_is_set(name) or getattr(ovo, name) != value:
+        if name not in but and (not ovo.obj_attr_is_set(name) or getattr(ovo, name) != value):
             setattr(ovo, name, value)
+            ovo.obj_reset_changes((name,))
+    if isinstance(record, VolumeRecord) and "volume_type" not in but:
+        present = volume_to_record(ovo)
+        if (present.extra_specs, present.qos_specs) != (record.extra_specs, record.qos_specs):
+            type_id = record.volume_type_id or record.id
+            ovo.volume_type = volume_type(type_id, record.extra_specs, record.qos_specs)
+            reset_changes_of_type(ovo)
 
 
 def reset_changes(ovo: Any) -> None:
     """Mark a versioned object and its type as saved; its other relatives have records of their own."""
     ovo.obj_reset_changes()
+    reset_changes_of_type(ovo)
+
+
+def reset_changes_of_type(ovo: Any) -> None:
+    """Mark the type of a versioned object, if it has one, as saved."""
     if "volume_type" in ovo.fields and ovo.obj_attr_is_set("volume_type") and ovo.volume_type:
         ovo.volume_type.obj_reset_changes()
         if ovo.volume_type.obj_attr_is_set("qos_specs") and ovo.volume_type.qos_specs:

@@ -7,7 +7,6 @@ from csi_plugin.persistence.records import ConnectionRecord, Record
 from csi_plugin.storage import codec, json_form, volume_export
 from csi_plugin.storage.cinder import cinder_utils, connection_info, exception, objects
 from csi_plugin.storage.exception import NotLocal
-from csi_plugin.storage.library_state import STATE
 from csi_plugin.storage.volume import Volume
 from csi_plugin.storage.volume_children import VolumeChild
 
@@ -32,7 +31,7 @@ class _InfoPart:
         _set_part(connection, self._key, value)
 
 
-def _read_part(connection: "Connection", key: str) -> dict[str, Any] | None:
+def _read_part(connection: "Connection", key: str) -> Any:
     ovo = connection._ovo
     info: Any = ovo.connection_info if ovo.obj_attr_is_set("connection_info") else None
     return info.get(key) if info else None
@@ -42,7 +41,7 @@ def _set_part(connection: "Connection", key: str, value: Any) -> None:
     # A new dictionary, so that the versioned object sees the change.
     ovo = connection._ovo
     info = dict(ovo.connection_info or {}) if ovo.obj_attr_is_set("connection_info") else {}
-    if value:
+    if value or value is False:
         info[key] = value
     else:
         info.pop(key, None)
@@ -65,13 +64,16 @@ class Connection(VolumeChild):
         self.node_id: str | None = kwargs.pop("node_id", None)
         self.scan_attempts: int = kwargs.pop("device_scan_attempts", DEVICE_SCAN_ATTEMPTS)
         use_multipath: bool | None = kwargs.pop("use_multipath", None)
+        if "status" in kwargs:
+            kwargs["attach_status"] = kwargs.pop("status")
         self._connector: Any = None
         if "__ovo" not in kwargs and volume is not None:
             kwargs |= {"volume_id": volume.id, "volume": volume._ovo}
         super().__init__(backend, **kwargs)
         if volume is None and self._ovo.obj_attr_is_set("volume") and self._ovo.volume:
             self._volume = Volume(self.backend, __ovo=self._ovo.volume)
-        self.use_multipath = self._is_multipath() if use_multipath is None else use_multipath
+        if use_multipath is not None:
+            self.use_multipath = use_multipath
         if not (self._ovo.obj_attr_is_set("attach_mode") and self._ovo.attach_mode):
             self._ovo.attach_mode = self.conn_info.get("data", {}).get("access_mode", "rw")
 
@@ -121,12 +123,8 @@ class Connection(VolumeChild):
         self.node_id = data.get("node_id")
 
     @classmethod
-    def get_by_id(cls, connection_id: str) -> Self:
-        """The connection of that id. Raises ConnectionNotFound."""
-        record = STATE.store.get(ConnectionRecord, connection_id)
-        if record is None:
-            raise exception.VolumeAttachmentNotFound(filter=f"id={connection_id}")
-        return cls.from_record(record)
+    def not_found(cls, resource_id: str) -> Any:
+        return exception.VolumeAttachmentNotFound(filter=f"id={resource_id}")
 
     # What connection_info holds
 
@@ -172,8 +170,19 @@ class Connection(VolumeChild):
         """Whether the volume is exported for it."""
         return bool(self.conn_info)
 
+    @property
+    def use_multipath(self) -> bool:
+        """Whether several paths are looked for: as it was set, else as the connector says, else as the connection
+        information looks."""
+        given = _read_part(self, "use_multipath")
+        return self._is_multipath() if given is None else bool(given)
+
+    @use_multipath.setter
+    def use_multipath(self, value: bool) -> None:
+        # With the connection information, so that a detach in another process looks at the same paths.
+        _set_part(self, "use_multipath", bool(value))
+
     def _is_multipath(self) -> bool:
-        """As the connector says, else as the connection information looks."""
         connector = self.connector_info or {}
         if "multipath" in connector:
             return bool(connector["multipath"])
@@ -189,6 +198,13 @@ class Connection(VolumeChild):
         connection = cls(volume.backend, volume=volume, attach_status="attaching", connector=dict(connector), **kwargs)
         volume_export.export(connection, volume, connector)
         return connection
+
+    def move(self, connector: dict[str, Any]) -> None:
+        """Take the export from the host that was, and export the volume to what the host is now. Whatever fails, the
+        connection stays, and the move can be repeated."""
+        volume = self.volume
+        with volume.backend.slot():
+            volume_export.move(self, volume, connector)
 
     def disconnect(self, force: bool = False) -> None:
         """Take the export back and forget the connection."""

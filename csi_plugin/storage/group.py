@@ -1,14 +1,16 @@
 """Group: volumes of one backend whose snapshots are taken together."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from csi_plugin.persistence.records import GroupRecord, GroupSnapshotRecord, Record, VolumeRecord
 from csi_plugin.storage import codec, json_form
 from csi_plugin.storage.cinder import exception, objects
 from csi_plugin.storage.cinder.driver_answers import take_update
+from csi_plugin.storage.cinder.missing_objects import gone_group_is_done
 from csi_plugin.storage.cinder.runtime import CONTEXT
-from csi_plugin.storage.library_state import STATE, class_of, find_backend
+from csi_plugin.storage.library_state import STATE, class_of, find_backend, find_objects
 from csi_plugin.storage.model_updates import apply_updates
 from csi_plugin.storage.resource import Resource, in_slot
 from csi_plugin.storage.volume import Volume
@@ -75,23 +77,18 @@ class Group(Resource):
         self.group_specs = dict(data.get("group_specs", {}))
 
     @classmethod
-    def get_by_id(cls, group_id: str) -> Self:
-        """The group of that id. Raises GroupNotFound."""
-        record = STATE.store.get(GroupRecord, group_id)
-        if record is None:
-            raise exception.GroupNotFound(group_id=group_id)
-        return cls.from_record(record)
+    def not_found(cls, resource_id: str) -> Any:
+        return exception.GroupNotFound(group_id=resource_id)
 
     @property
     def volumes(self) -> list[Volume]:
         """The group's volumes, read at each access."""
-        return [Volume.from_record(found) for found in STATE.store.find(VolumeRecord, group_id=self._ovo.id)]
+        return find_objects(VolumeRecord, group_id=self._ovo.id)
 
     @property
     def snapshots(self) -> "list[GroupSnapshot]":
         """The group's snapshots, read at each access."""
-        found = STATE.store.find(GroupSnapshotRecord, group_id=self._ovo.id)
-        return [class_of(GroupSnapshotRecord).from_record(record) for record in found]
+        return find_objects(GroupSnapshotRecord, group_id=self._ovo.id)
 
     @in_slot
     def create(self) -> None:
@@ -111,14 +108,16 @@ class Group(Resource):
 
     @in_slot
     def update(self, *, add: Sequence[Volume] = (), remove: Sequence[Volume] = ()) -> None:
-        """Put volumes into the group and take others out."""
+        """Put volumes into the group and take others out, also where the driver says that there is no such group."""
         _check_same_backend(self.backend, add)
         added, removed = [volume._ovo for volume in add], [volume._ovo for volume in remove]
-        updates = self._call_driver(
-            lambda driver: _if_implemented(
-                driver.update_group, CONTEXT, self._ovo, add_volumes=added, remove_volumes=removed
+        updates = None
+        with nullcontext() if added else gone_group_is_done(self._ovo.id):
+            updates = self._call_driver(
+                lambda driver: _if_implemented(
+                    driver.update_group, CONTEXT, self._ovo, add_volumes=added, remove_volumes=removed
+                )
             )
-        )
         update, add_updates, remove_updates = updates or (None, None, None)
         if update:
             take_update(self._ovo, update)
@@ -139,7 +138,8 @@ class Group(Resource):
         members = self.volumes
         if members:
             self.update(remove=members)
-        self._call_driver(lambda driver: _if_implemented(driver.delete_group, CONTEXT, self._ovo, []))
+        with gone_group_is_done(self._ovo.id):
+            self._call_driver(lambda driver: _if_implemented(driver.delete_group, CONTEXT, self._ovo, []))
         STATE.store.delete(self.record)
         self._ovo.status = "deleted"
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.records import GroupSnapshotRecord, Intent, Phase, Record, SnapshotRecord, VolumeRecord
 from csi_plugin.storage import codec, json_form
-from csi_plugin.storage.cinder import exception, objects
+from csi_plugin.storage.cinder import driver_calls, exception, objects
 from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.deferred_deletion import finish_deferred, finish_deferred_snapshot, is_deferred
 from csi_plugin.storage.group import Group
-from csi_plugin.storage.library_state import STATE
+from csi_plugin.storage.library_state import STATE, find_objects
 from csi_plugin.storage.model_updates import merge_updates
 from csi_plugin.storage.resource import Resource, in_slot
 from csi_plugin.storage.snapshot import Snapshot
@@ -62,12 +62,8 @@ class GroupSnapshot(Resource):
         return []
 
     @classmethod
-    def get_by_id(cls, group_snapshot_id: str) -> Self:
-        """The group snapshot of that id. Raises GroupSnapshotNotFound."""
-        record = STATE.store.get(GroupSnapshotRecord, group_snapshot_id)
-        if record is None:
-            raise exception.GroupSnapshotNotFound(group_snapshot_id=group_snapshot_id)
-        return cls.from_record(record)
+    def not_found(cls, resource_id: str) -> Any:
+        return exception.GroupSnapshotNotFound(group_snapshot_id=resource_id)
 
     @property
     def group(self) -> Group:
@@ -80,8 +76,7 @@ class GroupSnapshot(Resource):
     @property
     def snapshots(self) -> list[Snapshot]:
         """The volumes' snapshots, read at each access."""
-        found = STATE.store.find(SnapshotRecord, group_snapshot_id=self._ovo.id)
-        return [Snapshot.from_record(record) for record in found]
+        return find_objects(SnapshotRecord, group_snapshot_id=self._ovo.id)
 
     @in_slot
     def create(self, fields: Mapping[str, Mapping[str, Any]]) -> None:
@@ -188,7 +183,9 @@ class GroupSnapshot(Resource):
         failpoint("group_snapshot_delete.recorded")
         try:
             _, updates = self._call_driver(
-                lambda driver: driver.delete_group_snapshot(CONTEXT, self._ovo, [found._ovo for found in snapshots])
+                lambda driver: driver_calls.delete_group_snapshot(
+                    driver, self._ovo, [found._ovo for found in snapshots]
+                )
             )
         except Exception as error:
             if deferred and isinstance(error, exception.SnapshotIsBusy):

@@ -128,6 +128,4 @@ def only_data(primitive: Any) -> Any:
     if "versioned_object.data" not in primitive:
         return {key: only_data(value) for key, value in primitive.items()}
     data = primitive["versioned_object.data"]
-    if list(data) == ["objects"]:
-        return only_data(data["objects"])
     return {primitive["versioned_object.name"].lower(): only_data(data)}

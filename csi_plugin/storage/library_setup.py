@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from csi_plugin.persistence import registry
-from csi_plugin.persistence.base import PersistenceDriverBase, RecordStore
+from csi_plugin.persistence.base import DB, PersistenceDriverBase, RecordStore
 from csi_plugin.persistence.builtin_plugin import BuiltinPlugin
 from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.sealing import Sealer, SealingStore
@@ -21,7 +21,7 @@ def global_setup(
     file_locks_path: str | None = None,
     root_helper: str = "sudo",
     suppress_requests_ssl_warnings: bool = True,
-    disable_logs: bool = True,
+    disable_logs: bool | None = True,
     non_uuid_ids: bool = False,
     output_all_backend_info: bool = False,
     project_id: str | None = None,
@@ -36,7 +36,8 @@ def global_setup(
 
     ``file_locks_path``: directory of lock files, shared by the processes that use the same storage (default:
     ``locks`` in Cinder's ``state_path``); ``root_helper``: what runs commands as root when this process is not
-    root; ``disable_logs``: silence the loggers of Cinder and its libraries, and only those; ``non_uuid_ids``:
+    root; ``disable_logs``: silence the loggers of Cinder and its libraries, and only those (False: log as Cinder's
+    options say, unless the root logger has handlers already; None: leave logging as it is); ``non_uuid_ids``:
     accept ids that are no UUIDs; ``output_all_backend_info``: dumps hold the backends' whole configuration;
     ``project_id`` and ``user_id``: recorded as the owner of what is created; ``persistence_config``: where metadata is
     kept (see ``set_persistence``); ``fail_on_missing_backend``: loading an object of an unknown backend is an
@@ -85,14 +86,20 @@ def set_persistence(persistence_config: Mapping[str, Any] | None) -> None:
 
 
 def _use_persistence(persistence_config: Mapping[str, Any] | None) -> None:
-    plugin = registry.load_plugin(persistence_config)
+    use_plugin(registry.load_plugin(persistence_config))
+
+
+def use_plugin(plugin: RecordStore | PersistenceDriverBase) -> None:
+    """Keep metadata in this plugin from now on."""
     store = _as_store(plugin)
     if STATE.sealing_keys:
         store = SealingStore(store, Sealer(STATE.sealing_keys))
     else:
         _warn_of_clear_secrets(plugin)
     STATE.persistence, STATE.store = plugin, store
-    if getattr(plugin, "db", None) is None:
+    STATE.shares_objects = isinstance(plugin, MemoryPersistence)
+    STATE.objects_in_use.clear()
+    if isinstance(getattr(plugin, "db", None), DB | None):
         database.use_store(store)
     else:
         database.use_cinder_layer()

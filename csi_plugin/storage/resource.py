@@ -7,12 +7,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 
-from csi_plugin.instrumentation import tracing
 from csi_plugin.persistence.base import RecordNotFound, RevisionConflict, changed_fields
 from csi_plugin.persistence.records import Intent, Phase, Record
-from csi_plugin.storage import codec, json_form
-from csi_plugin.storage.cinder.runtime import CONTEXT
-from csi_plugin.storage.library_state import STATE, find_backend, register_class
+from csi_plugin.persistence.sealing import check_opened
+from csi_plugin.storage import codec, json_form, library_setup
+from csi_plugin.storage.cinder.runtime import CONTEXT, DEFAULT_PROJECT_ID, DEFAULT_USER_ID
+from csi_plugin.storage.library_state import (
+    STATE,
+    ClassAttribute,
+    class_named,
+    find_backend,
+    find_objects,
+    object_of,
+    register_class,
+    state_attribute,
+)
 from csi_plugin.storage.versioned_object import new_versioned_object
 
 if TYPE_CHECKING:
@@ -47,11 +56,24 @@ class Resource:
     LAZY_PROPERTIES: ClassVar[tuple[str, ...]] = ()
     DEFAULT_FIELDS_VALUES: ClassVar[Mapping[str, Any]] = {}
     CONTEXT = CONTEXT
+    backend_class: ClassVar[Any] = ClassAttribute(lambda: class_named("Backend"))
+    persistence: ClassVar[Any] = state_attribute("persistence")
+    """The persistence plugin that the user configured."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "RECORD_CLASS" in vars(cls):
             register_class(cls, json_name=cls.__name__, record_type=cls.RECORD_CLASS)
+
+    @classmethod
+    def setup(
+        cls, persistence_driver: Any, backend_class: Any, project_id: str, user_id: str, non_uuid_ids: bool
+    ) -> None:
+        """What cinderlib's set-up calls. ``backend_class`` is the library's own always."""
+        library_setup.use_plugin(persistence_driver)
+        STATE.project_id = CONTEXT.project_id = project_id or DEFAULT_PROJECT_ID
+        STATE.user_id = CONTEXT.user_id = user_id or DEFAULT_USER_ID
+        STATE.non_uuid_ids = non_uuid_ids
 
     def __init__(self, backend: "Backend | str | None", **fields_data: Any) -> None:
         self.intent: Intent | None = fields_data.pop("intent", None)
@@ -73,6 +95,15 @@ class Resource:
             raise AttributeError(name)
         return getattr(self._ovo, name)
 
+    def __eq__(self, other: Any) -> bool:
+        """Whether it is an object of the same thing, be it as it was at another time."""
+        return self is other or (
+            isinstance(other, Resource) and self.OVO_CLASS is other.OVO_CLASS and self._ovo.id == other._ovo.id
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.OVO_CLASS, self._ovo.id))
+
     def __repr__(self) -> str:
         backend = getattr(self.backend, "id", self.backend)
         return f"<cinderbox.{type(self).__name__} object {self._ovo.id} on backend {backend}>"
@@ -80,6 +111,26 @@ class Resource:
     @staticmethod
     def new_uuid() -> str:
         return str(uuid.uuid4())
+
+    @classmethod
+    def get_by_id(cls, resource_id: Any) -> Self:
+        """The one of that id, as it is stored. Raises NotFound, in its kind."""
+        found: Self = object_of(cls.stored_record(resource_id))
+        return found
+
+    @classmethod
+    def stored_record(cls, resource_id: Any) -> Any:
+        """The record of an id (text, or a UUID). Raises NotFound, in its kind, and SealingError."""
+        record = STATE.store.get(cls.RECORD_CLASS, str(resource_id))
+        if record is None:
+            raise cls.not_found(str(resource_id))
+        check_opened(record)
+        return record
+
+    @classmethod
+    def not_found(cls, resource_id: str) -> Any:
+        """The error for an id that nothing has."""
+        raise NotImplementedError
 
     @property
     def record(self) -> Any:
@@ -123,6 +174,7 @@ class Resource:
                 stored = self._merge(record)
                 codec.take_fields(self._ovo, stored)
         self._note_stored(stored)
+        codec.take_times(self._ovo, stored)
         codec.reset_changes(self._ovo)
 
     def _save_deletion(self, if_gone: Exception) -> None:
@@ -161,11 +213,31 @@ class Resource:
 
     def _note_stored(self, stored: Any) -> None:
         """Remember what the store has now."""
+        is_created = self._is_new and self.revision == 0
         self.revision = stored.revision
         self._stored_state = _state(stored)
+        if STATE.shares_objects:
+            self._share(replacing=is_created)
+
+    def _share(self, *, replacing: bool) -> None:
+        """Be the object that a program gets for this id, ``replacing`` another one that is in use."""
+        key = (self.RECORD_CLASS.KIND, self._ovo.id)
+        with STATE.lock:
+            if replacing:
+                STATE.objects_in_use[key] = self
+            else:
+                STATE.objects_in_use.setdefault(key, self)
+
+    def _catch_up(self, record: Any) -> None:
+        """Take what another writer has stored since, as far as this object did not change it too."""
+        if record.revision != self.revision:
+            codec.take_fields(self._ovo, record, but=changed_fields(self._ovo))
+            self.intent = record.intent if hasattr(record, "intent") else None
+            self._note_stored(record)
 
     def _set_phase(self, phase: Phase, condition: str = "") -> None:
-        if self.intent is not None:
+        # An orphan is in no list, also while it is being deleted: nobody was told of it.
+        if self.intent is not None and self.intent.phase is not Phase.ORPHAN:
             self.intent.phase = phase
             self.intent.condition = condition
 
@@ -173,7 +245,7 @@ class Resource:
         """Run a driver call in one of the backend's slots; an error carries this object as ``resource``."""
         try:
             with self.backend.slot():
-                return call(tracing.traced_methods(self.backend.driver, "driver.", backend=self.backend.id))
+                return call(self.backend.calls)
         except Exception as error:
             # Drivers raise anything; cinderlib's callers look for the resource on all of it.
             error.resource = self  # type: ignore[attr-defined]
@@ -231,7 +303,7 @@ class NamedResource(Resource):
     @classmethod
     def get_by_name(cls, name: str) -> list[Self]:
         """Those of that name; names need not be unique."""
-        return [cls.from_record(record) for record in STATE.store.find(cls.RECORD_CLASS, display_name=name)]
+        return find_objects(cls.RECORD_CLASS, display_name=name)
 
     @property
     def name(self) -> Any:

@@ -4,6 +4,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from csi_plugin.error_text import error_text
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.records import Intent, Phase, Record, SnapshotRecord
 from csi_plugin.storage import codec, json_form
@@ -82,12 +83,8 @@ class Snapshot(VolumeChild, NamedResource):
         return snapshot
 
     @classmethod
-    def get_by_id(cls, snapshot_id: str) -> Self:
-        """The snapshot of that id. Raises SnapshotNotFound."""
-        record = STATE.store.get(SnapshotRecord, snapshot_id)
-        if record is None:
-            raise exception.SnapshotNotFound(snapshot_id=snapshot_id)
-        return cls.from_record(record)
+    def not_found(cls, resource_id: str) -> Any:
+        return exception.SnapshotNotFound(snapshot_id=resource_id)
 
     @in_slot
     def create(self) -> None:
@@ -110,7 +107,7 @@ class Snapshot(VolumeChild, NamedResource):
                 STATE.store.delete(self.record)
                 raise
         try:
-            update = self._call_driver(lambda driver: driver.create_snapshot(self._ovo))
+            update = self._call_driver(lambda driver: driver_calls.create_snapshot(driver, self._ovo))
             failpoint("snapshot.driver_done")
             take_update(self._ovo, update)
         except Exception:
@@ -143,18 +140,25 @@ class Snapshot(VolumeChild, NamedResource):
 
     @in_slot
     def delete(self, deferred: bool = False) -> None:
-        """Delete the snapshot.
+        """Delete the snapshot; one that has been deleted is no error.
 
         One that clones need raises SnapshotIsBusy and stays as it is. With ``deferred`` it counts as deleted at once
         instead, and the backend's snapshot goes with the last of them.
 
         Raises InvalidVolume when the volume is connected and its driver works only on those that are not.
         """
+        if self._ovo.status == "deleted":
+            return
         check_can_be_copied(self.volume, "merged with its snapshot")
         previous = self._ovo.status
         self._ovo.status = "deleting"
         self._set_phase(Phase.DELETING)
-        self._save_deletion(exception.SnapshotNotFound(snapshot_id=self._ovo.id))
+        try:
+            self._save_deletion(exception.SnapshotNotFound(snapshot_id=self._ovo.id))
+        except exception.SnapshotNotFound:
+            # Another object's deletion ended first.
+            self._forget()
+            return
         failpoint("snapshot_delete.recorded")
         try:
             self._call_driver(lambda driver: driver_calls.delete_snapshot(driver, self._ovo))
@@ -168,9 +172,10 @@ class Snapshot(VolumeChild, NamedResource):
             self._set_phase(Phase.READY)
             self.save()
             raise
-        except Exception:
+        except Exception as error:
             # Drivers raise anything; a repeat may succeed.
             self._ovo.status = "error_deleting"
+            self._set_phase(Phase.DELETING, f"it could not be deleted: {error_text(error)}")
             self._save_deletion(exception.SnapshotNotFound(snapshot_id=self._ovo.id))
             raise
         failpoint("snapshot_delete.driver_done")
@@ -209,7 +214,15 @@ class Snapshot(VolumeChild, NamedResource):
     def unmanage(self) -> None:
         """Forget the snapshot and leave it on the backend."""
         _ = self.volume
-        self._call_driver(lambda driver: driver.unmanage_snapshot(self._ovo))
+        was, self._ovo.status = self._ovo.status, "unmanaging"
+        self._save_deletion(exception.SnapshotNotFound(snapshot_id=self._ovo.id))
+        try:
+            self._call_driver(lambda driver: driver.unmanage_snapshot(self._ovo))
+        except Exception:
+            # Drivers raise anything; the snapshot stays ours.
+            self._ovo.status = was
+            self.save()
+            raise
         self._forget()
 
     def _forget(self) -> None:

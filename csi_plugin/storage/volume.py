@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from oslo_config import cfg
 
 from csi_plugin import attachment
+from csi_plugin.error_text import error_text
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.records import (
+    TRUE_BYTES,
     ConnectionRecord,
     Phase,
     Record,
@@ -21,9 +23,10 @@ from csi_plugin.storage.cinder.driver_answers import take_update
 from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.exception import NotLocal
 from csi_plugin.storage.library_state import STATE, class_of, find_backend
+from csi_plugin.storage.live_list import LiveList
 from csi_plugin.storage.resource import NamedResource, in_slot
 from csi_plugin.storage.snapshot_order import check_is_latest
-from csi_plugin.storage.volume_checks import check_can_be_connected, check_can_be_copied, check_has_data, check_size
+from csi_plugin.storage.volume_checks import check_can_be_connected, check_can_be_copied, check_has_data, whole_size
 from csi_plugin.storage.volume_children import CONNECTIONS, SNAPSHOTS
 from csi_plugin.units import GIB
 
@@ -85,13 +88,13 @@ class Volume(NamedResource):
         qos_specs = kwargs.pop("qos_specs", None) or {}
         for name in ("metadata", "admin_metadata", "glance_metadata"):
             kwargs[name] = dict(kwargs.get(name) or {})
-        check_size(kwargs.get("size", 1))
+        kwargs["size"] = whole_size(kwargs.get("size", 1))
         if "host" not in kwargs:
             kwargs["host"] = _host(backend, pool_name)
         kwargs.setdefault("volume_attachment", objects.VolumeAttachmentList(context=CONTEXT, objects=[]))
         kwargs.setdefault("snapshots", objects.SnapshotList(context=CONTEXT, objects=[]))
         super().__init__(backend, **kwargs)
-        self._snapshots, self._connections = [], []
+        self._snapshots, self._connections = LiveList(), LiveList()
         if extra_specs or qos_specs:
             self._ovo.volume_type_id = self._ovo.id
             self._ovo.volume_type = codec.volume_type(self._ovo.id, extra_specs, qos_specs)
@@ -120,22 +123,22 @@ class Volume(NamedResource):
         if save:
             for relative in relatives:
                 relative.save()
+                if STATE.shares_objects:
+                    relative._share(replacing=True)
+            if not isinstance(volume.backend, str):
+                volume.backend._known_volumes.add(volume)
         return volume
 
     def loaded_relatives(self) -> "list[Snapshot | Connection]":
         return [*(self._snapshots or ()), *(self._connections or ())]
 
     @classmethod
-    def get_by_id(cls, volume_id: str) -> Self:
-        """The volume of that id. Raises VolumeNotFound."""
-        record = STATE.store.get(VolumeRecord, volume_id)
-        if record is None:
-            raise exception.VolumeNotFound(volume_id=volume_id)
-        return cls.from_record(record)
+    def not_found(cls, resource_id: str) -> Any:
+        return exception.VolumeNotFound(volume_id=resource_id)
 
     def refresh(self) -> None:
         """Read the volume again. Raises VolumeNotFound."""
-        fresh = self.get_by_id(self._ovo.id)
+        fresh = self.from_record(self.stored_record(self._ovo.id))
         if self._snapshots is not None:
             _ = fresh.snapshots
         if self._connections is not None:
@@ -143,6 +146,8 @@ class Volume(NamedResource):
         fresh.local_attach = self.local_attach
         vars(self).clear()
         vars(self).update(vars(fresh))
+        for relative in self.loaded_relatives():
+            relative.volume = self
 
     # Relatives
 
@@ -166,7 +171,7 @@ class Volume(NamedResource):
         """
         if self._ovo.status not in _NOT_CREATED:
             raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is {self._ovo.status}: it exists already")
-        self._create(lambda driver: driver.create_volume(self._ovo))
+        self._create(lambda driver: driver_calls.create_volume(driver, self._ovo))
 
     def clone(self, **new_vol_attrs: Any) -> "Volume":
         """Create a volume with this one's data. ``size`` may be larger; other attributes as for Volume."""
@@ -222,13 +227,18 @@ class Volume(NamedResource):
 
     @in_slot
     def delete(self, deferred: bool = False) -> None:
-        """Delete the volume.
+        """Delete the volume; one that has been deleted is no error.
 
         One that has snapshots, or that the driver says is busy (clones need it), is refused with InvalidVolume or
         VolumeIsBusy. With ``deferred`` it counts as deleted at once instead, and the backend's volume goes with the
         last dependant. An attached one is always refused.
         """
         volume_deletion.delete(self, deferred=deferred)
+
+    def remove_inner_names(self) -> None:
+        """For a volume that came to nothing: remove what its driver may have left under names of its own, such as the
+        snapshot of its source that a clone begins with."""
+        self._call_driver(lambda driver: driver_calls.remove_inner_names(driver, self._ovo))
 
     def finish_deferred(self) -> bool:
         """Delete a deferred volume from the backend if nothing needs it any more; whether it is gone.
@@ -244,7 +254,16 @@ class Volume(NamedResource):
         for kind in (ConnectionRecord, SnapshotRecord):
             if STATE.store.find(kind, volume_id=self._ovo.id, limit=1):
                 raise exception.InvalidVolume(reason=f"volume {self._ovo.id} has {kind.KIND}s; remove them first")
-        self._call_driver(lambda driver: driver_calls.unmanage_volume(driver, self._ovo))
+        was, self._ovo.status = self._ovo.status, "unmanaging"
+        self._save_deletion(exception.VolumeNotFound(volume_id=self._ovo.id))
+        failpoint("unmanage.recorded")
+        try:
+            self._call_driver(lambda driver: driver_calls.unmanage_volume(driver, self._ovo))
+        except Exception:
+            # Drivers raise anything; the volume stays ours.
+            self._ovo.status = was
+            self.save()
+            raise
         deferred_deletion.forget(self)
 
     # Changing
@@ -253,14 +272,17 @@ class Volume(NamedResource):
     def extend(self, size: int) -> Any:
         """Grow the volume to ``size`` GiB, also while it is in use. Returns its new size in bytes.
 
-        Raises InvalidInput for a size that is not larger and InvalidVolume in a state that does not allow it.
+        The present size is no error, and nothing is done. Raises InvalidInput for a smaller one and InvalidVolume in a
+        state that does not allow it.
         """
-        check_size(size)
+        size = whole_size(size)
         volume = self._ovo
-        if size <= volume.size:
-            raise exception.InvalidInput(reason=f"size must be more than {volume.size} GiB, the present size")
+        if size < volume.size:
+            raise exception.InvalidInput(reason=f"size must not be less than {volume.size} GiB, the present size")
         if volume.status not in _EXTENDABLE:
             raise exception.InvalidVolume(reason=f"volume {volume.id} is {volume.status}, which cannot be extended")
+        if size == volume.size and volume.status != "error_extending":
+            return size * GIB
         if volume.status == "in-use" and not self.backend.supports("online_extend"):
             raise exception.InvalidVolume(
                 reason=f"volume {volume.id} is in use, and backend {self.backend.id} extends only what is not"
@@ -270,14 +292,18 @@ class Volume(NamedResource):
         self.save()
         failpoint("expand.recorded")
         try:
-            self._call_driver(lambda driver: driver.extend_volume(volume, size))
-        except Exception:
+            self._call_driver(lambda driver: driver_calls.extend_volume(driver, volume, size))
+        except Exception as error:
             # Drivers raise anything; the volume is as it was.
             volume.status = "error_extending"
+            self._set_phase(Phase.READY, f"it could not be extended, and has its former size: {error_text(error)}")
             self.save()
             raise
         failpoint("expand.driver_done")
         volume.size, volume.status, volume.previous_status = size, was or "available", None
+        self._set_phase(Phase.READY)
+        if volume.obj_attr_is_set("admin_metadata"):
+            volume.admin_metadata.pop(TRUE_BYTES, None)
         self.save()
         failpoint("expand.saved")
         if volume.status == "in-use" and self.local_attach:
@@ -311,7 +337,7 @@ class Volume(NamedResource):
         self._ovo.status = "reverting"
         self.save()
         try:
-            update = self._call_driver(lambda driver: driver.revert_to_snapshot(CONTEXT, self._ovo, snapshot._ovo))
+            update = self._call_driver(lambda driver: driver_calls.revert_volume(driver, self._ovo, snapshot._ovo))
             take_update(self._ovo, update)
         except Exception:
             # Drivers raise anything; what the volume holds now is not known.
@@ -326,10 +352,14 @@ class Volume(NamedResource):
     def connect(self, connector_dict: dict[str, Any], **ovo_fields: Any) -> "Connection":
         """Export the volume to the host of a connector (os-brick's connector properties).
 
-        ``ovo_fields``: fields of the connection, such as ``id``, ``node_id`` and ``attach_mode``. A second connection
-        needs a volume created with ``multiattach`` on a backend that allows it; otherwise InvalidVolume is raised.
+        ``ovo_fields``: fields of the connection, such as ``id``, ``node_id``, ``attach_mode`` and ``use_multipath``. A
+        second host may be connected while the first one is; that only one writes is the program's affair. A second
+        connection of the same host needs a volume created with ``multiattach`` on a backend that allows it, or
+        InvalidVolume is raised.
         """
-        check_can_be_connected(self, ovo_fields.get("id"))
+        check_can_be_connected(
+            self, connector_dict, connection_id=ovo_fields.get("id"), node_id=ovo_fields.get("node_id")
+        )
         check_has_data(self, "connected")
         with self.backend.slot():
             connection: Connection = class_of(ConnectionRecord).connect(self, connector_dict, **ovo_fields)
@@ -338,7 +368,7 @@ class Volume(NamedResource):
 
     @in_slot
     def disconnect(self, connection: "Connection", force: bool = False) -> None:
-        """End the export to the host of a connection, and forget the connection."""
+        """End the export to the host of a connection, and forget the connection; one that has ended is no error."""
         volume_export.end_export(connection, self, force=force)
         CONNECTIONS.remove(self, connection.id)
 

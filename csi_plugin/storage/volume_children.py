@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Self
 from csi_plugin.persistence.records import ConnectionRecord, Record, SnapshotRecord, VolumeRecord
 from csi_plugin.storage.cinder import objects
 from csi_plugin.storage.cinder.runtime import CONTEXT
-from csi_plugin.storage.library_state import STATE, class_of
+from csi_plugin.storage.library_state import class_of, find_objects
+from csi_plugin.storage.live_list import LiveList
 from csi_plugin.storage.resource import Resource
 
 if TYPE_CHECKING:
@@ -23,14 +24,9 @@ class VolumeChild(Resource):
         """The child for a versioned object that its volume's has brought along."""
         raise NotImplementedError
 
-    @classmethod
-    def get_by_id(cls, resource_id: str) -> Self:
-        """The one of that id."""
-        raise NotImplementedError
-
     def refresh(self) -> None:
         """Read it again. Raises what ``get_by_id`` does when it is gone."""
-        fresh: Any = self.get_by_id(self._ovo.id)
+        fresh: Any = self.from_record(self.stored_record(self._ovo.id))
         if self._volume is not None:
             _ = fresh.volume
         vars(self).clear()
@@ -69,9 +65,7 @@ class ChildList:
         """The volume's children, from the store if they have not been read."""
         children = self.cached(volume)
         if children is None:
-            child_class = class_of(self.record_type)
-            records = STATE.store.find(self.record_type, volume_id=volume._ovo.id)
-            children = [child_class.from_record(record) for record in records]
+            children = LiveList(find_objects(self.record_type, volume_id=volume._ovo.id))
             for child in children:
                 child.volume = volume
             setattr(volume, self.attribute, children)
@@ -88,7 +82,7 @@ class ChildList:
     def take_from_object(self, volume: "Volume") -> None:
         """Have the children that a loaded versioned object of the volume brings along."""
         if volume._ovo.obj_attr_is_set(self.ovo_field):
-            child_class, children = class_of(self.record_type), []
+            child_class, children = class_of(self.record_type), LiveList[Any]()
             for ovo in getattr(volume._ovo, self.ovo_field).objects:
                 ovo.volume = volume._ovo
                 children.append(child_class.from_volume_object(volume, ovo))

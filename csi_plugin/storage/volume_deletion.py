@@ -4,10 +4,12 @@ import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from csi_plugin.error_text import error_text
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.base import RecordNotFound, RevisionConflict
 from csi_plugin.persistence.records import ConnectionRecord, Phase, SnapshotRecord
 from csi_plugin.storage import codec
+from csi_plugin.storage.changed_storage import check_is_there
 from csi_plugin.storage.cinder import driver_calls, exception
 from csi_plugin.storage.deferred_deletion import defer, finish_deferred, finish_source, forget
 from csi_plugin.storage.library_state import STATE
@@ -26,8 +28,16 @@ def dependant_lock(volume_id: str) -> threading.Lock:
 
 def delete(volume: "Volume", *, deferred: bool) -> None:
     """``Volume.delete``; the caller holds a slot of the backend."""
-    with dependant_lock(volume._ovo.id):
-        previous = _begin(volume, deferred)
+    if volume._ovo.status == "deleted":
+        return
+    check_is_there(volume.backend, volume.record)
+    try:
+        with dependant_lock(volume._ovo.id):
+            previous = _begin(volume, deferred)
+    except exception.VolumeNotFound:
+        # Another object's deletion ended first.
+        forget(volume)
+        return
     if previous is None:
         # The snapshots it waits for may have gone just before that was recorded.
         finish_deferred(volume._ovo.id)
@@ -42,9 +52,10 @@ def delete(volume: "Volume", *, deferred: bool) -> None:
         _restore_status(volume, previous)
         volume._save_deletion(exception.VolumeNotFound(volume_id=volume._ovo.id))
         raise
-    except Exception:
+    except Exception as error:
         # Drivers raise anything; a repeat may succeed.
         volume._ovo.status = "error_deleting"
+        volume._set_phase(Phase.DELETING, f"it could not be deleted: {error_text(error)}")
         volume._save_deletion(exception.VolumeNotFound(volume_id=volume._ovo.id))
         raise
     failpoint("delete.driver_done")

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from csi_plugin.instrumentation.failpoints import failpoint
-from csi_plugin.persistence.base import changed_fields
-from csi_plugin.persistence.records import ConnectionRecord
+from csi_plugin.persistence.base import RecordNotFound, changed_fields
+from csi_plugin.persistence.records import RENEWED, ConnectionRecord
 from csi_plugin.storage import codec
 from csi_plugin.storage.cinder import driver_calls, exception
 from csi_plugin.storage.library_state import STATE
@@ -17,18 +17,22 @@ if TYPE_CHECKING:
     from csi_plugin.storage.volume import Volume
 
 
-def export(connection: "Connection", volume: "Volume", connector: dict[str, Any]) -> None:
+def export(
+    connection: "Connection", volume: "Volume", connector: dict[str, Any], *, stays_after_failure: bool = False
+) -> None:
     """Export a volume to the host of ``connector``. The new connection is stored first, so that the export is not
-    forgotten in a crash; an interrupted attempt's record of the same id is taken over."""
+    forgotten in a crash; an interrupted attempt's record of the same id is taken over. ``stays_after_failure``: the
+    record, which others go on with."""
     with dependant_lock(volume._ovo.id):
         _record_intent(connection, connector)
         failpoint("publish.recorded")
         try:
             # Looked up after this connection was stored, so that either this or the other side gives way.
             check_stored_data(volume, "connected")
-            check_can_be_connected(volume, connection.id)
+            check_can_be_connected(volume, connector, connection_id=connection.id, node_id=connection.node_id)
         except exception.InvalidVolume:
-            STATE.store.delete(connection.record)
+            if not stays_after_failure:
+                STATE.store.delete(connection.record)
             raise
     try:
         connection_info = connection._call_driver(
@@ -38,10 +42,13 @@ def export(connection: "Connection", volume: "Volume", connector: dict[str, Any]
                 connector,
                 save=lambda: _save_use(volume, "in-use", "attached"),
                 attach_mode=connection._ovo.attach_mode,
+                is_only=lambda: _is_last(connection),
             )
         )
     except Exception:
         # Drivers raise anything, and driver_calls has removed the export.
+        if stays_after_failure:
+            raise
         STATE.store.delete(connection.record)
         # In use without a connection: an earlier attempt came as far as that.
         is_free = not STATE.store.find(ConnectionRecord, volume_id=volume._ovo.id, limit=1)
@@ -49,7 +56,6 @@ def export(connection: "Connection", volume: "Volume", connector: dict[str, Any]
         raise
     failpoint("publish.driver_done")
     connection.conn_info = connection_info
-    connection.use_multipath = connection._is_multipath()
     connection._ovo.attach_status = "attached"
     connection._ovo.attach_time = datetime.now(UTC)
     # What initialize_connection changed, and the use if the export had nothing to save. The connection is complete
@@ -60,22 +66,70 @@ def export(connection: "Connection", volume: "Volume", connector: dict[str, Any]
     failpoint("publish.saved")
 
 
+def move(connection: "Connection", volume: "Volume", connector: dict[str, Any]) -> None:
+    """Export a volume to what a host is now instead of what it was, as ``connector`` says with RENEWED: the record
+    tells of the former export until that has ended, and is there all the time."""
+    present = connection._ovo.connector or {}
+    if connection._ovo.attach_status == "attached" or RENEWED not in present:
+        connection._ovo.attach_status = "attaching"
+        connection._ovo.connector = {name: value for name, value in present.items() if name != RENEWED}
+        connection.save()
+        failpoint("move.recorded")
+        last = _is_last(connection)
+        connection._call_driver(
+            lambda driver: driver_calls.disconnect(
+                driver, volume._ovo, connection.connector_info, last=last, force=False, connection_id=connection._ovo.id
+            )
+        )
+        failpoint("move.ended")
+    connection._ovo.connector = dict(connector)
+    export(connection, volume, connector, stays_after_failure=True)
+
+
 def end_export(connection: "Connection", volume: "Volume", *, force: bool) -> None:
-    """Take the export back and forget the connection."""
+    """Take the export back and forget the connection. One that has ended already is left as it is: without its
+    connector, drivers would end those of all hosts."""
+    if _has_ended(connection):
+        return
     connection._ovo.attach_status = "error_detaching"  # a disconnect was begun; no better word is allowed
-    connection.save()
+    try:
+        connection.save()
+    except RecordNotFound:
+        _note_end(connection)
+        return
     failpoint("unpublish.recorded")
-    found = STATE.store.find(ConnectionRecord, volume_id=volume._ovo.id, limit=2)
-    last = all(other.id == connection._ovo.id for other in found)
+    last = _is_last(connection)
     connection._call_driver(
-        lambda driver: driver_calls.disconnect(driver, volume._ovo, connection.connector_info, last=last, force=force)
+        lambda driver: driver_calls.disconnect(
+            driver,
+            volume._ovo,
+            connection.connector_info,
+            last=last,
+            force=force,
+            connection_id=connection._ovo.id,
+        )
     )
     failpoint("unpublish.driver_done")
     _save_end(volume, last=last)
     STATE.store.delete(connection.record)
+    _note_end(connection)
+    failpoint("unpublish.saved")
+
+
+def _is_last(connection: "Connection") -> bool:
+    """Whether its volume has no other connection."""
+    found = STATE.store.find(ConnectionRecord, volume_id=connection._ovo.volume_id, limit=2)
+    return all(other.id == connection._ovo.id for other in found)
+
+
+def _has_ended(connection: "Connection") -> bool:
+    is_ended = connection._ovo.attach_status == "detached" and not connection.connected
+    return is_ended and STATE.store.get(ConnectionRecord, connection._ovo.id) is None
+
+
+def _note_end(connection: "Connection") -> None:
     connection.conn_info = None
     connection._ovo.attach_status = "detached"
-    failpoint("unpublish.saved")
 
 
 def _record_intent(connection: "Connection", connector: dict[str, Any]) -> None:

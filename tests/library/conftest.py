@@ -1,5 +1,6 @@
 """The library in this process, on the loop driver, with each of the built-in kinds of persistence."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,16 @@ from typing import Any
 import pytest
 
 import csi_plugin as cl
+from csi_plugin.persistence.dbms import DBPersistence
 from tests.support.project import LOOP_DRIVER
+
+DATABASE = "cinderbox.sqlite"
 
 
 def configuration(storage: str, directory: Path) -> dict[str, str]:
     """The persistence_config of a kind of persistence."""
     if storage == "db":
-        return {"storage": "db", "connection": f"sqlite:///{directory / 'cinderbox.sqlite'}"}
+        return {"storage": "db", "connection": f"sqlite:///{directory / DATABASE}"}
     return {"storage": storage}
 
 
@@ -24,9 +28,19 @@ def library() -> None:
         cl.setup()
 
 
+@pytest.fixture(scope="session")
+def empty_database(library: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """To be copied, which is quicker than to make all tables again."""
+    folder = tmp_path_factory.mktemp("database")
+    DBPersistence(configuration("db", folder)["connection"]).close()
+    return folder / DATABASE
+
+
 @pytest.fixture(params=["memory", "memory_db", "db"])
-def persistence(request: pytest.FixtureRequest, library: None, tmp_path: Path) -> Iterator[Any]:
+def persistence(request: pytest.FixtureRequest, library: None, empty_database: Path, tmp_path: Path) -> Iterator[Any]:
     """Each kind in turn, empty."""
+    if request.param == "db":
+        shutil.copy(empty_database, tmp_path / DATABASE)
     cl.Backend.set_persistence(configuration(request.param, tmp_path))
     plugin = cl.Backend.persistence
     yield plugin

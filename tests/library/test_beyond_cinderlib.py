@@ -34,6 +34,28 @@ def test_a_volume_is_given_up_and_adopted(backend: cl.Backend, tmp_path: Path, f
         backend.manage_existing(adopted.name_in_storage)
 
 
+def test_a_volume_stays_ours_until_it_is_given_up(
+    backend: cl.Backend, files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = backend.create_volume(1)
+    name = volume.name_in_storage
+    with monkeypatch.context() as refusing, pytest.raises(exception.VolumeIsBusy):
+        refusing.setattr(type(backend.driver), "unmanage", _refuse)
+        volume.unmanage()
+    assert cl.Volume.get_by_id(volume.id).status == "available"
+    # A program that ended right before the driver's call leaves this.
+    volume._ovo.status = "unmanaging"
+    volume.save()
+    cl.Volume.get_by_id(volume.id).unmanage()
+    assert files() == {name}
+    with pytest.raises(cl.exception.VolumeNotFound):
+        cl.Volume.get_by_id(volume.id)
+
+
+def _refuse(driver: Any, volume: Any) -> None:
+    raise exception.VolumeIsBusy(volume_name=volume.name)
+
+
 def test_nothing_is_recorded_for_a_reference_to_nothing(backend: cl.Backend) -> None:
     with pytest.raises(exception.ManageExistingInvalidReference):
         backend.manage_existing("not-there")

@@ -9,6 +9,7 @@ import csi_plugin as cl
 from csi_plugin.persistence.records import Intent, Phase
 
 
+@pytest.mark.cinderlib("`delete()` with snapshots")
 def test_a_volume_with_snapshots_is_not_deleted(backend: cl.Backend, files: Any) -> None:
     volume = backend.create_volume(1)
     snapshot = volume.create_snapshot("s")

@@ -1,23 +1,16 @@
 """The example programs of the library do what they say."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.processes import run_programs
 from tests.support.project import PROJECT
 
 
 def run(name: str, directory: Path) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(PROJECT / "examples" / f"{name}.py"), str(directory)],
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    (printed,) = run_programs((PROJECT / "examples" / f"{name}.py", directory), folder=directory)
+    return printed.splitlines()
 
 
 @pytest.mark.root

@@ -1,5 +1,6 @@
 """What importing and setting up does to a program: nothing that the program did not ask for. Each in a process."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,23 +8,12 @@ from pathlib import Path
 import pytest
 
 import csi_plugin
+from tests.support.programs import after_importing_the_library, before_the_library
 from tests.support.project import PROJECT
 
 
-def run(program: str, *arguments: str, path: Path | None = None) -> str:
-    """The output of a Python program; a failure shows its error output."""
-    search = [str(PROJECT)] if path is None else [str(path), str(PROJECT)]
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": ":".join(search)}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program, *arguments], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_importing_loads_neither_cinder_nor_grpc() -> None:
-    run(
-        """
+    program = """
 import sys
 import csi_plugin, csi_plugin as cl
 from csi_plugin import install_as_cinderlib
@@ -40,11 +30,64 @@ try:
 except AttributeError as error:
     assert "nothing" in str(error)
 """
-    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
+
+
+IN_ANY_ORDER = """
+import sys
+storage, *first = sys.argv[1:]
+for name in first:
+    __import__(name)
+import eventlet, eventlet.tpool
+from cinder import utils as before
+
+class Mine(eventlet.tpool.Proxy):
+    pass
+
+import cinderlib
+assert cinderlib.persistence.base.DB and cinderlib.cinderlib.Backend  # without importing them
+import cinder.objects
+assert cinder.objects.Volume
+import cinder.volume.manager
+cinderlib.setup(persistence_config={"storage": storage}, file_locks_path=sys.path[1])
+backend = cinderlib.Backend(volume_backend_name="loop", volume_driver="csi_plugin.storage.drivers.loop.LoopDriver",
+                            loop_volumes_dir=sys.path[1])
+backend.create_volume(1).delete()
+
+# The program's own eventlet works, and Cinder's modules have threads.
+assert isinstance(Mine([]), eventlet.tpool.Proxy)
+assert eventlet.GreenPool().spawn(lambda: 3).wait() == 3
+assert eventlet.semaphore.Semaphore.__module__ == "eventlet.semaphore"
+import threading
+from cinder import ssh_utils
+from cinder.volume.drivers import solidfire
+from cinder.volume.drivers.datera import datera_iscsi
+from cinder.volume.drivers.netapp.dataontap.client import api
+from csi_plugin.storage.cinder import driver_classes
+driver_classes.driver_class("cinder.volume.drivers.solidfire.SolidFireDriver")
+assert api.semaphore.Semaphore is threading.Semaphore and datera_iscsi.threading is threading
+assert before.eventlet.Semaphore is threading.Semaphore
+assert ssh_utils.SSHPool.__mro__[1].__module__.startswith("csi_plugin.")
+assert "_threading" in solidfire.loopingcall.FixedIntervalLoopingCall.__module__
+"""
+
+
+@pytest.mark.cinderlib("`import cinderlib`")
+@pytest.mark.parametrize(
+    ("storage", "first"),
+    [
+        ("memory", []),
+        ("memory_db", ["os_brick.initiator.connector", "cinder.ssh_utils"]),
+        ("memory_db", ["cinder.context", "cinder.objects", "oslo_service.loopingcall"]),
+    ],
+)
+def test_the_alias_in_any_order_of_imports(tmp_path: Path, storage: str, first: list[str]) -> None:
+    shutil.copytree(PROJECT / "compat/cinderlib", tmp_path / "cinderlib")
+    before_the_library().run(IN_ANY_ORDER, storage, *first, path=tmp_path)
 
 
 def test_setup_leaves_logging_signals_and_arguments_alone(tmp_path: Path) -> None:
-    run(
+    before_the_library().run(
         """
 import logging, signal, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +119,32 @@ logging.getLogger("my.program").info("still heard")
     )
 
 
+@pytest.mark.cinderlib("logging")
+def test_logs_and_options_of_late_modules(tmp_path: Path) -> None:
+    """Options whose names have dashes in files, and those of modules that are loaded when a driver needs them."""
+    after_importing_the_library().run(
+        """
+import logging, sys
+import csi_plugin as cl
+hook = sys.excepthook
+log, keys = sys.argv[1:]
+cl.setup(disable_logs=False, log_file=log, use_json=True, strict_ssh_host_key_policy="true", ssh_hosts_key_file=keys,
+         **{"DEFAULT.image_conversion_dir": "${DEFAULT.state_path}/${oslo_concurrency.lock_path}/r",
+            "late.option": "7"})
+from oslo_config import cfg
+assert cfg.CONF.image_conversion_dir == f"{cfg.CONF.state_path}/{cfg.CONF.oslo_concurrency.lock_path}/r"
+from cinder import ssh_utils
+assert ssh_utils.CONF.strict_ssh_host_key_policy is True and ssh_utils.CONF.ssh_hosts_key_file == keys
+cfg.CONF.register_opts([cfg.IntOpt("option")], group="late")
+assert cfg.CONF.late.option == 7
+logging.getLogger("cinder.volume").warning("from cinder")
+assert '"from cinder"' in open(log).read() and sys.excepthook is hook
+""",
+        str(tmp_path / "cinder.log"),
+        str(tmp_path / "keys"),
+    )
+
+
 def test_disable_logs_silences_cinder_alone(tmp_path: Path) -> None:
     program = """
 import logging, sys
@@ -85,9 +154,9 @@ cl.setup(disable_logs=sys.argv[1] == "yes")
 logging.getLogger("cinder.volume").warning("from cinder")
 logging.getLogger("program").warning("from the program")
 """
-    assert "from cinder" not in run(program, "yes")
-    assert "from the program" in run(program, "yes")
-    assert "from cinder" in run(program, "no")
+    silenced, heard = (after_importing_the_library().run(program, disable) for disable in ("yes", "no"))
+    assert "from cinder" not in silenced and "from the program" in silenced
+    assert "from cinder" in heard
 
 
 ALIAS = """
@@ -99,7 +168,12 @@ from cinderlib.persistence import base
 from cinderlib.persistence.base import PersistenceDriverBase
 import cinderlib.cinderlib
 import cinderlib.persistence.memory
+import cinderlib.cmd.cinder_to_yaml
+import cinderlib.workarounds
+import pathlib, tomllib
 
+project = tomllib.loads((pathlib.Path(csi_plugin.__file__).parents[1] / "pyproject.toml").read_text())["project"]
+assert cinderlib.__version__ == csi_plugin.__version__ == project["version"]
 assert cl is cinderlib is csi_plugin
 assert cl.DEFAULT_PROJECT_ID == cl.DEFAULT_USER_ID == "cinderlib"
 assert objects.Volume is cl.Volume is csi_plugin.Volume
@@ -121,19 +195,23 @@ else:
 """
 
 
+@pytest.mark.cinderlib("`cinderlib.workarounds`")
 def test_install_as_cinderlib() -> None:
-    run("import csi_plugin\ncsi_plugin.install_as_cinderlib()\ncsi_plugin.install_as_cinderlib()\n" + ALIAS)
+    before_the_library().run(
+        "import csi_plugin\ncsi_plugin.install_as_cinderlib()\ncsi_plugin.install_as_cinderlib()\n" + ALIAS
+    )
 
 
+@pytest.mark.cinderlib("`__version__`")
 def test_the_alias_package() -> None:
-    run(ALIAS, path=PROJECT / "compat")
+    before_the_library().run(ALIAS, path=PROJECT / "compat")
 
 
 def test_the_alias_after_cinderlib_itself(tmp_path: Path) -> None:
     (tmp_path / "cinderlib").mkdir()
     (tmp_path / "cinderlib/__init__.py").write_text("")
     (tmp_path / "cinderlib/objects.py").write_text("")
-    run(
+    before_the_library().run(
         """
 import cinderlib.objects
 import csi_plugin
@@ -149,35 +227,8 @@ else:
 
 
 def test_the_package_is_typed() -> None:
+    """What type checkers make of it is in typed_program.py."""
     assert (PROJECT / "csi_plugin/py.typed").exists()
     assert set(csi_plugin.__all__) <= set(dir(csi_plugin))
     for name in csi_plugin.__all__:
         assert getattr(csi_plugin, name) is not None
-
-
-@pytest.mark.timeout(300)
-def test_type_checkers_know_the_api(tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(
-        "import csi_plugin as cl\n"
-        "volume = cl.Backend('name').create_volume(1)\n"
-        "reveal_type(volume)\n"
-        "reveal_type(volume.create_snapshot('s').create_volume())\n"
-        "reveal_type(volume.connect({}).path)\n"
-        "reveal_type(cl.list_supported_drivers())\n"
-        "reveal_type(cl.dumps())\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file", str(PROJECT / "pyproject.toml"), str(program)],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-    )
-    revealed = [line.split('"')[1] for line in done.stdout.splitlines() if "Revealed type" in line]
-    assert revealed == [
-        "csi_plugin.storage.volume.Volume",
-        "csi_plugin.storage.volume.Volume",
-        "str | None",
-        "dict[str, dict[str, Any]]",
-        "str",
-    ], done.stdout

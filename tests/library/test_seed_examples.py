@@ -4,8 +4,6 @@ They differ from the document's in what the library page lists: print is a funct
 read under the name under which it was written (and what one backend dumped loads as that backend, not as a list).
 """
 
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
@@ -15,6 +13,7 @@ import pytest
 
 import csi_plugin
 from tests.support.mariadb import MariaDB
+from tests.support.processes import run_programs
 from tests.support.project import PROJECT
 
 PROGRAMS = Path(__file__).parent / "seed_examples"
@@ -31,15 +30,8 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
         source = (PROGRAMS / f"{name}.py").read_text()
         program = tmp_path / f"{name}.py"
         program.write_text(source.replace("cinderlib", request.param) if request.param != "cinderlib" else source)
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", str(program), *arguments],
-            cwd=tmp_path,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": ":".join(search)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        (printed,) = run_programs((program, *arguments), folder=tmp_path, environment={"PYTHONPATH": ":".join(search)})
+        return printed
 
     return run_example
 

@@ -225,7 +225,8 @@ def test_one_of_many_connects(backend: cl.Backend) -> None:
 
     def connect(number: int) -> Any:
         try:
-            return cl.Volume.get_by_id(volume.id).connect({**CONNECTOR, "host": f"host{number}"})
+            node = f"host{number}"
+            return cl.Volume.from_record(volume.record).connect({**CONNECTOR, "host": node}, node_id=node)
         except cl.exception.InvalidVolume:
             return None
 

@@ -4,6 +4,7 @@ Prints what a user is told: for each class path, as JSON, the error of the backe
 once; each is started in a forked process of its own, since a driver may do anything, and take any time.
 """
 
+import gc
 import json
 import multiprocessing
 import os
@@ -56,12 +57,15 @@ def error_of(driver: str) -> tuple[str, str]:
 
 def main() -> None:
     warnings.simplefilter("ignore")
+    gc.disable()  # what is loaded stays
     output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # some modules print when they are imported
     hide_vendors()
     drivers = load_drivers()
     with multiprocessing.get_context("fork").Pool(AT_ONCE, maxtasksperchild=1) as pool:
-        json.dump(dict(pool.imap_unordered(error_of, drivers, chunksize=1)), output)
+        errors = dict(pool.imap_unordered(error_of, drivers, chunksize=1))
+    with output:
+        json.dump(errors, output)
 
 
 if __name__ == "__main__":

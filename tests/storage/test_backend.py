@@ -12,12 +12,13 @@ from cinder import exception
 from cinder.volume import volume_utils
 
 from csi_plugin.persistence.memory import MemoryPersistence
-from csi_plugin.persistence.records import ConnectionRecord, SnapshotRecord, VolumeRecord
+from csi_plugin.persistence.records import TRUE_BYTES, ConnectionRecord, SnapshotRecord, VolumeRecord
 from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.backend_configuration import BackendConfiguration
 from csi_plugin.storage.backend_set import BackendNotReady, BackendSet, BackendStatus
-from csi_plugin.storage.cinder import driver_stats, runtime
+from csi_plugin.storage.cinder import driver_calls, driver_stats, runtime
 from csi_plugin.storage.cinder.scheduler import NoPool, capacity, choose
+from tests.support.csi import GIB
 from tests.support.polling import wait_until
 
 NewBackend = Callable[..., Backend]
@@ -40,7 +41,7 @@ def test_threads_that_ask_for_one_name_at_once_get_one_backend(new_backend: NewB
     assert len(set(map(id, made))) == 1
 
 
-@pytest.mark.parametrize("name", ["", "a@b", "a#b", "a b", None])
+@pytest.mark.parametrize("name", ["", "a@b", "a#b", " a", "a\nb", None])
 def test_names_that_cinder_could_not_take_apart_are_refused(new_backend: NewBackend, name: str) -> None:
     with pytest.raises(ValueError, match="volume_backend_name"):
         new_backend(volume_backend_name=name)
@@ -142,8 +143,9 @@ def test_capabilities(new_backend: NewBackend, loop_backend: Backend) -> None:
     assert can == set()
     assert recording.supports("online_extend"), "drivers that do not say can"
     assert new_backend(recording_multiattach=True).supports("multiattach")
-    for name in ("clone", "snapshot", "revert", "groups", "retype", "manage", "list_manageable", "multiattach", "qos"):
+    for name in ("clone", "snapshot", "revert", "groups", "retype", "manage", "list_manageable", "multiattach"):
         assert loop_backend.supports(name), name
+    assert not loop_backend.supports("qos"), "nothing limits a loop device"
     with pytest.raises(ValueError, match="unknown capability 'fly'"):
         loop_backend.supports("fly")
 
@@ -214,6 +216,24 @@ def test_adopting_a_volume(loop_backend: Backend, tmp_path: Path, store: MemoryP
     with pytest.raises(exception.ManageExistingInvalidReference):
         loop_backend.manage_existing({"source-name": "gone"}, name="x")
     assert store.find(VolumeRecord) == []
+
+
+@pytest.mark.parametrize("grow", [False, True])
+def test_adopting_a_volume_that_is_no_whole_number_of_gib(
+    loop_backend: Backend, tmp_path: Path, store: MemoryPersistence, monkeypatch: pytest.MonkeyPatch, grow: bool
+) -> None:
+    grown: list[int] = []
+    monkeypatch.setattr(driver_calls, "true_size", lambda driver, volume: GIB * 3 // 2)  # as of LVM's
+    monkeypatch.setattr(driver_calls, "extend_volume", lambda driver, volume, size: grown.append(size))
+    with (tmp_path / "volumes" / "old").open("wb") as file:
+        file.truncate(GIB * 3 // 2)
+    volume = loop_backend.manage_existing("old", name="adopted", grow=grow)
+    record = store.get(VolumeRecord, volume.id)
+    assert record is not None
+    assert (record.size, grown) == (2, [2] if grow else [])
+    assert record.admin_metadata.get(TRUE_BYTES) == (None if grow else str(GIB * 3 // 2))
+    volume.extend(3)
+    assert volume.record.admin_metadata.get(TRUE_BYTES) is None
 
 
 # BackendSet: what the server uses.

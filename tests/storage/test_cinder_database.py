@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,8 +29,9 @@ from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.database.rows import DEFAULT_TYPE_ID
 from csi_plugin.storage.database.store_database import StoreDatabase
 from csi_plugin.storage.database.unreached_functions import NOT_REACHED_BY_DRIVERS
+from tests.support.project import PROJECT
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts/generate"))
+sys.path.insert(0, str(PROJECT / "scripts/generate"))
 
 import database_calls_page
 from database_calls_page import ANSWERED, Source
@@ -105,6 +105,11 @@ def stores(library: None) -> Iterator[tuple[StoreDatabase, MemoryPersistence]]:
 @pytest.fixture(scope="module")
 def driver_sources() -> dict[str, Source]:
     return database_calls_page.driver_sources()
+
+
+@pytest.fixture(scope="module")
+def database_sources() -> dict[str, Source]:
+    return database_calls_page.database_sources()
 
 
 Call = tuple[Any, ...]
@@ -355,6 +360,11 @@ def test_answers_are_those_of_cinders_own_layer(stores: tuple[StoreDatabase, Mem
     assert not differences, "\n".join(differences)
 
 
+def test_the_page_is_fresh(driver_sources: dict[str, Source], database_sources: dict[str, Source]) -> None:
+    page = (PROJECT / "docs/backends/database-calls.md").read_text()
+    assert page == database_calls_page.page(driver_sources, database_sources), "run `make docs`"
+
+
 def test_every_answered_call_is_compared() -> None:
     assert {name for name, *_ in CALLS} | set(DIFFER) == ANSWERED
     assert not {name for name, *_ in CALLS} & set(DIFFER)
@@ -366,8 +376,10 @@ def test_all_that_drivers_call_is_answered(driver_sources: dict[str, Source]) ->
     assert called <= ANSWERED
 
 
-def test_all_that_versioned_objects_call_is_answered_or_out_of_drivers_reach() -> None:
-    called = set().union(*(source.functions for source in database_calls_page.database_sources().values()))
+def test_all_that_versioned_objects_call_is_answered_or_out_of_drivers_reach(
+    database_sources: dict[str, Source],
+) -> None:
+    called = set().union(*(source.functions for source in database_sources.values()))
     assert called <= ANSWERED | set(NOT_REACHED_BY_DRIVERS)
     assert set(NOT_REACHED_BY_DRIVERS) <= called, "entries that Cinder no longer has"
     assert not set(NOT_REACHED_BY_DRIVERS) & ANSWERED

@@ -12,10 +12,12 @@ from cinder import exception, objects
 from cinder.volume import manager
 
 from csi_plugin.instrumentation import tracing
+from csi_plugin.persistence.base import LeadershipLost
 from csi_plugin.persistence.memory import MemoryPersistence
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.cinder import driver_calls, driver_classes, runtime, scheduler
+from csi_plugin.storage.library_state import STATE
 
 NewBackend = Callable[..., Backend]
 VOLUME = "00000000-0000-4000-8000-000000000000"
@@ -174,3 +176,40 @@ def test_capabilities_that_the_administrator_adds(new_backend: NewBackend) -> No
     for text in ("{", "[]"):
         with pytest.raises(ValueError, match="option extra_capabilities"):
             new_backend(extra_capabilities=text)
+
+
+def test_leadership_is_looked_at_before_each_call(new_backend: NewBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only once for an operation, which may have waited between two calls, in the store or in the driver."""
+    seen: list[int] = []
+    calls: list[Any] = []
+    monkeypatch.setattr(STATE, "before_driver_call", lambda: seen.append(len(calls)))
+    backend = new_backend()
+    calls = backend.driver.calls
+    calls.clear()
+    seen.clear()
+    made = backend.create_volume(1)
+    made.connect(CONNECTOR).disconnect()
+    made.create_snapshot().delete()
+    made.delete()
+    backend.stats(refresh=True)
+    assert {name for name, _ in calls} >= {"create_volume", "initialize_connection", "remove_export", "delete_volume"}
+    assert set(range(len(calls))) <= set(seen)
+
+    def refuse() -> None:
+        raise LeadershipLost("this controller's lease has expired")
+
+    before = len(calls)
+    monkeypatch.setattr(STATE, "before_driver_call", refuse)
+    with pytest.raises(LeadershipLost):
+        backend.create_volume(1)
+    assert len(calls) == before
+
+
+def test_what_adaptations_set_on_the_driver_is_seen_by_its_own_methods(new_backend: NewBackend) -> None:
+    backend = new_backend()
+    asked: list[str] = []
+    backend.calls.get_volume_stats_marker = asked.append
+    backend.driver.get_volume_stats_marker("here")
+    assert asked == ["here"]
+    del backend.calls.get_volume_stats_marker
+    assert not hasattr(backend.driver, "get_volume_stats_marker")

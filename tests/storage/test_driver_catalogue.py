@@ -1,12 +1,10 @@
 """The list of Cinder's drivers."""
 
-import subprocess
-import sys
-
 import pytest
 
 from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.cinder import driver_catalogue
+from tests.support.programs import after_importing_the_library
 
 
 def test_all_of_cinders_drivers_are_listed() -> None:
@@ -57,5 +55,4 @@ def test_no_driver_is_loaded_in_this_process() -> None:
         "import sys; from csi_plugin.storage.cinder import driver_catalogue as c; c.all_drivers(); "
         "print(sum(name.startswith('cinder.volume.drivers.') for name in sys.modules))"
     )
-    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert int(found.stdout) == 0
+    assert int(after_importing_the_library().run(code)) == 0

@@ -273,7 +273,6 @@ class TestSetup:
             "thin_provisioning_support",
             "multiattach",
             "online_extend_support",
-            "QoS_support",
             "consistent_group_snapshot_enabled",
         ):
             assert pool[ability] is True

@@ -2,11 +2,14 @@
 here a stand-in for librbd tells which clients there are."""
 
 import json
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from csi_plugin.persistence.base import LeadershipLost
+from csi_plugin.storage.cinder import driver_calls
 from csi_plugin.storage.cinder.adaptations import rbd_fencing
 
 NODE, OTHER = "192.0.2.5:0/1001", "192.0.2.6:0/1002"
@@ -60,6 +63,8 @@ class Driver:
     @property
     def blocked(self) -> list[str]:
         assert all(command["prefix"] == "osd blocklist" for command in self.commands)
+        # Ceph takes no whole number.
+        assert all(isinstance(command["expire"], float) for command in self.commands)
         return [command["addr"] for command in self.commands]
 
 
@@ -118,6 +123,21 @@ def test_a_client_that_may_be_another_host_is_named() -> None:
         fence(driver)
     fence(Driver([OTHER]), force=True)
     assert driver.blocked == []
+
+
+def test_a_controller_that_no_longer_leads_blocks_nobody() -> None:
+    driver, commands_before = Driver([NODE]), list[int]()
+    fence(driver_calls.guarded(driver, before=lambda: commands_before.append(len(driver.commands)), backend="ceph"))
+    for last in range(commands_before.count(0)):
+        driver, left = Driver([NODE]), iter(range(last))
+
+        def check(left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise LeadershipLost("it may have run out")
+
+        with pytest.raises(LeadershipLost):
+            fence(driver_calls.guarded(driver, before=check, backend="ceph"))
+        assert driver.blocked == []
 
 
 def test_a_user_without_the_right_to_block() -> None:

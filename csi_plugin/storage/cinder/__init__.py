@@ -16,7 +16,8 @@ with warnings.catch_warnings():
     from oslo_service import backend as _service_backend
 
     if _service_backend.get_backend_type() is None:
-        # Otherwise one of Cinder's own services, which has chosen already, is loading a driver of ours.
+        # Otherwise a program has loaded oslo.service and with it its default (see eventlet_threads.py), or
+        # one of Cinder's own services, which has chosen already, is loading a driver of ours.
         _service_backend.init_backend(_service_backend.BackendType.THREADING)
 
     from cinder import objects as objects

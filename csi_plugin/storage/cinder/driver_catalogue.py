@@ -9,7 +9,8 @@ from functools import cache
 from typing import Any
 
 _CHILD = """
-import os, pickle
+import gc, os, pickle
+gc.disable()  # of what is loaded nothing goes, and the process ends soon
 output = os.fdopen(os.dup(1), "wb")
 os.dup2(2, 1)  # some modules print when they are imported
 from csi_plugin.storage.cinder.driver_descriptions import describe_drivers

@@ -8,17 +8,20 @@ from cinder.volume import driver as volume_driver
 from cinder.volume import manager
 
 from csi_plugin.storage.backend_configuration import DEFAULT_DRIVER
+from csi_plugin.storage.cinder import eventlet_threads
 
 
 def driver_class(path: str) -> type[Any]:
     """The class at a dotted path. Raises ValueError naming what is wrong with it."""
     module_name, _, class_name = current_path(path).rpartition(".")
+    eventlet_threads.adapt_package(module_name)
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"volume_driver {path!r} cannot be loaded: {error}") from error
     if not isinstance(found, type):
         raise ValueError(f"volume_driver {path!r} is not a class")
+    eventlet_threads.use_threaded_loops()
     return found
 
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from csi_plugin.storage.cinder.driver_answers import check_stats, exits_as_errors
+from csi_plugin.storage.cinder import completed_stats, pool_facts
+from csi_plugin.storage.cinder.driver_answers import exits_as_errors
+from csi_plugin.storage.cinder.storage_away import StorageAway
 
 LOG = logging.getLogger(__name__)
 
@@ -18,6 +20,8 @@ WAIT = 10.0
 """Seconds that somebody waits for new stats."""
 FULL = 0.001
 """Free share of a pool that is full: drivers round to hundredths of a GiB."""
+NEARLY_FULL = 0.05
+"""Free share of a thin pool of which people are told: when it is full, writes fail."""
 _MIN_AGE = 1.0
 """Seconds between two readings of stats, however often volumes come and go."""
 
@@ -52,7 +56,7 @@ class DriverStats:
         self._recorded_gib = recorded_gib
         first = {
             name: value
-            for name, value in check_stats(driver.capabilities).items()
+            for name, value in completed_stats.complete(driver, driver.capabilities).items()
             if name not in ("properties", "vendor_prefix")
         }
         self._reading = self._new_reading(first, time.monotonic())
@@ -60,6 +64,7 @@ class DriverStats:
         self._is_read = threading.Lock()
         self._asked: _StatsRequest | None = None
         self._failure = ""
+        self._is_away = False
         self._changed_at = 0.0
 
     @property
@@ -79,6 +84,14 @@ class DriverStats:
         if asked is not None and time.monotonic() - asked.at > MAX_AGE:
             return f"its driver was asked for its stats more than {MAX_AGE:.0f} s ago"
         return self._failure
+
+    @property
+    def away(self) -> str:
+        """Why the storage cannot be used now, as far as is known; empty when it can. Stats that cannot be read say
+        nothing of what else the storage does: what was read before counts."""
+        if not is_up(self.last):
+            return "its storage reports that it is down"
+        return self._failure if self._is_away else ""
 
     def recent(self, max_age: float = MAX_AGE) -> dict[str, Any]:
         """The last stats, at once; if older than ``max_age`` seconds, the driver is asked in the background."""
@@ -128,6 +141,7 @@ class DriverStats:
             LOG.warning("stats of backend %s cannot be read", self._backend_id, exc_info=True)
             self._reading = replace(self._reading, asked_at=time.monotonic())
             self._failure = str(error) or type(error).__name__
+            self._is_away = isinstance(error, StorageAway)
         finally:
             self._asked = None
             asked.has_ended.set()
@@ -135,9 +149,9 @@ class DriverStats:
     def _read(self) -> None:
         asked_at = time.monotonic()
         with exits_as_errors():
-            stats = check_stats(self._driver.get_volume_stats(refresh=True))
+            stats = completed_stats.read(self._driver)
         self._reading = self._new_reading(stats, asked_at)
-        self._failure = ""
+        self._failure, self._is_away = "", False
 
     def _new_reading(self, driver_stats: dict[str, Any], asked_at: float) -> StatsReading:
         stats = self._with_pools(driver_stats)
@@ -167,16 +181,28 @@ def is_up(stats: dict[str, object]) -> bool:
     return any(report.get("backend_state", "up") == "up" for report in reports)
 
 
-def full_pools(stats: dict[str, Any]) -> list[str]:
+def lost_snapshots(stats: Mapping[str, Any]) -> set[str]:
+    """Ids of the snapshots that have lost their data, where the storage tells."""
+    return {found for pool in stats["pools"] for found in pool.get(pool_facts.INVALID_SNAPSHOTS, ())}
+
+
+def full_pools(stats: Mapping[str, Any]) -> list[str]:
     """Names of the pools in which nothing is free, as far as the driver knows its room."""
-    return [str(pool.get("pool_name")) for pool in stats["pools"] if _is_full(pool)]
+    return [str(pool.get("pool_name")) for pool in stats["pools"] if is_full(pool)]
 
 
-def _is_full(pool: dict[str, Any]) -> bool:
+def free_share(pool: Mapping[str, Any]) -> float | None:
+    """The part of a pool that is free; None where the driver does not know its room ("infinite" and "unknown")."""
     free, total = pool.get("free_capacity_gb"), pool.get("total_capacity_gb")
-    if not isinstance(free, int | float) or not isinstance(total, int | float):
-        return False  # "infinite" and "unknown"
-    return total > 0 and free <= FULL * total
+    if not isinstance(free, int | float) or not isinstance(total, int | float) or total <= 0:
+        return None
+    return free / total
+
+
+def is_full(pool: Mapping[str, Any]) -> bool:
+    """Whether nothing is free in a pool, however much may still be promised."""
+    share = free_share(pool)
+    return share is not None and share <= FULL
 
 
 def extra_capabilities(driver: Any) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class References:
     def _configured(self, name: str) -> str | None:
         """The value of an option of its own section, of [DEFAULT], or of the group that the name begins with."""
         group, _, option = name.rpartition(".")
-        for section in [group] if group else [self._group, None]:
+        for section in [None if group == "DEFAULT" else group] if group else [self._group, None]:
             try:
                 if cfg.CONF._get_opt_info(option, section)["opt"].secret:
                     self.found_secret = True

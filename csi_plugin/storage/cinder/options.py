@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from cinder.volume import configuration
@@ -10,6 +11,7 @@ from oslo_config import cfg
 
 from csi_plugin.known_secrets import is_secret_name, keep_secret, secrets_in, texts_in
 from csi_plugin.storage.backend_configuration import Repeated
+from csi_plugin.storage.cinder import late_options
 from csi_plugin.storage.cinder.adaptations import fibre_channel_zones
 from csi_plugin.storage.cinder.adaptations.hidden_options import ACCEPTED_UNREGISTERED
 from csi_plugin.storage.cinder.driver_classes import driver_path
@@ -32,18 +34,30 @@ def set_global(options: Mapping[str, Any]) -> None:
 
     Those of the Fibre Channel zone manager are ``fc-zone-manager.name``, those of its fabrics ``fabric.name``.
 
-    Raises ValueError for an ill-typed value; an unknown option is logged as a warning, as Cinder would ignore it.
+    Raises ValueError for an ill-typed value. An option that nobody has defined yet is logged as a warning, as Cinder
+    would ignore it, and set as soon as a module defines it.
     """
     fibre_channel_zones.register(options)
     for key, value in options.items():
-        group_name, _, name = key.rpartition(".")
-        group = group_name.removeprefix("$").strip("[]") or None
+        group, name = _group_and_name(key)
         definition = _global_definition(key)
         if definition is None:
             keep_secret(secrets_in({name: value}))
             LOG.warning("Unknown option %s%s", key, did_you_mean(name, cfg.CONF._opts))
+            late_options.expect(group, name, partial(_set_late, key, value, options))
             continue
         _set(definition, value, group, neighbours=options, described_as=f"option {key}")
+
+
+def _set_late(key: str, value: Any, neighbours: Mapping[str, Any], definition: cfg.Opt) -> None:
+    _set(definition, value, _group_and_name(key)[0], neighbours=neighbours, described_as=f"option {key}")
+
+
+def _group_and_name(key: str) -> tuple[str | None, str]:
+    """The section, None for [DEFAULT], and the option that a key of set_global() names."""
+    group, _, name = key.rpartition(".")
+    group = group.removeprefix("$").strip("[]")
+    return None if group in ("", "DEFAULT") else group, name.replace("-", "_")
 
 
 def secret_among(options: Mapping[str, Any], *, volume_driver: str = "") -> set[str]:
@@ -60,9 +74,9 @@ def secret_among(options: Mapping[str, Any], *, volume_driver: str = "") -> set[
 
 def _global_definition(key: str) -> cfg.Opt | None:
     """The definition of ``name`` in [DEFAULT], or of ``group.name``."""
-    group_name, _, name = key.rpartition(".")
+    group, name = _group_and_name(key)
     try:
-        return cfg.CONF._get_opt_info(name, group_name.removeprefix("$").strip("[]") or None)["opt"]
+        return cfg.CONF._get_opt_info(name, group)["opt"]
     except (cfg.NoSuchOptError, cfg.NoSuchGroupError):
         return None
 
@@ -173,12 +187,12 @@ def _set(
     if definition.multi and not isinstance(value, list | tuple):
         value = [value]
     try:
-        cfg.CONF.set_override(definition.name, _as_text(value), group)
+        cfg.CONF.set_override(definition.dest, _as_text(value), group)
     except (ValueError, TypeError) as error:
         if quotes_secret:  # the value, and an error that quotes it, must not reach a log
             raise ValueError(f"{described_as}: not a valid {definition.type}") from None
         raise ValueError(f"{described_as}: {value!r} is not a valid {definition.type}: {error}") from error
-    info = cfg.CONF._get_opt_info(definition.name, group)
+    info = cfg.CONF._get_opt_info(definition.dest, group)
     parsed = info["override"]
     keep_secret(secrets_in(parsed))
     if not is_secret and is_parsed_first:
@@ -217,7 +231,8 @@ def _accept_unregistered(
             raise ValueError(f"option {key} of backend {backend} must be text or a number, not a {kind}")
         for group in (configuration.SHARED_CONF_GROUP, backend):
             if key not in cfg.CONF._groups[group]._opts:
-                cfg.CONF.register_opt(cfg.Opt(key, type=_as_it_is), group=group)
+                known = ACCEPTED_UNREGISTERED.get(key)
+                cfg.CONF.register_opt(cfg.Opt(key, type=known.type if known else _as_it_is), group=group)
         if not is_secret:
             value = References(options, backend, own_name=key).replaced_within(value)
         cfg.CONF.set_override(key, value, backend)

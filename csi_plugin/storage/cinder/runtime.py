@@ -19,13 +19,13 @@ from cinder import context as cinder_context
 from cinder import coordination, objects
 from cinder.objects import base as objects_base
 from oslo_config import cfg
+from oslo_log import log as oslo_logging
 from oslo_versionedobjects import fields
 
 from csi_plugin.addresses import own_address
 from csi_plugin.error_text import error_text
+from csi_plugin.storage.cinder import eventlet_threads, object_graphs, privileges
 from csi_plugin.storage.cinder import options as driver_options
-from csi_plugin.storage.cinder import privileges
-from csi_plugin.storage.cinder.adaptations import eventlet_threads
 
 if "grpc" not in sys.modules:
     # Commands that drivers start die with signal 6 now and then when gRPC's fork handlers run in the child.
@@ -64,6 +64,8 @@ SILENCED_LOGGERS = (
 """Loggers of Cinder and its libraries, each with all below it."""
 
 LOG = logging.getLogger(__name__)
+# Ours are heard where the program listens, and nowhere else.
+logging.getLogger("csi_plugin").addHandler(logging.NullHandler())
 
 _lock = threading.Lock()
 _configured = False
@@ -74,7 +76,7 @@ def configure(
     locks_path: str | None,
     root_helper: str,
     suppress_ssl_warnings: bool,
-    disable_logs: bool,
+    disable_logs: bool | None,
     non_uuid_ids: bool,
     project_id: str | None,
     user_id: str | None,
@@ -91,12 +93,14 @@ def configure(
             return
         CONTEXT.project_id = project_id or DEFAULT_PROJECT_ID
         CONTEXT.user_id = user_id or DEFAULT_USER_ID
-        _let_drivers_save_volumes()
+        object_graphs.install()
         if non_uuid_ids:
             _accept_any_id()
         _configure_options(host, locks_path, options)
         if disable_logs:
             _silence_logs()
+        elif disable_logs is not None:
+            _set_up_logs()
         if suppress_ssl_warnings:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         privileges.configure(root_helper)
@@ -157,21 +161,20 @@ def _locks_path() -> str:
     return str(cfg.CONF.oslo_concurrency.lock_path)
 
 
-def _let_drivers_save_volumes() -> None:
-    """Each of a volume's relatives has a record of its own, so a list of them never counts as changed.
-
-    Cinder's save() raises for a volume whose snapshots look changed; the library's objects lead back to their volume,
-    and the search for changes would not end.
-    """
-    for relatives in (objects.SnapshotList, objects.VolumeAttachmentList):
-        relatives.obj_what_changed = lambda self: set()
-
-
 def _accept_any_id() -> None:
     for name in objects_base.CinderObjectRegistry.obj_classes():
         ovo_class = getattr(objects, name)
         if "id" in ovo_class.fields:
             ovo_class.fields["id"] = fields.StringField()
+
+
+def _set_up_logs() -> None:
+    """Logs as Cinder's options say (``log_file``, ``use_json``, ``debug``...), unless the program has its own."""
+    if logging.getLogger().handlers:
+        return
+    hook = sys.excepthook
+    oslo_logging.setup(cfg.CONF, "cinder", fix_eventlet=False)
+    sys.excepthook = hook
 
 
 def _silence_logs() -> None:

@@ -10,6 +10,9 @@ from types import ModuleType
 _PACKAGE = "cinderlib"
 
 _TARGETS = {
+    "cinderlib.cmd": "csi_plugin.storage.compatibility.cmd",
+    "cinderlib.cmd.cinder_cfg_to_python": "csi_plugin.storage.compatibility.cmd.cinder_cfg_to_python",
+    "cinderlib.cmd.cinder_to_yaml": "csi_plugin.storage.compatibility.cmd.cinder_to_yaml",
     "cinderlib.cinderlib": "csi_plugin.storage.backend",
     "cinderlib.exception": "csi_plugin.storage.exception",
     "cinderlib.objects": "csi_plugin.storage.objects",
@@ -18,12 +21,16 @@ _TARGETS = {
     "cinderlib.persistence.dbms": "csi_plugin.persistence.dbms",
     "cinderlib.persistence.memory": "csi_plugin.persistence.memory",
     "cinderlib.serialization": "csi_plugin.storage.serialization",
+    "cinderlib.workarounds": "csi_plugin.storage.compatibility.workarounds",
 }
 """cinderlib's modules and what stands for them; its others were its own affair."""
 
 
-def install_as_cinderlib() -> None:
+def install_as_cinderlib(*, eager: bool = False) -> None:
     """Make ``import cinderlib`` and its documented submodules mean this package, in this process. Repeatable.
+
+    ``eager``: load them, and Cinder, at once, as cinderlib did; programs then find ``cinder.objects.Volume``, and have
+    ``cinderlib.persistence.base`` without importing it.
 
     Raises RuntimeError when cinderlib itself has been imported: its classes are in use already.
     """
@@ -32,6 +39,9 @@ def install_as_cinderlib() -> None:
     sys.modules[_PACKAGE] = sys.modules[__name__.partition(".")[0]]
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+    if eager:
+        for name in _TARGETS:
+            importlib.import_module(name)
 
 
 class _Finder(MetaPathFinder, Loader):

@@ -2,17 +2,18 @@
 
 The plugin's objects cannot hold what Cinderbox adds (revision, intent, CSI node...), and such a plugin knows
 nothing of groups. So each record is kept whole, as JSON, in a key-value of the plugin, under
-``cinderbox/<kind>/<id>``: one write, which either happened or did not. After it, the plugin is given the object, so
+``cinderbox.<kind>.<id>``: one write, which either happened or did not. After it, the plugin is given the object, so
 that its own data and its get_* methods are what their author expects. Objects that a plugin holds already, from
 cinderlib or from a program that calls it directly, are imported when the store is used first. A plugin sees secrets
 sealed only.
 
 Key-values are different: programs read and write them through the plugin alone, so the plugin's value counts, and
-``cinderbox/key_value/<key>`` adds revision and times.
+``cinderbox.key-value.<key>`` adds revision and times. All keys are legal names in Kubernetes, which plugins make them.
 """
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -25,10 +26,10 @@ from csi_plugin.persistence.base import (
     RecordNotFound,
     RecordStore,
     RevisionConflict,
-    traced,
 )
 from csi_plugin.persistence.builtin_plugin import ObjectCodec
 from csi_plugin.persistence.encoding import copy, from_json, to_json, utc_now
+from csi_plugin.persistence.leases import fenced_write
 from csi_plugin.persistence.records import (
     RECORD_TYPES,
     ConnectionRecord,
@@ -40,10 +41,15 @@ from csi_plugin.persistence.records import (
 
 R = TypeVar("R", bound=Record)
 
-RESERVED = "cinderbox/"
+RESERVED = "cinderbox."
+_OWN = "cinderbox/"
+"""With this begin the keys of the controller's own key-values, which are kept as records alone, and in earlier versions
+those of all records."""
 _OBJECT_KINDS: tuple[type[Record], ...] = (VolumeRecord, SnapshotRecord, ConnectionRecord)
 _IMPORTED = f"{RESERVED}adopted"
 _PAGE = 500
+_LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+_LEGAL_NAME = re.compile(rf"(?!0x-)(?=.{{1,200}}$){_LABEL}(\.{_LABEL})*")
 
 LOG = logging.getLogger(__name__)
 
@@ -65,7 +71,7 @@ class CinderlibPluginStore(RecordStore):
         self._import_lock = threading.Lock()
         self._has_imported = False
 
-    @traced
+    @fenced_write
     def create(self, record: R) -> R:
         stored = copy(record)
         stored.revision = 1
@@ -77,7 +83,7 @@ class CinderlibPluginStore(RecordStore):
             self._hand_over(stored)
         return stored
 
-    @traced
+    @fenced_write
     def update(self, record: R) -> R:
         stored = replace(copy(record), revision=record.revision + 1, updated_at=utc_now())
         self._import_existing(type(record))
@@ -91,15 +97,18 @@ class CinderlibPluginStore(RecordStore):
             self._hand_over(stored)
         return stored
 
-    @traced
+    @fenced_write
     def delete(self, record: Record) -> None:
         self._import_existing(type(record))
         with self._lock(record.KIND, record.id):
-            if isinstance(record, (*_OBJECT_KINDS, KeyValueRecord)):
+            if _has_object(type(record), record.id):
                 for obj in self._objects(type(record), record.id):
-                    getattr(self.plugin, f"delete_{record.KIND}")(obj)
+                    if isinstance(record, KeyValueRecord):
+                        self._delete_key_value(obj)
+                    else:
+                        getattr(self.plugin, f"delete_{record.KIND}")(obj)
             for key_value in self.plugin.get_key_values(_key(record.KIND, record.id)):
-                self.plugin.delete_key_value(key_value)
+                self._delete_key_value(key_value)
 
     def get(self, kind: type[R], record_id: str) -> R | None:
         self._import_existing(kind)
@@ -146,7 +155,7 @@ class CinderlibPluginStore(RecordStore):
 
     def _hand_over(self, stored: Record) -> None:
         """Give the plugin the object of a record that was written."""
-        if isinstance(stored, (*_OBJECT_KINDS, KeyValueRecord)):
+        if _has_object(type(stored), stored.id):
             getattr(self.plugin, f"set_{stored.KIND}")(self._object(stored))
 
     def _object(self, record: Record) -> Any:
@@ -166,7 +175,7 @@ class CinderlibPluginStore(RecordStore):
 
     def _record(self, kind: type[R], record_id: str, text: str | None) -> R | None:
         record = None if text is None else from_json(kind, json.loads(text))
-        if kind is KeyValueRecord:
+        if kind is KeyValueRecord and _has_object(kind, record_id):
             for plain in self._objects(kind, record_id):
                 return _with_value(kind, record, plain)
         if record is None and kind in _OBJECT_KINDS:
@@ -179,23 +188,20 @@ class CinderlibPluginStore(RecordStore):
         if kind is KeyValueRecord:
             yield from self._all_key_values(kind, after)
             return
-        prefix = _key(kind.KIND, "")
-        last = None if after is None else prefix + after
+        prefix = _prefix(kind.KIND)
+        last = None if after is None else _key(kind.KIND, after)
         while page := self.plugin.get_key_values_page(prefix, after=last, limit=_PAGE):
             for key_value in page:
                 yield from_json(kind, json.loads(key_value.value))
             last = page[-1].key
 
     def _all_key_values(self, kind: type[R], after: str | None) -> list[R]:
-        prefix = _key(kind.KIND, "")
-        everything = {key_value.key: key_value for key_value in self.plugin.get_key_values()}
-        records = {
-            key.removeprefix(prefix): from_json(kind, json.loads(key_value.value))
-            for key, key_value in everything.items()
-            if key.startswith(prefix)
-        }
+        prefix = _prefix(kind.KIND)
+        everything = {key_value.key: key_value for key_value in self.plugin.get_key_values(None)}
+        own = [from_json(kind, json.loads(found.value)) for key, found in everything.items() if key.startswith(prefix)]
+        records = {record.id: record for record in own}
         for key, plain in everything.items():
-            if key in records or not _is_reserved(key):
+            if _has_object(kind, key) and (key in records or not _is_reserved(key)):
                 records[key] = _with_value(kind, records.get(key), plain)
         return [record for key, record in sorted(records.items()) if after is None or key > after]
 
@@ -223,6 +229,10 @@ class CinderlibPluginStore(RecordStore):
             if self._has_imported or self.plugin.get_key_values(_IMPORTED):
                 self._has_imported = True
                 return
+            if self.plugin.get_key_values(f"{_OWN}adopted"):
+                self._rename_keys()
+                self._has_imported = True
+                return
             try:
                 found = [obj for kind in _OBJECT_KINDS for obj in getattr(self.plugin, f"get_{kind.KIND}s")()]
             except Exception:  # the plugin's author decides what it raises
@@ -233,6 +243,22 @@ class CinderlibPluginStore(RecordStore):
             self.plugin.set_key_value(self._key_value(_IMPORTED, "1"))
             self._has_imported = True
 
+    def _rename_keys(self) -> None:
+        """Give records of an earlier version, whose keys had slashes, their names of today."""
+        kinds = {kind.KIND for kind in RECORD_TYPES}
+        earlier = []
+        for key_value in self.plugin.get_key_values(None):
+            kind, _, record_id = key_value.key.removeprefix(_OWN).partition("/")
+            if key_value.key.startswith(_OWN) and kind in kinds:
+                self.plugin.create_if_absent(self._key_value(_key(kind, record_id), key_value.value))
+                earlier.append(key_value)
+        self.plugin.set_key_value(self._key_value(_IMPORTED, "1"))
+        for key_value in (*earlier, *self.plugin.get_key_values(f"{_OWN}adopted")):
+            self._delete_key_value(key_value)
+
+    def _delete_key_value(self, key_value: Any) -> None:
+        self.plugin.delete_key_value(_Key.of(key_value))
+
     def _lock(self, kind: str, record_id: str) -> threading.RLock:
         return self._locks[hash((kind, record_id)) % len(self._locks)]
 
@@ -241,8 +267,26 @@ class CinderlibPluginStore(RecordStore):
         return self._locks[0] if len(self._locks) == 1 else nullcontext()
 
 
+class _Key(str):
+    """A key that is a key-value too: cinderlib's base class gives delete_key_value() a key, its plugins an object."""
+
+    key: str
+    value: str
+
+    @classmethod
+    def of(cls, key_value: Any) -> "_Key":
+        found = cls(key_value.key)
+        found.key, found.value = key_value.key, key_value.value
+        return found
+
+
+def _prefix(kind: str) -> str:
+    return f"{RESERVED}{kind.replace('_', '-')}."
+
+
 def _key(kind: str, record_id: str) -> str:
-    return f"{RESERVED}{kind}/{record_id}"
+    name = record_id if _LEGAL_NAME.fullmatch(record_id) else f"0x-{record_id.encode().hex()}"
+    return _prefix(kind) + name
 
 
 def _with_dict(record: Record) -> Record:
@@ -259,9 +303,14 @@ def _without_dict(record: Record) -> Record:
     return record
 
 
+def _has_object(kind: type[Record], record_id: str) -> bool:
+    """Whether a record's plugin is given the object that it stands for."""
+    return kind in _OBJECT_KINDS or (kind is KeyValueRecord and not record_id.startswith(_OWN))
+
+
 def _is_reserved(key: str) -> bool:
     """Whether a key-value is one that holds a record, not one of somebody's."""
-    return key == _IMPORTED or any(key.startswith(_key(kind.KIND, "")) for kind in RECORD_TYPES)
+    return key == _IMPORTED or any(key.startswith(_prefix(kind.KIND)) for kind in RECORD_TYPES)
 
 
 def _text(record: Record) -> str:

@@ -22,6 +22,7 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
+from csi_plugin.persistence.sealing import Sealer
 
 DEFAULT_TYPE_NAME = "__DEFAULT__"
 DEFAULT_TYPE_ID = str(uuid.uuid5(uuid.NAMESPACE_DNS, "default-volume-type.cinderbox.io"))
@@ -124,7 +125,9 @@ def snapshot_row(record: SnapshotRecord, relationships: Mapping[str, Callable[[]
 
 def attachment_row(record: ConnectionRecord) -> Row:
     """``volume`` is left out on purpose: the versioned object loads it lazily when its row does not show it."""
-    texts = {name: _text(getattr(record, name)) for name in ("connection_info", "connector")}
+    # What no key opens is no JSON: drivers find nothing there.
+    info = None if Sealer.is_sealed(record.connection_info) else record.connection_info
+    texts = {"connection_info": _text(info), "connector": _text(record.connector)}
     return Row(columns(record) | texts)
 
 

@@ -86,6 +86,32 @@ class LoopDriver(LoopConnections, LoopGroups, LoopManagement):
                 self._directory,
             )
 
+    # Which storage it is; see storage_identity
+
+    @property
+    def storage_id_path(self) -> Path:
+        """The file with the id of the directory."""
+        return self._directory.mark_path
+
+    def storage_id(self) -> str | None:
+        """The id that the directory has; None for one without, or that is not there."""
+        with backend_errors(f"Reading the id of {self._directory}"):
+            return self._directory.read_mark()
+
+    def set_storage_id(self, storage_id: str) -> bool:
+        """Give the directory an id; False while its filesystem is full."""
+        with backend_errors(f"Writing the id of {self._directory}"):
+            return self._directory.write_mark(storage_id)
+
+    def require_storage_id(self, storage_id: str) -> None:
+        """Touch nothing from now on while the directory has another id: StorageAway."""
+        self._directory.require_mark(storage_id)
+
+    def has_object(self, name: str) -> bool:
+        """Whether the directory has a volume or snapshot of that name."""
+        with backend_errors(f"Looking for {name}"):
+            return self._directory.has(name)
+
     def _update_volume_stats(self) -> None:
         with backend_errors(f"Reading the capacity of {self._directory}"):
             filesystem = self._directory.filesystem()
@@ -105,7 +131,7 @@ class LoopDriver(LoopConnections, LoopGroups, LoopManagement):
             "location_info": f"LoopDriver:{socket.gethostname()}:{self._directory}",
             "multiattach": True,
             "online_extend_support": True,
-            "QoS_support": True,
+            "QoS_support": False,
             "consistent_group_snapshot_enabled": True,
             "filter_function": self.get_filter_function(),
             "goodness_function": self.get_goodness_function(),
@@ -198,9 +224,7 @@ class LoopDriver(LoopConnections, LoopGroups, LoopManagement):
     def revert_to_snapshot(self, context: Any, volume: Any, snapshot: Any) -> None:
         """Put the snapshot's data in place of the volume's, at the volume's size. The volume must be detached."""
         with backend_errors(f"Reverting volume {volume.name} to snapshot {snapshot.name}"):
-            path = self._path(volume)
-            if not path.exists():
-                raise not_found(volume)
+            path = self._existing_path(volume)
             if attached_files.is_attached(path, timeout=_DETACH_TIMEOUT):
                 raise exception.VolumeAttached(volume_id=volume.id)
             try:

@@ -8,7 +8,14 @@ from typing import Any
 from cinder import exception, objects
 from cinder.volume import driver
 
-from csi_plugin.storage.drivers.volume_directory import FileCopy, InvalidFileName, MissingFile, VolumeDirectory
+from csi_plugin.storage.cinder.storage_away import StorageAway
+from csi_plugin.storage.drivers.volume_directory import (
+    FileCopy,
+    InvalidFileName,
+    MissingFile,
+    OtherDirectory,
+    VolumeDirectory,
+)
 from csi_plugin.units import GIB
 
 Model = dict[str, Any]
@@ -21,6 +28,8 @@ def backend_errors(action: str) -> Iterator[None]:
         yield
     except InvalidFileName as error:
         raise exception.InvalidVolume(reason=str(error)) from error
+    except OtherDirectory as error:
+        raise StorageAway(f"{action}: {error}") from error
     except OSError as error:
         raise exception.VolumeBackendAPIException(data=f"{action}: {error}") from error
 
@@ -46,6 +55,13 @@ class LoopDriverBase(driver.VolumeDriver):  # type: ignore[misc]  # Cinder has n
             return self._directory.path(item.name)
         except InvalidFileName as error:
             raise exception.InvalidVolume(reason=str(error)) from error
+
+    def _existing_path(self, item: Any) -> Path:
+        """The path of a file that is there; raises Cinder's error for a missing one."""
+        with backend_errors(f"Looking for {item.name}"):
+            if not self._directory.has(item.name):
+                raise not_found(item)
+        return self._path(item)
 
     def _model(self, item: Any) -> Model:
         return {"provider_id": item.name}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from csi_plugin.storage.drivers.loop_base import LoopDriverBase, Model, not_found
+from csi_plugin.storage.drivers.loop_base import LoopDriverBase, Model
 
 
 class LoopConnections(LoopDriverBase):
@@ -25,21 +25,16 @@ class LoopConnections(LoopDriverBase):
 
     def initialize_connection(self, volume: Any, connector: Any, **kwargs: Any) -> Model:
         """Connection information for os-brick's LocalConnector; `device_path` is a regular file."""
-        path = self._path(volume)
-        if not path.is_file():
-            raise not_found(volume)
         return {
             "driver_volume_type": "local",
-            "data": {"device_path": str(path), "volume_id": volume.id},
+            "data": {"device_path": str(self._existing_path(volume)), "volume_id": volume.id},
         }
 
     def terminate_connection(self, volume: Any, connector: Any, **kwargs: Any) -> None:
         """Nothing was set up for a connector."""
 
     def initialize_connection_snapshot(self, snapshot: Any, connector: Any, **kwargs: Any) -> Model:
-        path = self._path(snapshot)
-        if not path.is_file():
-            raise not_found(snapshot)
+        path = self._existing_path(snapshot)
         return {"driver_volume_type": "local", "data": {"device_path": str(path), "access_mode": "ro"}}
 
     def terminate_connection_snapshot(self, snapshot: Any, connector: Any, **kwargs: Any) -> None:

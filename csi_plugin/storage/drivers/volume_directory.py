@@ -16,11 +16,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from csi_plugin import durable_files
 from csi_plugin.storage.drivers import attached_files, reflink
 
 LOG = logging.getLogger(__name__)
 
+_MARK = ".cinderbox-storage"
+"""File with the directory's id, which tells it from the empty one that is there while its filesystem is not mounted."""
 _PARTIAL = ".partial-"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Seconds for which a copy that others write to is tried again. The first attempt takes as long as it needs.
 _CONSISTENCY_TIMEOUT = 10.0
 # Nanoseconds within which two writes may leave a file with one and the same modification time, on any kernel.
@@ -41,6 +45,10 @@ class MissingFile(FileNotFoundError):
         self.file_name = name
 
 
+class OtherDirectory(OSError):
+    """What is at the path now is not the directory that was there, as when its filesystem is not mounted."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FileCopy:
     """A file to be created from another one's data, both by name."""
@@ -58,6 +66,7 @@ class VolumeDirectory:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._mark: str | None = None
 
     def __str__(self) -> str:
         return str(self._path)
@@ -72,9 +81,51 @@ class VolumeDirectory:
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = self._path.resolve(strict=True)
         self._remove_unfinished()
-        with self._scratch_file("probe") as (first, _), self._scratch_file("probe") as (second, _):
-            os.write(first, b"x")
-            return reflink.share(first, second)
+        try:
+            # Of empty files: what is on a full filesystem can be deleted only by a driver that starts there.
+            with self._scratch_file("probe") as (first, _), self._scratch_file("probe") as (second, _):
+                return reflink.share(first, second)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            LOG.warning("%s is full: not even an empty file can be created", self._path)
+            return True  # it is not known, and copies try it anyway
+
+    # Which directory it is
+
+    @property
+    def mark_path(self) -> Path:
+        """The file with the directory's id."""
+        return self._path / _MARK
+
+    def read_mark(self) -> str | None:
+        """The directory's id; None where it has none, or is not there."""
+        try:
+            return self.mark_path.read_text(encoding="utf-8", errors="replace").strip() or None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def write_mark(self, mark: str) -> bool:
+        """Give the directory an id; False on a full filesystem."""
+        try:
+            durable_files.write(self.mark_path, f"{mark}\n".encode())
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            return False
+        return True
+
+    def require_mark(self, mark: str) -> None:
+        """From now on, whatever is at the path has to have this id: all else raises OtherDirectory."""
+        self._mark = mark
+
+    def _check_mark(self) -> None:
+        if self._mark is not None and (found := self.read_mark()) != self._mark:
+            raise OtherDirectory(
+                errno.ESTALE,
+                f"its {_MARK} has the id {found or 'of none'}, not {self._mark}: is its filesystem mounted?",
+                str(self._path),
+            )
 
     def _remove_unfinished(self) -> None:
         """A file that is being written is locked by its writer."""
@@ -94,10 +145,12 @@ class VolumeDirectory:
 
     def filesystem(self) -> os.statvfs_result:
         """Room of the filesystem that has the directory."""
+        self._check_mark()
         return os.statvfs(self._path)
 
     def files(self) -> Iterator[tuple[Path, os.stat_result]]:
         """Every file that is, or can become, a volume or snapshot."""
+        self._check_mark()
         with os.scandir(self._path) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
@@ -119,6 +172,7 @@ class VolumeDirectory:
 
     def has(self, name: str) -> bool:
         """Whether there is a regular file of this name, itself and not a link to one."""
+        self._check_mark()
         try:
             return stat.S_ISREG(self.path(name).lstat().st_mode)
         except FileNotFoundError:
@@ -135,6 +189,7 @@ class VolumeDirectory:
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
         self.path(name).unlink(missing_ok=True)
+        self._check_mark()  # a file that was not there may be in the filesystem that is not
         self._flush()
 
     def grow(self, name: str, size: int) -> int:
@@ -160,6 +215,7 @@ class VolumeDirectory:
     def rename(self, source_name: str, target_name: str) -> None:
         """Rename without ever replacing another file; safe to repeat after a crash."""
         source, target = self.path(source_name), self.path(target_name)
+        self._check_mark()
         if source == target:
             return
         try:
@@ -211,6 +267,7 @@ class VolumeDirectory:
     # How it works
 
     def _open(self, name: str, flags: int) -> int:
+        self._check_mark()
         try:
             return os.open(self.path(name), flags | os.O_NOFOLLOW)
         except FileNotFoundError:
@@ -219,6 +276,7 @@ class VolumeDirectory:
     @contextmanager
     def _scratch_file(self, name: str) -> Iterator[tuple[int, Path]]:
         """(descriptor, path) of a new empty file that is removed at the end, or at the next start after a crash."""
+        self._check_mark()
         while True:
             path = self._path / f".{name}{_PARTIAL}{uuid.uuid4().hex}"
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)

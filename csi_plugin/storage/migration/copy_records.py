@@ -17,6 +17,7 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
+from csi_plugin.persistence.sealing import SealingStore, check_opened
 
 ORDER: tuple[type[Record], ...] = (
     GroupRecord,
@@ -60,6 +61,8 @@ def copy_records(source: RecordStore, target: RecordStore) -> Iterator[Progress]
         while True:
             page = source.find(kind, after=last, limit=_PAGE)
             for record in page:
+                if isinstance(source, SealingStore):
+                    check_opened(record)
                 if _copy(record, target):
                     copied += 1
                 else:

@@ -64,7 +64,7 @@ class ObjectContract(PluginContract):
     def everything(plugin: Any, kind: str) -> list[Any]:
         """All objects of a kind, without the key-values that Cinderbox keeps in the plugin."""
         found = getattr(plugin, f"get_{kind}s")()
-        return [obj for obj in found if kind != "key_value" or not obj.key.startswith("cinderbox/")]
+        return [obj for obj in found if kind != "key_value" or not obj.key.startswith("cinderbox.")]
 
     def test_filters(self, plugin: Any, objects: dict[str, Any]) -> None:
         volume = objects["volume"]

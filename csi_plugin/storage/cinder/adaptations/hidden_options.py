@@ -2,6 +2,8 @@
 
 from oslo_config import cfg
 
+from csi_plugin.storage.cinder.adaptations import rbd_map_options
+
 MODULES_LOADED_BY_NAME: dict[str, tuple[str, ...]] = {
     "cinder.volume.drivers.ibm.ibm_storage.ibm_storage": ("cinder.volume.drivers.ibm.ibm_storage.ds8k_proxy",),
     "cinder.volume.drivers.netapp.common": (
@@ -16,9 +18,12 @@ MODULES_LOADED_BY_NAME: dict[str, tuple[str, ...]] = {
 """Modules with options of their own that a driver's module loads at run time, by a name that is no import."""
 
 UNDEFINED_OPTIONS: dict[str, tuple[cfg.Opt, ...]] = {
-    "RBDDriver": (cfg.StrOpt("rbd_keyring_conf", default="", help="Path of the keyring file of the Ceph user"),),
+    "RBDDriver": (
+        cfg.StrOpt("rbd_keyring_conf", default="", help="Path of the keyring file of the Ceph user"),
+        rbd_map_options.OPTION,
+    ),
 }
 """By class name: options that a driver reads without defining them, beyond those found in its source. Cinder dropped
-this one's definition as a risk to its services, and RBD still reads it."""
+rbd_keyring_conf as a risk to its services, and RBD still reads it; the other is this project's."""
 
-ACCEPTED_UNREGISTERED = {option.dest for options in UNDEFINED_OPTIONS.values() for option in options}
+ACCEPTED_UNREGISTERED = {option.dest: option for options in UNDEFINED_OPTIONS.values() for option in options}

@@ -10,4 +10,4 @@ _MODULE = "cinder.volume.targets.nvmet"
 
 def are_lost_at_reboot(driver: Any) -> bool:
     """Whether a driver's exports have to be created again by connecting each host once more."""
-    return type(attribute(driver, "target_driver")).__module__ == _MODULE
+    return bool(attribute(driver, "target_driver").__class__.__module__ == _MODULE)

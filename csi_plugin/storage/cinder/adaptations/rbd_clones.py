@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from oslo_config import cfg
+
+from csi_plugin.instrumentation.tracing import before_call
+
+CONF = cfg.CONF
 LOG = logging.getLogger(__name__)
 
 
@@ -20,6 +25,41 @@ def release_source(driver: Any, volume: Any) -> Iterator[None]:
     yield
     if source is not None:
         _release(driver, volume.name, *source)
+
+
+def remove_inner_names(driver: Any, volume: Any) -> None:
+    """Remove the snapshot of its source that the driver takes while it clones to this volume, if a crash left it, and a
+    source that was deleted meanwhile. Does nothing for other drivers, and while the clone itself is there."""
+    if not hasattr(driver.__class__, "_delete_clone_parent_refs") or not volume.source_volid:
+        return
+    from cinder.volume.drivers import rbd
+
+    source, snapshot = CONF.volume_name_template % volume.source_volid, f"{volume.name}.clone_snap"
+    for name in (source, f"{source}.deleted"):
+        try:
+            with rbd.RBDVolumeProxy(driver, name) as image:
+                names = [found["name"] for found in image.list_snaps()]
+                if snapshot not in names or _has_children(image, snapshot):
+                    continue
+                LOG.warning("removing snapshot %s of image %s, which an interrupted clone left", snapshot, name)
+                if image.is_protected_snap(snapshot):
+                    before_call(driver)
+                    image.unprotect_snap(snapshot)
+                before_call(driver)
+                image.remove_snap(snapshot)
+            if name.endswith(".deleted") and names == [snapshot]:
+                with rbd.RADOSClient(driver) as client:
+                    driver.RBDProxy().remove(client.ioctx, name)
+        except driver.rbd.ImageNotFound:
+            continue
+
+
+def _has_children(image: Any, snapshot: str) -> bool:
+    image.set_snap(snapshot)
+    try:
+        return bool(image.list_children())
+    finally:
+        image.set_snap(None)
 
 
 def _source(driver: Any, name: str) -> tuple[str, str] | None:

@@ -15,11 +15,13 @@ from typing import Any
 
 from cinder import exception
 
+from csi_plugin.instrumentation.tracing import before_call
+
 LOG = logging.getLogger(__name__)
 
-_EXPIRY_SECONDS = 5 * 365 * 24 * 3600
+_EXPIRY_SECONDS = 5.0 * 365 * 24 * 3600
 """An entry is for one client that never comes back under the same address: a host that maps the image again is another
-client. Ceph's own hour would let one write that was away for longer."""
+client. Ceph's own hour would let one write that was away for longer. A whole number is refused as no number."""
 
 _LOOKS, _LOOK_SECONDS = 10, 0.5
 
@@ -80,6 +82,7 @@ def _block(driver: Any, name: str, clients: list[str]) -> None:
     with rbd.RADOSClient(driver) as client:
         for address in clients:
             command = {"prefix": "osd blocklist", "blocklistop": "add", "addr": address, "expire": _EXPIRY_SECONDS}
+            before_call(driver)
             status, _output, error = client.cluster.mon_command(json.dumps(command), b"")
             if status:
                 raise exception.VolumeBackendAPIException(

@@ -1,0 +1,12 @@
+"""What adaptations find out about a pool beyond Cinder's own words, as entries of its stats."""
+
+LARGEST_GB = "cinderbox_largest_volume_gb"
+"""GiB of the largest volume that fits, where the pool's room is not in one piece."""
+REFUSAL = "cinderbox_refusal"
+"""Why the pool takes no new volume, copy or snapshot now, whatever its room; absent when it does."""
+METADATA_PERCENT = "cinderbox_metadata_percent"
+"""How much of its metadata's room a thin pool has used."""
+SNAPSHOT_PERCENT = "cinderbox_snapshot_percent"
+"""How full the fullest snapshot is that keeps what changed in room of its own."""
+INVALID_SNAPSHOTS = "cinderbox_invalid_snapshots"
+"""Ids of snapshots that have lost their data."""

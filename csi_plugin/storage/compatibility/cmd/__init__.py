@@ -1,0 +1,1 @@
+"""``cinderlib.cmd``: a cinder.conf as YAML, and as a program."""

@@ -1,0 +1,75 @@
+"""What cinderlib's own tests of its persistence plugins expect of each of them, as far as it is no internal."""
+
+from typing import Any
+
+import csi_plugin as cl
+from csi_plugin.storage.objects import CONTEXT
+
+CONNECTOR = {"host": "far", "initiator": "iqn.2026-11.org.example:far", "ip": "192.0.2.7", "multipath": False}
+
+
+def test_what_persistence_plugins_find(backend: cl.Backend, new_backend: Any, persistence: Any) -> None:
+    """By every filter and by several at once; what is not stored is not found, and its deletion harms nothing."""
+    other = new_backend("another")
+    disks = [backend.create_volume(size, name="disk") for size in (1, 2)] + [other.create_volume(1, name="third")]
+    snapshots = [disk.create_snapshot("daily") for disk in disks]
+    connections = [disk.connect(CONNECTOR) for disk in disks]
+    values = [cl.KeyValue(name, f"value of {name}") for name in ("one", "two")]
+    for value in values:
+        persistence.set_key_value(value)
+
+    def check(found: list[Any], *expected: Any) -> None:
+        assert {each.id for each in found} == {each.id for each in expected}
+
+    first, second, third = disks
+    check(persistence.get_volumes(), *disks)
+    check(persistence.get_volumes(volume_name="disk"), first, second)
+    check(persistence.get_volumes(backend_name=other.id), third)
+    check(persistence.get_volumes(backend_name=backend.id, volume_name="disk", volume_id=first.id), first)
+    check(persistence.get_volumes(backend_name=other.id, volume_name="disk"))
+    check(persistence.get_volumes(volume_id="fake-uuid"))
+    check(persistence.get_snapshots(snapshot_name="daily"), *snapshots)
+    check(persistence.get_snapshots(volume_id=second.id), snapshots[1])
+    check(persistence.get_snapshots(snapshot_id=snapshots[0].id, snapshot_name="daily", volume_id=second.id))
+    check(persistence.get_connections(volume_id=third.id), connections[2])
+    check(persistence.get_connections(connection_id=connections[0].id, volume_id=second.id))
+    assert [(found.key, found.value) for found in persistence.get_key_values("two")] == [("two", "value of two")]
+
+    persistence.delete_volume(cl.Volume(backend, size=1))
+    persistence.delete_snapshot(cl.Snapshot(first))
+    persistence.delete_connection(cl.Connection(backend, volume=first, connection_info={"conn": {"data": {}}}))
+    persistence.delete_key_value(cl.KeyValue("none"))
+    check(persistence.get_volumes(), *disks)
+    check(persistence.get_snapshots(), *snapshots)
+    check(persistence.get_connections(), *connections)
+    persistence.delete_key_value(values[0])
+    assert [found.value for found in persistence.get_key_values()] == ["value of two"]  # none of Cinderbox' own
+
+
+def test_a_volume_type_is_the_volumes_own(backend: cl.Backend, persistence: Any) -> None:
+    plain = backend.create_volume(1, extra_specs={"k": "v"})
+    limited = backend.create_volume(1, extra_specs={"k": "w"}, qos_specs={"q": "r"})
+    for volume in (plain, limited, *persistence.get_volumes(plain.id), *persistence.get_volumes(limited.id)):
+        kind = volume.volume_type
+        assert (kind.id, kind.name, kind.is_public) == (volume.id, volume.id, True)
+        assert kind.extra_specs == {"k": "v" if volume.id == plain.id else "w"}
+        if volume.id == plain.id:
+            assert kind.qos_specs_id is None
+        else:
+            qos = kind.qos_specs
+            assert (kind.qos_specs_id, qos.id, qos.name) == (volume.id, volume.id, volume.id)
+            assert (qos.consumer, qos.specs) == ("back-end", {"q": "r"})
+        stored = persistence.db.volume_type_get(CONTEXT, volume.id)
+        assert (stored["id"], stored["name"], stored["extra_specs"]) == (volume.id, volume.id, kind.extra_specs)
+
+
+def test_a_refresh_reads_relatives_that_were_read(backend: cl.Backend, persistence: Any) -> None:
+    volume = backend.create_volume(1)
+    volume.create_snapshot("s")
+    (again,) = persistence.get_volumes(volume.id)
+    again.refresh()
+    assert again.local_attach is None
+    snapshots = again.snapshots
+    volume.create_snapshot("t")
+    again.refresh()
+    assert {found.name for found in again.snapshots} == {found.name for found in snapshots} | {"t"} == {"s", "t"}
