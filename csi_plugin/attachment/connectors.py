@@ -5,14 +5,19 @@ which neither the node nor a process that never attaches has to carry.
 """
 
 import contextlib
+import logging
 import os
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from csi_plugin.addresses import own_address
 from csi_plugin.attachment import multipath as multipath_maps
+from csi_plugin.attachment import scsi
 from csi_plugin.attachment.waiting import waiting
+
+LOG = logging.getLogger(__name__)
 
 DEFAULT_SCAN_ATTEMPTS = 3
 _ISCSI_TRANSPORTS = {"iscsi": "default", "iser": "iser"}
@@ -46,7 +51,20 @@ def connector_for(
     if hasattr(found, "_linuxscsi"):
         # os-brick takes any device-mapper device over a disk for a multipath map: LUKS, and the logical volumes in it.
         found._linuxscsi.find_sysfs_multipath_dm = multipath_maps.map_over
+        found._linuxscsi.flush_device_io = _flush_unless_given_up(found._linuxscsi.flush_device_io)
     return found
+
+
+def _flush_unless_given_up(flush: Callable[[str], None]) -> Callable[[str], None]:
+    """What its last user could not write to such a device is gone, and the device could not be removed for ever."""
+
+    def flush_if_possible(device_path: str) -> None:
+        if Path(device_path).exists() and scsi.is_given_up(device_path):
+            LOG.warning("%s is removed without a flush, since its storage has long not answered", device_path)
+        else:
+            flush(device_path)
+
+    return flush_if_possible
 
 
 def connector_properties(

@@ -4,11 +4,14 @@ A program of its own (``python -m csi_plugin.attachment.contents DEVICE START``)
 process that can be given up, and not the node. It prints the offset of the first byte that is not zero, if any is not.
 """
 
+import itertools
 import mmap
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+from csi_plugin.attachment import host_tables
 from csi_plugin.attachment.programs import run
 from csi_plugin.units import GIB, MIB
 
@@ -17,6 +20,8 @@ _SMALL = 256 * MIB
 """A device up to this size is read whole."""
 _BEGINNING = 64 * MIB
 """btrfs has nothing in its first MiB but its superblock, and its trees from there on; ext4 and xfs begin at once."""
+_WRITTEN = GIB
+"""How much is read of what was ever written to the file behind a loop device."""
 _PIECE = MIB
 _BLOCK = 4096
 _SAMPLES = 1024
@@ -35,7 +40,8 @@ def find_content(device_path: str, *, start: int = 0) -> int | None:
     """The offset of the first byte that is not zero among those that are read; None when there is none.
 
     ``start``: where to begin. All of a small device is read; of a larger one its beginning, its end, the places of
-    superblocks and their copies, and samples at even distances. Raises ProgramFailed when the device cannot be read.
+    superblocks and their copies, and samples at even distances; of a loop device also what its file does not have as
+    holes. Raises ProgramFailed when the device cannot be read.
     """
     program = [sys.executable, "-W", "ignore", "-m", "csi_plugin.attachment.contents"]
     found = run(*program, device_path, str(start), timeout=_SECONDS).strip()
@@ -76,16 +82,41 @@ def _block_of(offset: int) -> int:
     return offset - offset % _BLOCK
 
 
+def _written(device_path: str, start: int, size: int) -> Iterator[tuple[int, int]]:
+    """(offset, length) of what is not a hole in the file behind a loop device, where that can be seen."""
+    file = host_tables.backing_file(Path(device_path))
+    if file is None:
+        return
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # the places that are read of any device must do
+    try:
+        end, left = start, _WRITTEN
+        while left > 0:
+            try:
+                begin = os.lseek(descriptor, end, os.SEEK_DATA)
+                end = os.lseek(descriptor, begin, os.SEEK_HOLE)
+            except OSError:
+                return  # no more of it, or a filesystem that does not tell
+            for offset in range(_block_of(begin), min(end, begin + left, size), _PIECE):
+                yield offset, min(_PIECE, size - offset)
+            left -= end - begin
+    finally:
+        os.close(descriptor)
+
+
 def _read(device_path: str, start: int) -> int | None:
     # Past the page cache: another host, or the file behind a loop device, may have been written since.
     descriptor = os.open(device_path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
     try:
         size = os.lseek(descriptor, 0, os.SEEK_END)
         buffer = mmap.mmap(-1, _PIECE)  # which is aligned, as direct reading demands
-        for offset, length in places(size - start):
-            data = _read_piece(descriptor, buffer, start + offset, length)
+        usual = ((start + offset, length) for offset, length in places(size - start))
+        for offset, length in itertools.chain(usual, _written(device_path, start, size)):
+            data = _read_piece(descriptor, buffer, offset, length)
             if data != _ZEROES[:length]:
-                return start + offset + length - len(data.lstrip(b"\0"))
+                return offset + length - len(data.lstrip(b"\0"))
     finally:
         os.close(descriptor)
     return None

@@ -3,6 +3,7 @@
 Nothing here changes anything.
 """
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -11,13 +12,29 @@ from csi_plugin.attachment import host_tables
 from csi_plugin.attachment.host_tables import DeviceNumber, Mount
 
 _HOLD_DEVICE_NODES = ("devtmpfs", "tmpfs")
+_REMOTE = ("nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "afs", "glusterfs", "lustre", "gpfs", "fuse")
+"""Filesystems whose server may be away, and lets whoever looks at a path wait."""
 _ANONYMOUS = 0
 """Major number of filesystems that are not on one block device alone."""
 
 
 def mounts_of(numbers: set[DeviceNumber]) -> list[Mount]:
-    """Mounts of the filesystems on block devices, and bind mounts of their nodes."""
-    return [mount for mount in host_tables.mounts() if not numbers.isdisjoint(device_numbers(mount))]
+    """Mounts of the filesystems on block devices, and bind mounts of their nodes.
+
+    Nothing is asked of servers: a node that is mounted on a share, or below one, is not looked at.
+    """
+    mounts = host_tables.mounts()
+    remote = tuple(f"{mount.target.rstrip('/')}/" for mount in mounts if _is_remote(mount))
+    return [
+        mount
+        for mount in mounts
+        if mount.device_number in numbers
+        or not (f"{mount.target}/".startswith(remote) or numbers.isdisjoint(device_numbers(mount)))
+    ]
+
+
+def _is_remote(mount: Mount) -> bool:
+    return mount.filesystem.partition(".")[0] in _REMOTE
 
 
 def device_numbers(mount: Mount) -> set[DeviceNumber | None]:
@@ -59,11 +76,12 @@ def with_upper_devices(folders: list[Path]) -> list[Path]:
     """Folders of devices, and of all that is built on them: partitions, device-mapper devices, arrays, loop devices."""
     found: list[Path] = []
     waiting = list(folders)
+    loops_over = host_tables.loop_devices_over_devices()
     while waiting:
         folder = waiting.pop()
         if folder not in found:
             found.append(folder)
-            waiting += host_tables.upper_devices(folder)
+            waiting += host_tables.upper_devices(folder, loops_over)
     return found
 
 
@@ -75,6 +93,16 @@ def is_in_use(folders: list[Path]) -> bool:
         return True
     numbers = {number for folder in devices if (number := host_tables.number_of(folder))}
     return bool(numbers and mounts_of(numbers))
+
+
+def is_held(device_path: str) -> bool:
+    """Whether a block device is somebody's alone: a filesystem's that is mounted, in whatever mount namespace, or a
+    device's that is built on it. False for one that cannot be opened."""
+    try:
+        os.close(os.open(device_path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    return False
 
 
 def _is_holder(folder: Path) -> bool:

@@ -7,7 +7,20 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from csi_plugin.attachment import connectors, files, host_tables, loop_devices, nvme, rbd, scsi, shares
+from csi_plugin.attachment import (
+    connection_rules,
+    connectors,
+    fibre_channel,
+    files,
+    host_tables,
+    loop_devices,
+    map_paths,
+    nvme,
+    nvme_paths,
+    rbd,
+    scsi,
+    shares,
+)
 from csi_plugin.attachment import multipath as multipath_maps
 from csi_plugin.attachment.connectors import DEFAULT_SCAN_ATTEMPTS
 from csi_plugin.attachment.errors import AttachmentError, OtherVolume
@@ -29,19 +42,29 @@ def attach(
     ``connection_info``: what the Cinder driver returned (``driver_volume_type`` and ``data``). Attaching an attached
     volume gives the same device. Raises AttachmentError, ProgramFailed, and os-brick's errors.
     """
+    connection_rules.check(connection_info)
     files.check_format(connection_info)
     if "export" in connection_info["data"]:
         connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
-        with shares.mounted(connection_info, connector):
-            device_info = _connect(connection_info, multipath, root_helper, scan_attempts)
-            return files.attach(device_info, read_only=read_only)
+        with shares.mounted(connection_info, connector) as folder:
+            if folder is not None:
+                connector.connect_volume(connection_info["data"])
+                shares.restrict(folder)
+                return files.attach(folder, str(connection_info["data"]["name"]), read_only=read_only)
+    file = files.local_file(connection_info)
+    if file is not None:
+        files.check_local(file)
+        return files.attach(Path(file).parent, Path(file).name, read_only=read_only)
     device_info = _connect(connection_info, multipath, root_helper, scan_attempts)
     path = str(device_info["path"])
     mode = Path(path).stat().st_mode
     if stat.S_ISREG(mode):
-        return files.attach(device_info, read_only=read_only)
+        files.check_local(path)
+        return files.attach(Path(path).parent, Path(path).name, read_only=read_only)
     if not stat.S_ISBLK(mode):
         raise AttachmentError(f"{path} is neither a block device nor a file")
+    if not os.path.realpath(path).startswith("/dev/"):
+        raise AttachmentError(f"{path} is a block device that is not in /dev")
     helper = [] if os.geteuid() == 0 else shlex.split(root_helper)
     scsi.rescan(path, root_helper=helper)
     if read_only:
@@ -82,7 +105,8 @@ def detach(
     if local_file is not None:
         loop_devices.detach(local_file)
         return
-    connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
+    over_map = multipath or (fibre_channel.is_fibre_channel(connection_info) and _is_over_map(device_info))
+    connector = connectors.connector_for(connection_info, multipath=over_map, root_helper=root_helper)
     file = device_info.get("file") if device_info else files.find_attached(connection_info, connector)
     if file:
         loop_devices.detach(file)
@@ -95,9 +119,15 @@ def detach(
         found = {**found, "path": file}
     if found:
         found = rbd.without_lost_conf(found)
+    if found and nvme.is_nvme(connection_info):
+        found = nvme_paths.without_map(connection_info, found, identity=identity)
     connector.disconnect_volume(
         connection_info["data"], found, force=force or found is None, ignore_errors=found is None
     )
+
+
+def _is_over_map(device_info: dict[str, Any] | None) -> bool:
+    return device_info is not None and host_tables.is_map(str(device_info["path"]))
 
 
 def _devices_of_others(
@@ -124,19 +154,16 @@ def extend(
     if file:
         loop_devices.resize(file)
     else:
-        over_map = multipath or host_tables.is_map(str(device_info["path"]))
+        over_map = multipath or _is_over_map(device_info)
         connector = connectors.connector_for(connection_info, multipath=over_map, root_helper=root_helper)
         connector.extend_volume(connection_info["data"])
+        if nvme.is_nvme(connection_info) and _is_over_map(device_info):
+            nvme_paths.grow_map(str(device_info["path"]), root_helper=root_helper)
     return host_tables.device_size(device_info["path"])
 
 
 def _connect(connection_info: dict[str, Any], multipath: bool, root_helper: str, scan_attempts: int) -> dict[str, Any]:
-    """os-brick's device information; its path may be a file's."""
-    file = files.local_file(connection_info)
-    if file is not None:
-        if not Path(file).is_file():
-            raise AttachmentError(f"there is no file {file} on this host")
-        return {"type": "local", "path": file}
+    """os-brick's device information."""
     connector = connectors.connector_for(
         connection_info, multipath=multipath, root_helper=root_helper, scan_attempts=scan_attempts
     )
@@ -144,37 +171,41 @@ def _connect(connection_info: dict[str, Any], multipath: bool, root_helper: str,
     path = device_info["path"]
     if isinstance(path, bytes):
         device_info["path"] = path.decode()
-    _take_map(connector, device_info)
-    _check_paths(connection_info["data"], connector, str(device_info["path"]))
+    if nvme.is_nvme(connection_info) and multipath:
+        nvme_paths.connect_others(connection_info["data"], str(device_info["path"]), root_helper=root_helper)
+    _take_map(device_info)
+    _check_paths(connection_info, connector, str(device_info["path"]))
     if not connector.check_valid_device(device_info["path"]):
         raise AttachmentError(f"the device {device_info['path']} cannot be read")
     return device_info
 
 
-def _check_paths(data: dict[str, Any], connector: Any, path: str) -> None:
+def _check_paths(connection_info: dict[str, Any], connector: Any, path: str) -> None:
     """Raises OtherVolume where a multipath map has paths that are not the volume's: storages that give two volumes one
     name make multipathd join them, and what is written to one goes to the other.
 
     The volume's own paths are taken out of the map at once: it may be the other volume's, which is in use.
     """
-    if not hasattr(connector, "foreign_paths") or not host_tables.is_map(path):
+    if not host_tables.is_map(path):
         return
     folder = host_tables.device_folder(path)
-    if foreign := connector.foreign_paths(data, folder):
-        connector.disconnect_own(data)
+    if foreign := map_paths.foreign(connection_info, connector, folder):
+        map_paths.release(connection_info, connector, folder)
         raise OtherVolume(
             f"{path} is the multipath map {host_tables.multipath_name(folder)}, and its paths {', '.join(foreign)} are "
-            "not of this volume's targets: two volumes have one name (WWID), or somebody has logged in to a portal "
-            "that the backend does not name. Give each volume a name of its own on the storage, or log out there"
+            "not of this volume's targets: two volumes have one name (WWID), or this host reaches the volume over a "
+            "portal or port that the backend does not name. Give each volume a name of its own on the storage; log out "
+            "there, or take that port out of the zone"
         )
 
 
-def _take_map(connector: Any, device_info: dict[str, Any]) -> None:
-    """Use the multipath map that the host has made over a disk, as multipathd does where find_multipaths is off: the
-    disk itself is busy then."""
-    if not hasattr(connector, "disks") or "multipath_id" in device_info:
+def _take_map(device_info: dict[str, Any]) -> None:
+    """Use the multipath map that the host has made over a disk, as multipathd does where find_multipaths is off, and of
+    NVMe where the kernel's own multipath is: the disk itself is busy then."""
+    path = str(device_info["path"])
+    if "multipath_id" in device_info or not Path(path).is_block_device():
         return
-    disk = host_tables.device_folder(str(device_info["path"]))
+    disk = host_tables.device_folder(path)
     if (found := multipath_maps.map_over([disk.name])) is not None:
         name = host_tables.multipath_name(host_tables.named_folder(found))
         LOG.warning("multipathd has %s over %s, and it is used (multipath.conf: find_multipaths)", found, disk.name)

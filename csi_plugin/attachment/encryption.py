@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from csi_plugin.attachment import signatures
+from csi_plugin.attachment import luks_cost, signatures
 from csi_plugin.attachment.errors import EncryptionError
 from csi_plugin.attachment.host_tables import device_folder, lower_devices
 from csi_plugin.attachment.programs import ProgramFailed, run
@@ -68,6 +68,8 @@ def open_device(
         close_device(volume_id)
     if must_format(device, used_before=used_before):
         _format(device, encryption, passphrase)
+    else:
+        luks_cost.check(device)
     options = ["--readonly"] if read_only else []
     if encryption.get("discards") == "true":
         options.append("--allow-discards")
@@ -100,10 +102,10 @@ def _format(device: str, encryption: dict[str, Any], passphrase: str) -> None:
     command = ("cryptsetup", "luksFormat", "--batch-mode", "--key-file=-")
     run(*command, *options, device, stdin=passphrase.encode(), timeout=_FORMAT_SECONDS)
     if header_bytes:
-        _give_back(device, start=_UNUSED_FROM_BYTES, end=header_bytes)
+        _discard(device, start=_UNUSED_FROM_BYTES, end=header_bytes)
 
 
-def _give_back(device: str, *, start: int, end: int) -> None:
+def _discard(device: str, *, start: int, end: int) -> None:
     """Let a thin storage have what it was given for zeroes that nobody reads, if it takes that."""
     try:
         run("blkdiscard", "--force", "--offset", str(start), "--length", str(end - start), device)

@@ -11,3 +11,7 @@ class OtherVolume(AttachmentError):
 
 class EncryptionError(AttachmentError):
     """The device cannot be opened as an encrypted volume. gRPC: FAILED_PRECONDITION."""
+
+
+class OtherHost(Exception):
+    """The volume was exported to a host that has another name for the storage than this one has now."""

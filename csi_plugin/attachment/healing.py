@@ -4,16 +4,13 @@ Attaching again would be simpler, and is wrong: when os-brick cannot attach a vo
 it, under whoever uses it.
 """
 
-import os
-import shlex
 import time
 from pathlib import Path
 from typing import Any
 
-from csi_plugin.attachment import connectors, devices, host_tables, iscsi, nvme, scsi
+from csi_plugin.attachment import connectors, devices, host_tables, nvme, nvme_paths, scsi
 from csi_plugin.attachment import multipath as multipath_maps
 from csi_plugin.attachment.errors import AttachmentError, OtherVolume
-from csi_plugin.attachment.programs import ProgramFailed, run
 
 _ISCSI = ("iscsi", "iser")
 _FIBRE_CHANNEL = ("fibre_channel",)
@@ -46,8 +43,11 @@ def heal(
             return None
         return _find(connector, connection_info["data"], wait_for_map=multipath)
     if nvme.is_nvme(connection_info):
-        _connect_missing(connection_info["data"], root_helper=root_helper)
-        return None if is_there else _wait_for_nvme(connection_info)
+        nvme_paths.connect_missing(connection_info["data"], root_helper=root_helper)
+        if is_there:
+            nvme_paths.join(connection_info, device_path, root_helper=root_helper)
+            return None
+        return _wait_for_nvme(connection_info)
     if protocol in _FIBRE_CHANNEL and is_there:
         connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
         connectors.rescan_fibre_channel(connector, connection_info["data"])
@@ -70,33 +70,6 @@ def find(connection_info: dict[str, Any], *, multipath: bool, root_helper: str) 
         connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
         return _find(connector, connection_info["data"], wait_for_map=False)
     return devices.attach(connection_info, multipath=multipath, read_only=False, root_helper=root_helper)
-
-
-def _connect_missing(data: dict[str, Any], *, root_helper: str) -> None:
-    """Connect the portals that this host has no controller for. Raises AttachmentError where none can be had."""
-    named = nvme.portals(data)
-    with connectors.alone_on_host():
-        connected = nvme.connected_portals()
-        missing = [portal for portal in named if portal not in connected]
-        if not missing:
-            raise AttachmentError("its controllers are there, or come back by themselves")
-        addresses = {portal: f"[{portal.address}]:{portal.port}" for portal in missing if portal.transport == "tcp"}
-        answering = iscsi.reachable_portals(list(addresses.values()))
-        reachable = [portal for portal in missing if portal.transport != "tcp" or addresses[portal] in answering]
-        if not reachable:
-            raise AttachmentError(f"{len(named) - len(missing)} of {len(named)} portals can be reached")
-        helper = [] if os.geteuid() == 0 else shlex.split(root_helper)
-        host = ["-q", str(data["host_nqn"])] if data.get("host_nqn") else []
-        failures = []
-        for portal in reachable:
-            where = ["-a", portal.address, "-s", portal.port, "-t", portal.transport, "-n", portal.subsystem]
-            try:
-                # As os-brick does: a controller that is lost is tried for as long as it takes.
-                run(*helper, "nvme", "connect", *where, "-Q", "128", "-l", "-1", *host)
-            except ProgramFailed as error:
-                failures.append(f"{portal}: {error}")
-    if len(failures) == len(reachable):
-        raise AttachmentError("; ".join(failures))
 
 
 def _wait_for_nvme(connection_info: dict[str, Any]) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 udev activates as it sees them, and which then keep the device from being removed.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -70,25 +69,17 @@ def _reason(folder: Path, base: set[Path]) -> str:
     if outside := {one for one in foundations if one not in known and one.parent not in known}:
         return f"also on {', '.join(sorted(one.name for one in outside))}"
     if (folder / "md").is_dir():
-        return "" if _is_free(f"/dev/{folder.name}") else "in use"
+        return "in use" if device_use.is_held(f"/dev/{folder.name}") else ""
     uuid = host_tables.dm_uuid(folder)
     if not uuid.startswith((_LVM, _PARTITION)):
         return "in use"
-    return "open" if _opened(folder) > len(list((folder / "holders").glob("*"))) else ""
+    return "open" if _count_openers(folder) > len(list((folder / "holders").glob("*"))) else ""
 
 
-def _opened(folder: Path) -> int:
+def _count_openers(folder: Path) -> int:
     """How often a device-mapper device is open, by those that are built on it, too."""
     text = run("dmsetup", "info", "--columns", "--noheadings", "--options", "open", _name(folder))
     return int(text.strip() or 0)
-
-
-def _is_free(device_path: str) -> bool:
-    try:
-        os.close(os.open(device_path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True
 
 
 def _name(folder: Path) -> str:

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ _EXT4 = Path("/sys/fs/ext4")
 _BTRFS = Path("/sys/fs/btrfs")
 
 _ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
+_SPECIAL = " \t\n\\"
 _OPTION = re.compile(r'(?:[^,"]|"[^"]*"|")+')
 """A mount option: SELinux' labels have commas, and quotes around them then."""
 _LOOP_GET_STATUS64 = 0x4C05
@@ -63,16 +65,20 @@ class Mount:
         return any(option.partition("=")[0] == name for option in self.filesystem_options)
 
 
-def mounts() -> list[Mount]:
-    """All mounts that this process sees, in the order in which they were mounted."""
+def mounts(*, target: str | None = None) -> list[Mount]:
+    """The mounts that this process sees, all of them or those at a path, in the order in which they were mounted."""
     found = []
+    # A node has two or more for each volume, and each call on a volume asks for those at its own paths.
+    needle = "" if target is None else f" {_escape(target)} "
     for line in _lines(_MOUNTS):
+        if needle not in line:
+            continue
         try:
             found.append(parse_mount(line))
         except ValueError as error:
             # Perhaps a newer kernel's; another mount must not stop what is done with this one.
             LOG.warning("a line of %s is passed over, as it cannot be read (%s): %.200r", _MOUNTS, error, line)
-    return found
+    return found if target is None else [mount for mount in found if mount.target == target]
 
 
 def parse_mount(line: str) -> Mount:
@@ -98,6 +104,11 @@ def parse_mount(line: str) -> Mount:
 def _unescape(text: str) -> str:
     """The kernel writes space, tab, newline and backslash as octal numbers."""
     return os.fsdecode(_ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), os.fsencode(text)))
+
+
+def _escape(text: str) -> str:
+    """As the kernel writes a path."""
+    return "".join(f"\\{ord(character):03o}" if character in _SPECIAL else character for character in text)
 
 
 def knows_filesystem(name: str) -> bool:
@@ -142,17 +153,23 @@ def lower_devices(folder: Path) -> list[Path]:
     return [entry.resolve() for entry in (folder / "slaves").glob("*")]
 
 
-def upper_devices(folder: Path) -> list[Path]:
-    """The folders of the devices that are built on a device: partitions, what holds it, loop devices that it backs."""
-    partitions = [entry.parent for entry in folder.glob("*/partition")]
+def upper_devices(folder: Path, loops_over: Mapping[str, list[Path]]) -> list[Path]:
+    """The folders of the devices that are built on a device: partitions, what holds it, loop devices that it backs.
+
+    ``loops_over``: of loop_devices_over_devices().
+    """
+    partitions = [entry.parent.resolve() for entry in folder.glob("*/partition")]
     holders = [entry.resolve() for entry in (folder / "holders").glob("*")]
-    name = folder.name.replace("!", "/")
-    loops = [device.parents[1] for device in _NAMED_DEVICES.glob("loop*/loop/backing_file") if _backs(device, name)]
-    return [*(entry.resolve() for entry in (*partitions, *loops)), *holders]
+    return [*partitions, *loops_over.get(f"/dev/{folder.name.replace('!', '/')}", ()), *holders]
 
 
-def _backs(attribute: Path, device_name: str) -> bool:
-    return _read(attribute) == f"/dev/{device_name}"
+def loop_devices_over_devices() -> dict[str, list[Path]]:
+    """The folders of the loop devices that a block device backs, by that device's path."""
+    found: dict[str, list[Path]] = {}
+    for attribute in _NAMED_DEVICES.glob("loop*/loop/backing_file"):
+        if (file := _read(attribute)).startswith("/dev/"):
+            found.setdefault(file, []).append(attribute.parents[1].resolve())
+    return found
 
 
 def number_of(folder: Path) -> DeviceNumber | None:
@@ -190,6 +207,17 @@ def crypt_name(folder: Path) -> str | None:
 def scsi_name(folder: Path) -> str:
     """The world-wide name that a SCSI device has told the kernel; empty for others."""
     return _read(folder / "device/wwid")
+
+
+def nvme_name(folder: Path) -> str:
+    """The world-wide name of an NVMe device; empty for others."""
+    return _read(folder / "wwid")
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of a block device, from its folder; 0 when it is gone."""
+    text = _read(folder / "size")
+    return int(text) * 512 if text.isdecimal() else 0
 
 
 def rescan_file(folder: Path) -> Path | None:
@@ -248,8 +276,13 @@ def describe(device_path: str) -> str:
     if multipath_name(folder) is not None:
         paths = lower_devices(folder)
         return f"device {device_path} is a multipath map, {usable_paths(device_path)} of {len(paths)} paths usable"
-    state = _read(folder / "device/state")
+    state = device_state(device_path)
     return f"device {device_path}" + (f" is {state}" if state else "")
+
+
+def device_state(device_path: str) -> str:
+    """What the kernel calls the state of a SCSI or NVMe device; empty for others. Raises OSError."""
+    return _read(device_folder(device_path) / "device/state")
 
 
 def usable_paths(device_path: str) -> int:
@@ -317,6 +350,24 @@ def is_backed_by(device: Path, file: Path) -> bool | None:
     except FileNotFoundError:
         return False
     return backing == (status.st_dev, status.st_ino)
+
+
+def backing_inode(device: Path) -> tuple[int, int] | None:
+    """Numbers of the filesystem and of the inode of the file behind a loop device; None where there is none.
+
+    Opening a device disturbs its owner's detach: ask only of devices that loop_devices_by_file_name() gives for the
+    file.
+    """
+    try:
+        return _backing_inode(device)
+    except OSError:
+        return None
+
+
+def backing_file(device: Path) -> Path | None:
+    """The file behind a loop device, where it is at the path that the kernel tells; None otherwise."""
+    file = Path(_read(_NAMED_DEVICES / device.resolve().name / "loop/backing_file"))
+    return file if file.is_absolute() and is_backed_by(device, file) else None
 
 
 def backing_filesystem(device: Path) -> int | None:

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 _PORTAL_SECONDS = 2
+_MOST_PROBES = 32
+"""At a time, however many portals storage names."""
 
 
 def reachable_portals(portals: Sequence[str]) -> set[str]:
     """Which of these accept a connection. A login to one that does not would take iscsid two minutes."""
-    with ThreadPoolExecutor(len(portals) or 1) as probes:
+    with ThreadPoolExecutor(min(len(portals), _MOST_PROBES) or 1) as probes:
         answers = probes.map(_is_reachable, portals)
         return {portal for portal, answered in zip(portals, answers, strict=True) if answered}
 

@@ -24,7 +24,7 @@ from os_brick.initiator.connectors.iscsi import ISCSIConnector
 from oslo_concurrency import lockutils
 from oslo_config import cfg
 
-from csi_plugin.attachment import device_use, host_tables, iscsi, iscsi_sessions, multipath
+from csi_plugin.attachment import connection_rules, device_use, host_tables, iscsi, iscsi_sessions, multipath
 from csi_plugin.attachment.errors import AttachmentError
 from csi_plugin.attachment.iscsi_sessions import Session
 from csi_plugin.attachment.waiting import waiting
@@ -39,6 +39,8 @@ _LOCKS = 64
 _SHARED_LOCK = struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
 """struct flock, of the whole file."""
 _HEALING_SCANS = 1
+_MOST_LOGINS = 16
+"""At a time, however many portals storage names."""
 _LISTS = ("target_portals", "target_iqns", "target_luns")
 
 # Without os-brick's decorators, of which one takes its lock.
@@ -55,11 +57,11 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
         """Where a volume can be reached: what its connection names, or what discovery found when it was connected."""
         if self.use_multipath and not _names_all(data):
             try:
-                return self._checked(self._get_ips_iqns_luns(data, discover=False, is_disconnect_call=True))
+                return self._check_targets(self._get_ips_iqns_luns(data, discover=False, is_disconnect_call=True))
             except Exception as error:  # noqa: BLE001 - os-brick's errors have no common class
                 # The host may have lost the record of the discovery.
                 LOG.warning("what discovery found at %s is not known: %s", data["target_portal"], error)
-        return self._checked(self._get_all_targets(data))
+        return self._check_targets(self._get_all_targets(data))
 
     def disks(self, data: dict[str, Any]) -> list[str]:
         """The kernel's names of the volume's disks that are there."""
@@ -69,7 +71,7 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
     def foreign_paths(self, data: dict[str, Any], folder: Path) -> list[str]:
         """The paths of a multipath map, from its folder, that lead to no target of the volume's own, with where to."""
         own = set(self.disks(data))
-        return [_described(path) for path in host_tables.lower_devices(folder) if path.name not in own]
+        return [_describe(path) for path in host_tables.lower_devices(folder) if path.name not in own]
 
     def disconnect_own(self, data: dict[str, Any]) -> None:
         """Remove the volume's own disks and sessions, and no map that others have paths in. Errors are logged."""
@@ -96,7 +98,7 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
             "found_devices": [],
             "just_added_devices": [],
         }
-        with self._alone_on(data), ThreadPoolExecutor(len(reachable)) as logins:
+        with self._alone_on(data), ThreadPoolExecutor(min(len(reachable), _MOST_LOGINS)) as logins:
             for done in [
                 logins.submit(self._connect_vol, _HEALING_SCANS, _for_target(data, target), state)
                 for target in reachable
@@ -167,7 +169,7 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
                 super()._iscsiadm_update(properties, "node.startup", old_node_startups[name])
 
     def _connect_single_volume(self, connection_properties: dict[str, Any]) -> dict[str, Any]:
-        targets = self._answering(self._checked(self._get_all_targets(connection_properties)))
+        targets = self._reachable_targets(self._check_targets(self._get_all_targets(connection_properties)))
         named = dict(zip(_LISTS, map(list, zip(*targets, strict=True)), strict=True))
         # Units are in the form of the addressing mode by now.
         properties = {key: value for key, value in connection_properties.items() if key != "addressing_mode"}
@@ -180,11 +182,11 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
         if discover and not _names_all(connection_properties):
             # Discovery asks this one portal.
             portal = str(connection_properties["target_portal"])
-            self._answering([(portal, str(connection_properties["target_iqn"]), 0)])
+            self._reachable_targets([(portal, str(connection_properties["target_iqn"]), 0)])
         found: list[tuple[Any, Any, Any]] = super()._get_ips_iqns_luns(
             connection_properties, discover, is_disconnect_call
         )
-        return list(self._answering(self._checked(found))) if discover else found
+        return list(self._reachable_targets(self._check_targets(found))) if discover else found
 
     def _cleanup_connection(
         self,
@@ -211,8 +213,12 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
 
     # Helpers
 
-    def _checked(self, targets: list[tuple[Any, Any, Any]]) -> list[Target]:
-        return [(str(portal), str(name), int(unit)) for portal, name, unit in targets]
+    def _check_targets(self, targets: list[tuple[Any, Any, Any]]) -> list[Target]:
+        found = [(str(portal), str(name), int(unit)) for portal, name, unit in targets]
+        # What discovery found is the storage's word, as the connection is.
+        portals, names, units = map(list, zip(*found, strict=True)) if found else ([], [], [])
+        connection_rules.check_iscsi(dict(zip(_LISTS, (portals, names, units), strict=True)))
+        return found
 
     def _reachable(self, targets: list[Target]) -> list[Target]:
         if self._get_transport() == "iser":
@@ -220,7 +226,7 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
         reachable = iscsi.reachable_portals([portal for portal, _, _ in targets])
         return [target for target in targets if target[0] in reachable]
 
-    def _answering(self, targets: list[Target]) -> list[Target]:
+    def _reachable_targets(self, targets: list[Target]) -> list[Target]:
         """The targets that can be logged in to now; the others are for healing. Raises AttachmentError for none."""
         sessions = iscsi_sessions.sessions()
         known = [target for target in targets if any(session.is_logged_in for session in _with(target, sessions))]
@@ -282,7 +288,7 @@ def _whole_map(disks: list[str]) -> str | None:
     return None if others else found
 
 
-def _described(folder: Path) -> str:
+def _describe(folder: Path) -> str:
     session = iscsi_sessions.session_of(folder)
     if session is None:
         return f"{folder.name} (of no iSCSI session)"

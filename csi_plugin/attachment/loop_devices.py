@@ -1,6 +1,7 @@
 """Files as block devices: one loop device for each backing file."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -10,33 +11,65 @@ from csi_plugin.attachment import host_tables
 from csi_plugin.attachment.programs import ProgramFailed, run
 
 _DETACH_SECONDS = 10.0
+_ATTEMPTS = 64
+_CONTROL = "/dev/loop-control"
+# Kernel's include/uapi/linux/loop.h.
+_LOOP_CTL_GET_FREE = 0x4C82
+_LOOP_SET_FD = 0x4C00
 _LOOP_SET_DIRECT_IO = 0x4C08
 
 
-def attach(file: str, *, read_only: bool = False) -> str:
-    """The loop device of a file, set up unless there is one. Raises ProgramFailed.
+def attach(descriptor: int, name: str, *, read_only: bool = False) -> str:
+    """The loop device of an open file, set up unless there is one. ``name``: the file's. Raises OSError.
 
-    Direct I/O is used where the filesystem below can, so that data is not cached twice.
+    It is the file that was opened, whatever its path leads to by now. Direct I/O is used where the filesystem below
+    can, so that data is not cached twice.
     """
-    existing = find(file)
+    status = os.fstat(descriptor)
+    existing = _backed_by(name, (status.st_dev, status.st_ino))
     if existing:
         return existing
-    options = ["--read-only"] if read_only else []
-    device = run("losetup", "--find", "--show", "--nooverlap", *options, file).strip()
-    with contextlib.suppress(OSError):
-        descriptor = os.open(device, os.O_RDONLY)
-        try:
-            fcntl.ioctl(descriptor, _LOOP_SET_DIRECT_IO, 1)
-        finally:
-            os.close(descriptor)
-    return device
+    control = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for _ in range(_ATTEMPTS):
+            device = f"/dev/loop{fcntl.ioctl(control, _LOOP_CTL_GET_FREE)}"
+            if _set_up(device, descriptor, read_only=read_only):
+                return device
+    finally:
+        os.close(control)
+    raise OSError(errno.EBUSY, "others take every free loop device", _CONTROL)
 
 
 def find(file: str) -> str | None:
-    """The loop device that the file backs, if any."""
-    wanted = Path(os.path.realpath(file))
-    devices = host_tables.loop_devices_by_file_name().get(wanted.name, [])
-    return next((str(device) for device in devices if host_tables.is_backed_by(device, wanted)), None)
+    """The loop device that the file backs, if any. A link in the file's place backs none."""
+    path = Path(file).parent.resolve() / Path(file).name
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return _backed_by(path.name, (status.st_dev, status.st_ino))
+
+
+def _backed_by(name: str, identity: tuple[int, int]) -> str | None:
+    """``identity``: the numbers of the file's filesystem and of its inode."""
+    devices = host_tables.loop_devices_by_file_name().get(name, [])
+    return next((str(device) for device in devices if host_tables.backing_inode(device) == identity), None)
+
+
+def _set_up(device: str, descriptor: int, *, read_only: bool) -> bool:
+    """False where another process was faster."""
+    loop_device = os.open(device, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(loop_device, _LOOP_SET_FD, descriptor)
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(loop_device, _LOOP_SET_DIRECT_IO, 1)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    finally:
+        os.close(loop_device)
+    return True
 
 
 def detach(file: str) -> None:

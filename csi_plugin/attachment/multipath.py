@@ -19,6 +19,24 @@ def end_queueing(device_path: str) -> None:
     run("dmsetup", "message", name, "0", "fail_if_no_path", timeout=20)
 
 
+def remove(device_path: str) -> None:
+    """Remove a map; its paths stay. Raises ProgramFailed for one that is in use."""
+    run("multipath", "-f", host_tables.dm_name(host_tables.device_folder(device_path)))
+
+
+def resize(device_path: str) -> None:
+    """Let a map have the new size of its paths. Raises ProgramFailed."""
+    run("multipathd", "resize", "map", host_tables.dm_name(host_tables.device_folder(device_path)))
+
+
+def is_running() -> bool:
+    """Whether this host has a multipathd."""
+    try:
+        return not run("multipathd", "show", "status", timeout=20).startswith("error")
+    except ProgramFailed:
+        return False
+
+
 def map_over(device_names: Iterable[str]) -> str | None:
     """The kernel's name of the multipath map that any of these disks is a path of; None when there is none.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from csi_plugin.attachment import connectors
+from csi_plugin.attachment import connectors, host_tables, multipath
 
 _CONTROLLERS = Path("/sys/class/nvme")
 _PROTOCOLS = ("nvme", "nvmeof")
@@ -70,9 +70,17 @@ def find_connected(connection_info: dict[str, Any]) -> dict[str, Any] | None:
     """os-brick's device information, None for other protocols too: os-brick disconnects only what it is told."""
     if not is_nvme(connection_info):
         return None
+    paths = connected_devices(connection_info)
+    if not paths:
+        return None
+    found = multipath.map_over([host_tables.device_folder(path).name for path in paths if Path(path).exists()])
+    return {"type": "block", "path": f"/dev/{found}" if found else paths[0]}
+
+
+def connected_devices(connection_info: dict[str, Any]) -> list[str]:
+    """Paths of the devices that this host has of an NVMe volume: several, without the kernel's own multipath."""
     # os-brick rewrites what it is given.
-    paths = connectors.connected_nvme_devices(copy.deepcopy(connection_info))
-    return {"type": "block", "path": paths[0]} if paths else None
+    return sorted(connectors.connected_nvme_devices(copy.deepcopy(connection_info)))
 
 
 def _comparable(address: str) -> str:

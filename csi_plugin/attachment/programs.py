@@ -81,6 +81,8 @@ def run(
             output, errors = _communicate(process, arguments, stdin or b"", timeout)
     except FileNotFoundError:
         raise ProgramFailed(arguments, 127, f"{arguments[0]} is not installed") from None
+    except PermissionError:  # also where a folder of PATH may not be searched, and no other has it
+        raise ProgramFailed(arguments, 126, f"{arguments[0]} is not installed, or this user may not run it") from None
     if process.returncode not in allowed:
         raise ProgramFailed(arguments, process.returncode, (errors + output).decode(errors="replace"))
     return output.decode(errors="replace")

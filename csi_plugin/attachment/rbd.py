@@ -1,6 +1,5 @@
 """Ceph RBD: images that this host has mapped, and what os-brick keeps beside them."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,15 @@ def mapped_devices(pool: str, image: str) -> list[str]:
     return found
 
 
-def map_options(ports: Sequence[Any]) -> list[str]:
-    """Words of ``rbd map`` for monitors at these ports: the kernel speaks version 1 of the protocol unless told."""
-    if ports and all(str(port) == _MESSENGER_2_PORT for port in ports):
-        return ["--options", "ms_mode=prefer-crc"]
-    return []
+def map_options(data: dict[str, Any]) -> list[str]:
+    """Words of ``rbd map`` for a connection: the backend's options (``map_options``), and a mode for monitors that
+    speak version 2 of the protocol alone, as the kernel speaks version 1 unless told."""
+    options = [word for word in str(data.get("map_options") or "").split(",") if word]
+    ports = data.get("ports") or []
+    is_told = any(word.startswith("ms_mode=") for word in options)
+    if not is_told and ports and all(str(port) == _MESSENGER_2_PORT for port in ports):
+        options.append("ms_mode=prefer-crc")
+    return ["--options", ",".join(options)] if options else []
 
 
 def without_lost_conf(device_info: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class HostRBDConnector(RBDConnector):  # type: ignore[misc]
     def _map(self, properties: dict[str, Any], pool: str, image: str, conf: str | None) -> str:
         command = ["rbd", "map", image, "--pool", pool, *self._get_rbd_args(properties, conf)]
         printed, _ = self._execute(
-            *command, *rbd.map_options(properties.get("ports") or []), root_helper=self._root_helper, run_as_root=True
+            *command, *rbd.map_options(properties), root_helper=self._root_helper, run_as_root=True
         )
         devices = rbd.mapped_devices(pool, image)
         named = str(printed).strip()

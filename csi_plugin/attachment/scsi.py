@@ -13,6 +13,8 @@ from csi_plugin.attachment.programs import run
 _NAMED_IN_FULL = {"naa": "3", "eui": "2"}
 """First character of a multipath map's name by the kind of its paths' names."""
 
+_GIVEN_UP = ("offline", "transport-offline")
+
 
 def rescan(device_path: str, *, root_helper: Sequence[str] = ()) -> None:
     """Let the kernel read name and size of a SCSI device, or of the paths of a multipath map, from the storage.
@@ -35,6 +37,11 @@ def rescan(device_path: str, *, root_helper: Sequence[str] = ()) -> None:
             f"{device_path} is the multipath map {map_name}, and its paths {', '.join(others)} lead to another "
             "volume by now; remove the map (multipath -f) when nothing uses it"
         )
+
+
+def is_given_up(device_path: str) -> bool:
+    """Whether the kernel lets nobody open a SCSI device any more, since its storage has long not answered."""
+    return host_tables.device_state(device_path) in _GIVEN_UP
 
 
 def paths_of_others(map_name: str, names: dict[str, str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Shares on which volumes are files, mounted by os-brick: given up when they went stale, and when nobody needs them."""
 
 import contextlib
+import ctypes
 import hashlib
 import logging
 import os
@@ -17,18 +18,21 @@ LOG = logging.getLogger(__name__)
 _STALE = "Stale file handle"
 _SECONDS = 20
 _MARKS = "shares"
+# Kernel's include/uapi/linux/mount.h. A remount of the mount point alone, whatever program has mounted the share.
+_MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND = 0x2, 0x4, 0x20, 0x1000
+_KEPT_FLAGS = {"ro": 0x1, "noexec": 0x8, "noatime": 0x400, "nodiratime": 0x800, "relatime": 0x200000}
 
 
 @contextlib.contextmanager
-def mounted(connection_info: dict[str, Any], connector: Any) -> Iterator[None]:
-    """A block that mounts a volume's share, if it is on one, and takes its file into use.
+def mounted(connection_info: dict[str, Any], connector: Any) -> Iterator[Path | None]:
+    """A block that mounts a volume's share, if it is on one, and takes its file into use; with the share's folder.
 
     A mount that went stale, as after the export was made anew, is given up before. Raises AttachmentError for a share
     that does not answer.
     """
     folder = _folder(connection_info, connector)
     if folder is None:
-        yield
+        yield None
         return
     with connectors.alone_on_host():
         if _is_mounted(folder) and _is_stale(folder):
@@ -37,7 +41,21 @@ def mounted(connection_info: dict[str, Any], connector: Any) -> Iterator[None]:
             mark = _mark(folder)
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
-        yield
+        yield folder
+
+
+def restrict(folder: Path) -> None:
+    """Let nothing on a mounted share be a device, or run with its owner's rights. Raises AttachmentError."""
+    mount = next((mount for mount in reversed(host_tables.mounts()) if mount.target == str(folder)), None)
+    if mount is None or mount.options >= {"nodev", "nosuid"}:
+        return
+    flags = _MS_REMOUNT | _MS_BIND | _MS_NODEV | _MS_NOSUID
+    for name, flag in _KEPT_FLAGS.items():
+        flags |= flag if name in mount.options else 0
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.mount(None, os.fsencode(folder), None, ctypes.c_ulong(flags), None):
+        reason = os.strerror(ctypes.get_errno())
+        raise AttachmentError(f"the share at {folder} cannot be mounted nodev and nosuid: {reason}")
 
 
 def leave(connection_info: dict[str, Any], connector: Any) -> None:
@@ -71,7 +89,7 @@ def _mark(folder: Path) -> Path:
 
 
 def _is_mounted(folder: Path) -> bool:
-    return any(mount.target == str(folder) for mount in host_tables.mounts())
+    return bool(host_tables.mounts(target=str(folder)))
 
 
 def _is_stale(folder: Path) -> bool:
@@ -98,7 +116,7 @@ def _give_up(folder: Path) -> None:
 
 def _files_in_use(folder: Path) -> list[str]:
     """Names of files on a mounted share that loop devices show: by the number of its filesystem, asked of no server."""
-    numbers = {os.makedev(*mount.device_number) for mount in host_tables.mounts() if mount.target == str(folder)}
+    numbers = {os.makedev(*mount.device_number) for mount in host_tables.mounts(target=str(folder))}
     return sorted(
         name
         for name, devices in host_tables.loop_devices_by_file_name().items()

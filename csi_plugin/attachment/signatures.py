@@ -48,8 +48,8 @@ def _probe_contents(device_path: str) -> Signature:
     return Signature(
         kind=f"data of an unknown kind (byte {position} of {written_path} is not zero)",
         advice=(
-            "If it is a damaged filesystem, repair it. If nobody needs what is there, write zeroes over all of it "
-            f"({_zeroing(written_path, start)}), or delete the volume"
+            "Use it as a raw block volume to get at it. If it is a damaged filesystem, repair it. If nobody needs what "
+            f"is there, write zeroes over all of it ({_zeroing(written_path, start)}), or delete the volume"
         ),
     )
 

@@ -18,12 +18,19 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from csi_plugin import durable_files
-from csi_plugin.attachment import devices, encryption, healing
+from csi_plugin.attachment import connection_rules, devices, encryption, healing, storage_networks
 from csi_plugin.attachment.connectors import connector_properties
+from csi_plugin.attachment.errors import OtherHost
 from csi_plugin.attachment.host_tables import device_size
 from csi_plugin.known_secrets import keep_secrets_of_driver
+from csi_plugin.protocol.host_names import changed_properties
 from csi_plugin.protocol.sealed_box import SealedBoxError, generate_private_key, open_from_controller, public_key_of
 from csi_plugin.units import GIB
+
+_PARTS = {"driver_volume_type": str, "data": dict, "volume_id": str, "size": int}
+"""Of a connection, with their kinds. Others can seal to a node's key, too."""
+_NONSENSE = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
+"""What comes of a connection in which something else is than should be."""
 
 
 class Attached(TypedDict):
@@ -51,6 +58,11 @@ def identify(*, key_file: str, multipath: bool, my_ip: str | None, root_helper: 
     return {"public_key": base64.b64encode(public_key).decode(), "connector": properties}
 
 
+def check(*, key_file: str, sealed: str, publication: str, multipath: bool, root_helper: str) -> None:
+    """Raise ConnectionRefused for a connection that no volume is attached with. Does nothing else."""
+    _open_connection(key_file, sealed, publication)
+
+
 def attach(
     *,
     key_file: str,
@@ -61,9 +73,15 @@ def attach(
     read_only: bool,
     secrets: dict[str, str],
     used_before: bool,
+    connector: dict[str, Any] | None = None,
 ) -> Attached:
-    """Attach a volume; an encrypted one is opened too. ``used_before``: it was encrypted before, as recorded."""
+    """Attach a volume; an encrypted one is opened too. ``used_before``: it was encrypted before, as recorded.
+
+    ``connector``: connector properties of this host; with them, a volume that was exported to another host, or to what
+    this one was before, raises OtherHost.
+    """
     connection_info = _open_connection(key_file, sealed, publication)
+    _check_host(connection_info, connector)
     read_only = read_only or connection_info.get("attach_mode") == "ro"
     with _temporary_files(publication):
         device_info = devices.attach(connection_info, multipath=multipath, read_only=read_only, root_helper=root_helper)
@@ -142,11 +160,18 @@ def detach(
     encrypted: bool,
 ) -> None:
     """Take back attach, whatever part of it was done. ``identity``: of the device, empty where it is not known."""
-    connection_info = _open_connection(key_file, sealed, publication)
+    connection_info = _open_connection(key_file, sealed, publication, is_attached=True)
     with _temporary_files(publication, is_needed=False) as folder:
         if encrypted or connection_info.get("encryption"):
             encryption.close_device(connection_info["volume_id"])
-        devices.detach(connection_info, device_info, multipath=multipath, root_helper=root_helper, identity=identity)
+        try:
+            devices.detach(
+                connection_info, device_info, multipath=multipath, root_helper=root_helper, identity=identity
+            )
+        except _NONSENSE as error:
+            if device_info is not None:
+                raise
+            raise SealedBoxError(f"nothing can be attached with the connection: {error!r}") from error
         shutil.rmtree(folder, ignore_errors=not folder.exists())
 
 
@@ -162,7 +187,7 @@ def extend(
     secrets: dict[str, str],
 ) -> int:
     """Let the node see the volume's new size; returns the bytes of the device that is used."""
-    connection_info = _open_connection(key_file, sealed, publication)
+    connection_info = _open_connection(key_file, sealed, publication, is_attached=True)
     with _temporary_files(publication):
         size = devices.extend(connection_info, device_info, multipath=multipath, root_helper=root_helper)
     if encrypted:
@@ -193,17 +218,40 @@ def _temporary_files(publication: str, *, is_needed: bool = True) -> Iterator[Pa
             folder.rmdir()  # unless something in it is in use
 
 
-def _open_connection(key_file: str, sealed: str, publication: str) -> dict[str, Any]:
+def _open_connection(key_file: str, sealed: str, publication: str, *, is_attached: bool = False) -> dict[str, Any]:
     """Cinder's connection information, with what the controller adds: ``volume_id``, ``size`` (GiB), and, where it
-    matters, ``attach_mode``, ``encryption`` and ``formatted``."""
+    matters, ``attach_mode``, ``encryption`` and ``formatted``; ``exported_to``: what the host was then.
+
+    Raises ConnectionRefused, unless the volume ``is_attached``: an earlier release may have known fewer rules, and
+    what is there can always be released.
+    """
     try:
         box = base64.b64decode(sealed, validate=True)
     except ValueError as error:
         raise SealedBoxError(f"the connection is no base64: {error}") from error
     data = open_from_controller(Path(key_file).read_bytes(), box, associated_data=publication.encode())
-    connection_info: dict[str, Any] = json.loads(data)
+    try:
+        connection_info: dict[str, Any] = json.loads(data)
+        is_one = all(isinstance(connection_info[name], kind) for name, kind in _PARTS.items())
+    except _NONSENSE as error:
+        raise SealedBoxError(f"the connection cannot be read: {type(error).__name__}") from error
+    if not is_one:
+        raise SealedBoxError(f"the connection must have {', '.join(_PARTS)}")
     keep_secrets_of_driver(connection_info)
+    storage_networks.keep_out_of(connection_info.pop("cluster_networks", []))
+    if not is_attached:
+        connection_rules.check(connection_info)
     return connection_info
+
+
+def _check_host(connection_info: dict[str, Any], connector: dict[str, Any] | None) -> None:
+    exported_to = connection_info.get("exported_to")
+    if connector is None or not exported_to:
+        return
+    changed = changed_properties(exported_to, connector, protocol=str(connection_info["driver_volume_type"]))
+    if changed:
+        was = ", ".join(f"{name} {exported_to[name]}, and it is {connector.get(name)} here now" for name in changed)
+        raise OtherHost(f"the volume was exported to {was}")
 
 
 def _private_key(key_file: Path) -> bytes:
@@ -218,6 +266,7 @@ def _private_key(key_file: Path) -> bytes:
 
 TASKS: dict[str, Callable[..., Any]] = {
     "identify": identify,
+    "check": check,
     "attach": attach,
     "heal": heal,
     "find": find,

@@ -1,5 +1,6 @@
 """Runs csi_plugin.attachment in a process of its own, which takes os-brick's memory with it when it ends."""
 
+import contextlib
 import json
 import logging
 import os
@@ -13,10 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from csi_plugin.attachment.errors import AttachmentError, EncryptionError, OtherVolume
+from csi_plugin.attachment.connection_rules import ConnectionRefused
+from csi_plugin.attachment.errors import AttachmentError, EncryptionError, OtherHost, OtherVolume
+from csi_plugin.attachment.files import LOCAL_FOLDERS, NODE_FOLDER
+from csi_plugin.attachment.storage_networks import CLUSTER_NETWORKS, STORAGE_NETWORKS
 from csi_plugin.instrumentation import tracing
 from csi_plugin.node.configuration import NodeConfiguration
-from csi_plugin.protocol.errors import failed_precondition, internal
+from csi_plugin.protocol.errors import aborted, failed_precondition, internal
 from csi_plugin.protocol.sealed_box import SealedBoxError
 
 LOG = logging.getLogger(__name__)
@@ -30,11 +34,48 @@ _WAITING_SECONDS = 900
 _IDLE_SECONDS = 60
 """Tasks come in bursts, with pods that start or end: a burst pays once for importing os-brick."""
 
-_PRECONDITIONS = {error.__name__ for error in (AttachmentError, EncryptionError, OtherVolume)}
+_OUTDATED = {error.__name__ for error in (SealedBoxError, OtherHost)}
+_PRECONDITIONS = {error.__name__ for error in (AttachmentError, ConnectionRefused, EncryptionError, OtherVolume)}
 
 
-class ConnectionUnreadable(Exception):
-    """The sealed connection information is for another key: the node's key has changed."""
+class ConnectionOutdated(Exception):
+    """The connection information is for what the node was before: for another key, or for another host."""
+
+
+class Interruption:
+    """Ends a task from another thread, before or while it runs. Thread-safe, and good for one task."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process_id: int | None = None
+        self._is_called_off = False
+
+    def call_off(self) -> None:
+        """Kill the task, with the programs that it has started; it does not begin where it has not begun."""
+        with self._lock:
+            self._is_called_off = True
+            self._kill()
+
+    @property
+    def is_called_off(self) -> bool:
+        return self._is_called_off
+
+    def begin(self, process_id: int) -> None:
+        """The task runs in a fork, whose process group has this id."""
+        with self._lock:
+            self._process_id = process_id
+            if self._is_called_off:
+                self._kill()
+
+    def end(self) -> None:
+        """The task has ended: its process id may be another process's soon."""
+        with self._lock:
+            self._process_id = None
+
+    def _kill(self) -> None:
+        if self._process_id is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process_id, signal.SIGKILL)
 
 
 class AttachmentProcess:
@@ -51,10 +92,11 @@ class AttachmentProcess:
         self._running_tasks = 0
         self._idle_timer: threading.Timer | None = None
 
-    def run(self, task: str, **arguments: Any) -> Any:
+    def run(self, task: str, *, interruption: Interruption | None = None, **arguments: Any) -> Any:
         """Run one task of ``csi_plugin.attachment.tasks``; ``arguments`` are its own.
 
-        Raises ConnectionUnreadable, FAILED_PRECONDITION for a volume that cannot be attached as it is, and INTERNAL.
+        Raises ConnectionOutdated, FAILED_PRECONDITION for a volume that cannot be attached as it is, INTERNAL, and
+        ABORTED after an ``interruption``.
         """
         request = {
             "task": task,
@@ -64,19 +106,19 @@ class AttachmentProcess:
             **arguments,
         }
         with tracing.span(f"attachment.{task}"):
-            response = self._ask(task, json.dumps(request).encode())
+            response = self._ask(task, json.dumps(request).encode(), interruption or Interruption())
         if "error" not in response:
             return response["result"]
-        if response["kind"] == SealedBoxError.__name__:
-            raise ConnectionUnreadable(response["error"])
+        if response["kind"] in _OUTDATED:
+            raise ConnectionOutdated(response["error"])
         if response["kind"] in _PRECONDITIONS:
             raise failed_precondition(response["error"])
         raise internal(f"{task} failed: {response['error']}")
 
-    def _ask(self, task: str, request: bytes) -> dict[str, Any]:
+    def _ask(self, task: str, request: bytes, interruption: Interruption) -> dict[str, Any]:
         for _ in range(2):
             with self._fork() as (channel, process):
-                response = _talk(channel, task, request)
+                response = _talk(channel, task, request, interruption)
             if response is not None:
                 return response
             # The process was killed before it forked: the task has not begun.
@@ -130,7 +172,17 @@ class AttachmentProcess:
     def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         configuration = self._configuration
         configuration.temporary_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        environment = {"OSLO_LOCK_PATH": str(configuration.locks_dir), "TMPDIR": str(configuration.temporary_dir)}
+        environment = {
+            "OSLO_LOCK_PATH": str(configuration.locks_dir),
+            "TMPDIR": str(configuration.temporary_dir),
+            NODE_FOLDER: str(configuration.state_dir),
+        }
+        if configuration.local_folders is not None:
+            environment[LOCAL_FOLDERS] = os.pathsep.join(map(str, configuration.local_folders))
+        if configuration.storage_networks is not None:
+            environment[STORAGE_NETWORKS] = ",".join(configuration.storage_networks)
+        if configuration.cluster_networks:
+            environment[CLUSTER_NETWORKS] = ",".join(configuration.cluster_networks)
         ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
         with theirs:
             # Its standard error may hold anything, so nobody reads it; what it logs comes with the responses.
@@ -155,7 +207,7 @@ class AttachmentProcess:
         process.wait()
 
 
-def _talk(channel: socket.socket, task: str, request: bytes) -> dict[str, Any] | None:
+def _talk(channel: socket.socket, task: str, request: bytes, interruption: Interruption) -> dict[str, Any] | None:
     """Log what the fork logs; returns its response when it has ended, or None if there was no fork."""
     pid: int | None = None
     response: dict[str, Any] | None = None
@@ -164,6 +216,7 @@ def _talk(channel: socket.socket, task: str, request: bytes) -> dict[str, Any] |
         for record in _exchange(channel, request, time_left):
             if "pid" in record:
                 pid = record["pid"]
+                interruption.begin(record["pid"])
             elif "waiting" in record:
                 time_left.wait(begins=record["waiting"])
             elif "logger" in record:
@@ -175,6 +228,10 @@ def _talk(channel: socket.socket, task: str, request: bytes) -> dict[str, Any] |
             # With the programs that it has started. One that hangs in the kernel stays, and nobody waits for it.
             os.killpg(pid, signal.SIGKILL)
         raise internal(f"{task} {time_left.what_was_long()}") from None
+    finally:
+        interruption.end()
+    if response is None and interruption.is_called_off:
+        raise aborted(f"{task} gives way to an operation that was asked for")
     if response is None and pid is not None:
         raise internal(f"{task} was killed, or ended without a response")
     return response

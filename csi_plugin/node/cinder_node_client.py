@@ -19,6 +19,9 @@ _SECONDS = 60
 class CinderNodeClient:
     """Registers at the Kubernetes API server, with the rights of the node's own service account."""
 
+    tells_publications = False
+    """The controller seals connections there for keys that are new, and there are no others."""
+
     def __init__(self, *, namespace: str | None, kubeconfig: str | None) -> None:
         self._api_server = {"namespace": namespace, "kubeconfig": kubeconfig}
 
@@ -40,6 +43,12 @@ class CinderNodeClient:
         if not sealed:
             raise not_found(f"volume_id: volume {volume_id} is not published to node {node_id}")
         return base64.b64decode(sealed)
+
+    def published(self, node_id: str) -> list[str] | None:
+        """Ids of the volumes that the controller has published here, as it told a while ago; None where it has not.
+        Raises UNAVAILABLE."""
+        found: list[str] | None = self._run(published={"node_id": node_id})["published"]
+        return found
 
     def record_filesystem(self, node_id: str, volume_id: str, filesystem: str) -> None:
         """Put the volume on the CinderNode's list, for the controller to take over. Raises UNAVAILABLE."""

@@ -20,8 +20,16 @@ class NodeConfiguration:
     multipath: bool = False
     storage_network_ip: str | None = None
     root_helper: str = "sudo"
+    local_folders: tuple[Path, ...] | None = None
+    """Where volumes may be files of this host; None: anywhere but in the system's folders and the node's own."""
+    storage_networks: tuple[str, ...] | None = None
+    """Where all storage is; None: not said."""
+    cluster_networks: tuple[str, ...] = ()
+    """Of the cluster's services and pods, where no portal of storage is unless storage_networks says so."""
     reconnect_interval_seconds: float = 60
     """0: connections that are lost are not looked for."""
+    trim_interval_hours: float = 0
+    """0: filesystems are not trimmed."""
 
     @property
     def key_file(self) -> Path:

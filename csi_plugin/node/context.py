@@ -3,10 +3,10 @@
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -17,7 +17,6 @@ from csi_plugin.node.attachment_process import AttachmentProcess
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.node.failures import Failures, Verb
 from csi_plugin.node.registration import Registration
-from csi_plugin.node.timed_calls import TimedCalls
 from csi_plugin.node.volume_state import VolumeStates
 from csi_plugin.protocol.errors import RpcError, failed_precondition, internal, invalid_argument, unavailable
 from csi_plugin.protocol.inflight import InFlight
@@ -39,7 +38,6 @@ class NodeContext:
     path_marks: InFlight = field(default_factory=InFlight)
     """On staging and target paths, beside those on volumes in ``inflight``: two volumes may be meant for one path."""
     failures: Failures = field(default_factory=Failures)
-    timed_calls: TimedCalls = field(default_factory=TimedCalls)
     registration: Registration | None = None
     """Set when the registry is known, which in mode all is after the controller has started."""
 
@@ -92,6 +90,10 @@ class NodeContext:
     def publication(self, volume_id: str) -> str:
         """The volume on this node, as its sealed connection information is bound to it."""
         return f"{self.configuration.node_id}/{volume_id}"
+
+    def connector(self) -> Mapping[str, Any] | None:
+        """This host's connector properties, as they were registered last; None while they were not."""
+        return None if self.registration is None else self.registration.connector()
 
     def fresh_connection(self, volume_id: str) -> str:
         """Connection information sealed to the node's present key, from the controller.

@@ -182,7 +182,8 @@ def missing_context(mounted: Mount, flags: Sequence[str]) -> str:
 
 def mount_options(filesystem: str, flags: Sequence[str], *, read_only: bool) -> list[str]:
     """mount's options: the CO's flags, but for those that say whether it is read-only, and what has to be added."""
-    options = [flag for flag in flags if flag not in ("ro", "rw")]
+    # Of dev and nodev, or suid and nosuid, the last counts: a class may say otherwise.
+    options = ["nodev", "nosuid", *(flag for flag in flags if flag not in ("ro", "rw"))]
     if filesystem == "xfs" and "nouuid" not in options:
         options.append("nouuid")  # a copy of an xfs that is mounted here has the same UUID
     return [*options, "ro"] if read_only else options

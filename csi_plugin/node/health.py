@@ -5,10 +5,10 @@ from csi_plugin.attachment import host_tables
 from csi_plugin.node import mounts
 from csi_plugin.node.context import NodeContext, inflight_key
 from csi_plugin.node.failures import Failure
-from csi_plugin.node.staged_volumes import has_own_device, is_over_paths, present_paths
+from csi_plugin.node.staged_volumes import has_own_device, has_own_devices, is_over_paths, present_paths
 from csi_plugin.node.volume_state import StateUnreadable, VolumeState
 from csi_plugin.protocol import csi_pb2, request_rules
-from csi_plugin.protocol.errors import not_found
+from csi_plugin.protocol.errors import RpcError, not_found
 
 _Entry = csi_pb2.VolumeHealth.VolumeHealthEntry
 _Backend = csi_pb2.NodeGetStorageHealthResponse.StorageBackendHealth
@@ -42,7 +42,7 @@ def node_get_storage_health(
     """CSI spec, "NodeGetStorageHealth": whether the storage of staged volumes can be reached from this node."""
     request_rules.check_sizes(request)
     staged = [state for state in context.states.all() if state.staged]
-    lost = [state.volume_id for state in staged if not has_own_device(state)]
+    lost = [state.volume_id for state, is_own in has_own_devices(staged) if not is_own]
     if not lost:
         return csi_pb2.NodeGetStorageHealthResponse()
     all_are_lost = len(lost) == len(staged)
@@ -70,7 +70,11 @@ def _problems(context: NodeContext, state: VolumeState) -> list[csi_pb2.VolumeHe
         if any(operation.key == inflight_key(state.volume_id) for operation in context.inflight.running()):
             return []  # it is being staged, or taken away
         return [_inaccessible("NotStaged", "staging the volume has begun and has not ended; the CO has to repeat it")]
-    if not has_own_device(state):
+    try:
+        is_own = has_own_device(state)
+    except RpcError as error:
+        return [_inaccessible("DeviceNotAnswering", error.message)]
+    if not is_own:
         return [_inaccessible("DeviceGone", f"device {state.device_path} cannot be read any more")]
     problems = []
     if is_over_paths(state) and (present := present_paths(state)) < state.path_count:

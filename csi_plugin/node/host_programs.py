@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from csi_plugin.attachment.programs import ProgramFailed, run, search_path
@@ -20,14 +21,34 @@ _COMPARED = ("iscsiadm",)
 """Those of which a version that differs from the daemon's has been seen to hang."""
 _VERSION = re.compile(r"\d+\.\d+(\.\d+)*")
 _SECONDS = 20
+_HOST_FOLDER = Path("/host-sbin")
+"""Where the chart shows the host's /usr/sbin, for nothing but this."""
+_DAEMONS = {"iscsiadm": "iscsid"}
+_VERSION_IN_DAEMON = re.compile(rb"# BEGIN RECORD (\d[\w.]*)")
+"""What iscsid writes at the beginning of its records."""
+_HOST_ROOT = Path("/proc/1/root")
+_UNKNOWN = "not known"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Versions:
+    """Of a client that this process runs, and of the host's; with the reason where one is not known."""
+
+    own: str
+    host: str
+
+    @property
+    def differ(self) -> bool:
+        known = not self.own.startswith(_UNKNOWN) and not self.host.startswith(_UNKNOWN)
+        return known and self.own != self.host
 
 
 def use(names: Sequence[str], *, folder: Path) -> None:
     """Let this process and those that it starts run the host's programs of these names, by scripts in a folder.
 
-    Says when the image's version of a program is not the host's. Nothing is done where the host cannot be entered.
+    Says when the image's version of a program is not the host's, and when that cannot be told.
     """
-    own = {name: shutil.which(name, path=search_path(os.environ.get("PATH", ""))) for name in _COMPARED}
+    found = {name: versions(name, is_host_entered=bool(names)) for name in _COMPARED}
     if names:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         for name in names:
@@ -35,9 +56,32 @@ def use(names: Sequence[str], *, folder: Path) -> None:
             script.write_text(f'#!/bin/sh\nexec {" ".join(_ENTER)} {name} "$@"\n')
             script.chmod(0o755)
         os.environ["PATH"] = search_path(f"{folder}:{os.environ.get('PATH', '')}")
-    if names or _sees_the_host():
-        for name, path in own.items():
-            _compare(name, path, is_hosts=name in names)
+    for name, versions_found in found.items():
+        _say(name, versions_found, is_hosts=name in names)
+
+
+def versions(name: str, *, is_host_entered: bool = False) -> Versions:
+    """The versions of one of the programs that have to be the host's daemon's.
+
+    ``is_host_entered``: whether the host is known to be seen, not to be looked whether it is.
+    """
+    path = shutil.which(name, path=search_path(os.environ.get("PATH", "")))
+    own = _version(path) if path else "none"
+    if is_host_entered or _sees_the_host():
+        return Versions(own=own, host=_version(*_ENTER, name))
+    daemon = _HOST_FOLDER / _DAEMONS[name]
+    try:
+        found = _VERSION_IN_DAEMON.search(daemon.read_bytes())
+    except OSError:
+        return Versions(own=own, host=f"{_UNKNOWN} (no {daemon}, and no process of the host is seen)")
+    return Versions(own=own, host=found[1].decode() if found else f"{_UNKNOWN} ({daemon} does not tell)")
+
+
+def host_root() -> Path | None:
+    """Where the host's files are; None in a container that does not see them."""
+    if _sees_the_host():
+        return _HOST_ROOT
+    return None if "KUBERNETES_SERVICE_HOST" in os.environ else Path("/")
 
 
 def _sees_the_host() -> bool:
@@ -48,24 +92,24 @@ def _sees_the_host() -> bool:
         return False
 
 
-def _compare(name: str, path: str | None, *, is_hosts: bool) -> None:
-    image = _version(path) if path else "none"
-    host = _version(*_ENTER, name)
+def _say(name: str, found: Versions, *, is_hosts: bool) -> None:
     if is_hosts:
-        LOG.info("%s: the host's is used (%s; the image's is %s)", name, host, image)
-    elif image != host:
+        LOG.info("%s: the host's is used (%s; the image's is %s)", name, found.host, found.own)
+    elif found.differ:
         LOG.warning(
             "%s: the image's is %s, and the host's is %s; where they do not understand each other, let the host's be "
             "used (host_programs; chart: node.hostPrograms)",
             name,
-            image,
-            host,
+            found.own,
+            found.host,
         )
+    else:
+        LOG.info("%s: the image's is %s, the host's %s", name, found.own, found.host)
 
 
 def _version(*command: str) -> str:
     try:
         found = _VERSION.search(run(*command, "--version", timeout=_SECONDS))
     except ProgramFailed as error:
-        return f"not known ({error})"
-    return found[0] if found else "not known"
+        return f"{_UNKNOWN} ({error})"
+    return found[0] if found else _UNKNOWN

@@ -3,11 +3,11 @@
 import ctypes
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from csi_plugin.attachment import device_use, host_tables
 from csi_plugin.attachment.host_tables import Mount
 from csi_plugin.attachment.programs import run
+from csi_plugin.node import target_paths
 
 _MS_BIND = 4096
 """mount(2)."""
@@ -16,8 +16,7 @@ _MS_BIND = 4096
 def at(target: str) -> Mount | None:
     """What is mounted at a path (the topmost, when several are), if anything."""
     # A link is no mount point: what is behind it is not at this path.
-    wanted = str(Path(os.path.realpath(Path(target).parent), Path(target).name))
-    found = [mount for mount in host_tables.mounts() if mount.target == wanted]
+    found = host_tables.mounts(target=target_paths.resolve_parent(target))
     return found[-1] if found else None
 
 

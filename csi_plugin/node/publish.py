@@ -1,6 +1,6 @@
 """NodePublishVolume and NodeUnpublishVolume: a staged volume at the path where a workload sees it."""
 
-import os
+from pathlib import Path
 
 import grpc
 
@@ -16,7 +16,7 @@ from csi_plugin.node.staged_volumes import (
 )
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol import csi_pb2
-from csi_plugin.protocol.errors import already_exists, failed_precondition, not_found
+from csi_plugin.protocol.errors import already_exists, failed_precondition, invalid_argument, not_found
 
 _ONE_TARGET = ("SINGLE_NODE_WRITER", "SINGLE_NODE_READER_ONLY", "SINGLE_NODE_SINGLE_WRITER")
 """Access modes that allow a single target path on a node (CSI spec, NodePublishVolume, second table)."""
@@ -35,13 +35,13 @@ def node_unpublish_volume(
 ) -> None:
     """CSI spec, "NodeUnpublishVolume". What is not published at the path is unpublished."""
     validation.check_unpublish(request)
-    volume_id, target = request.volume_id, os.path.normpath(request.target_path)
+    volume_id, target = request.volume_id, target_paths.normalize(request.target_path)
     context.run(volume_id, "unpublish", request, call, lambda: _unpublish_alone(context, volume_id, target))
     context.failures.forget(volume_id, "publish")
 
 
 def _publish_alone(context: NodeContext, request: csi_pb2.NodePublishVolumeRequest) -> None:
-    with context.hold_path(os.path.normpath(request.target_path)):
+    with context.hold_path(request.target_path):
         _publish(context, request)
 
 
@@ -49,12 +49,13 @@ def _publish(context: NodeContext, request: csi_pb2.NodePublishVolumeRequest) ->
     state = context.states.load(request.volume_id)
     if state is None:
         raise not_found(f"volume_id: no volume of the id {request.volume_id!r} is staged on this node")
-    if not state.staged or state.staging_path != request.staging_target_path:
+    if not state.staged or state.staging_path != target_paths.normalize(request.staging_target_path):
         raise failed_precondition(f"staging_target_path: volume {state.volume_id} is not staged there; stage it first")
     if not has_own_device(state):
         raise failed_precondition(f"volume {state.volume_id} has lost its device {state.device_path}; stage it again")
     _check_capability(state, request.volume_capability)
-    target = os.path.normpath(request.target_path)
+    _check_outside(state, request.target_path)
+    target = target_paths.normalize(request.target_path)
     read_only = request.readonly or state.read_only
     mounted = mounts.at(target)
     if mounted is not None and mounts.is_of(mounted, state.device_path):
@@ -71,7 +72,7 @@ def _publish(context: NodeContext, request: csi_pb2.NodePublishVolumeRequest) ->
         is_file = state.access_type == "block"
         target_paths.check(target, is_file=is_file)
         _record(context, state, target, read_only=read_only)
-        with target_paths.prepared(target, is_file=is_file) as descriptor:
+        with target_paths.prepare(target, is_file=is_file) as descriptor:
             _bind(state, target, descriptor, read_only=read_only)
         failpoint("publish_node.mounted")
     _record(context, state, target, read_only=read_only)
@@ -82,6 +83,13 @@ def _record(context: NodeContext, state: VolumeState, target: str, *, read_only:
     if state.targets.get(target) is not read_only:
         state.targets[target] = read_only
         context.states.save(state)
+
+
+def _check_outside(state: VolumeState, target: str) -> None:
+    """INVALID_ARGUMENT for a target in the volume's own filesystem, where a folder would be made, and never removed."""
+    inside = Path(target_paths.resolve_parent(target)).is_relative_to(target_paths.resolve_parent(state.staging_path))
+    if state.access_type == "mount" and inside:
+        raise invalid_argument(f"target_path must not be the staging path, {state.staging_path}, or in it")
 
 
 def _check_capability(state: VolumeState, capability: csi_pb2.VolumeCapability) -> None:
@@ -144,15 +152,13 @@ def _unpublish(context: NodeContext, volume_id: str, target: str) -> None:
     state, was_here = load_if_readable(context, volume_id)
     if state is None:
         is_own = unmount_without_state(context, volume_id, target, was_here=was_here) or was_here
+    elif target_paths.resolve_parent(target) == target_paths.resolve_parent(state.staging_path):
+        return  # that is unstaged
     else:
-        recorded = {os.path.normpath(path) for path in state.targets}
-        is_own = mounts.unmount_device(target, state.device_path) or target in recorded
+        is_own = mounts.unmount_device(target, state.device_path) or target in state.targets
     if mounts.at(target) is not None:
         return  # it is another volume's
     failpoint("unpublish_node.unmounted")
     target_paths.remove(target, is_own=is_own)
-    # Older versions kept paths as the CO wrote them.
-    kept = {path: value for path, value in state.targets.items() if os.path.normpath(path) != target} if state else {}
-    if state is not None and kept != state.targets:
-        state.targets = kept
+    if state is not None and state.targets.pop(target, None) is not None:
         context.states.save_if_room(state)

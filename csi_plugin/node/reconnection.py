@@ -3,7 +3,7 @@
 An initiator connects again by itself while it keeps a session. Where it does not, a multipath map goes on without that
 path until nobody is left, and a raw device is missing: the path is added, and what is there is left alone. A
 filesystem whose only device has gone cannot come back before it is unmounted, so nothing is done for it:
-NodeGetVolumeHealth tells.
+NodeGetVolumeHealth tells. What waits for paths of a volume that was taken from this node fails.
 """
 
 import logging
@@ -14,8 +14,10 @@ from typing import Any
 from grpc import StatusCode
 
 from csi_plugin.attachment.host_tables import device_identity, is_lasting
+from csi_plugin.node import taken_volumes
+from csi_plugin.node.attachment_process import Interruption
 from csi_plugin.node.context import NodeContext, inflight_key
-from csi_plugin.node.staged_volumes import has_own_device, is_over_paths, present_paths
+from csi_plugin.node.staged_volumes import has_own_device, has_own_devices, is_over_paths, present_paths
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol.errors import RpcError, failed_precondition
 
@@ -48,7 +50,13 @@ class Reconnection:
 
     def look(self, now: float) -> None:
         """Connect what is lost, unless it was tried in vain a while ago. ``now``: seconds of the caller's clock."""
-        lost = [state.volume_id for state in self._context.states.all() if _is_lost(state)]
+        states = list(self._context.states.all())
+        own = {state.volume_id: is_own for state, is_own in has_own_devices(filter(_is_raw, states))}
+        lost = [
+            state.volume_id
+            for state in states
+            if _lacks_paths(state) or own.get(state.volume_id) is False or _is_waiting(state)
+        ]
         self._tries = {volume_id: tries for volume_id, tries in self._tries.items() if volume_id in lost}
         for volume_id in lost:
             tries, due = self._tries.get(volume_id, (0, now))
@@ -58,11 +66,13 @@ class Reconnection:
                 self._tries[volume_id] = tries + 1, now + delay
 
     def _attempt(self, volume_id: str) -> None:
+        interruption = Interruption()
         try:
-            with self._context.inflight.hold(inflight_key(volume_id)):
-                self._reconnect(volume_id)
+            # Nobody who stages or unstages the volume has to wait for what may take long, and be in vain.
+            with self._context.inflight.hold(inflight_key(volume_id), give_way=interruption.call_off):
+                self._reconnect(volume_id, interruption)
         except RpcError as error:
-            # ABORTED: somebody stages or unstages it, which is why paths are missing.
+            # ABORTED: somebody stages or unstages it, which may be why paths are missing.
             level = logging.DEBUG if error.code is StatusCode.ABORTED else logging.WARNING
             LOG.log(level, "volume %s lacks paths to its storage: %s", volume_id, error)
         except Exception as error:
@@ -70,13 +80,16 @@ class Reconnection:
             LOG.warning("volume %s lacks paths to its storage: %s", volume_id, error)
             LOG.debug("volume %s lacks paths", volume_id, exc_info=True)
 
-    def _reconnect(self, volume_id: str) -> None:
+    def _reconnect(self, volume_id: str, interruption: Interruption) -> None:
         state = self._context.states.load(volume_id)
-        if state is None or not _is_lost(state):
+        if state is None or (_is_waiting(state) and taken_volumes.let_fail(self._context, state)):
+            return
+        if not (_lacks_paths(state) or (_is_raw(state) and not has_own_device(state))):
             return
         before = present_paths(state)
         device_info = self._context.attachment_process.run(
             "heal",
+            interruption=interruption,
             sealed=state.sealed_connection,
             publication=self._context.publication(volume_id),
             read_only=state.read_only,
@@ -104,10 +117,15 @@ def _take_device(state: VolumeState, device_info: dict[str, Any]) -> None:
     state.device_identity = state.attached_identity = identity
 
 
-def _is_lost(state: VolumeState) -> bool:
-    """Whether connecting the volume again would do it good."""
-    if not state.staged or state.device_info is None:
-        return False
-    if is_over_paths(state):
-        return present_paths(state) < state.path_count
-    return state.access_type == "block" and not state.encrypted and not has_own_device(state)
+def _lacks_paths(state: VolumeState) -> bool:
+    return state.staged and is_over_paths(state) and present_paths(state) < state.path_count
+
+
+def _is_waiting(state: VolumeState) -> bool:
+    return state.staged and taken_volumes.is_waiting(state)
+
+
+def _is_raw(state: VolumeState) -> bool:
+    """Whether a volume's device, where that has gone, can come back under whoever uses it."""
+    is_attached = state.staged and state.device_info is not None
+    return is_attached and state.access_type == "block" and not state.encrypted and not is_over_paths(state)

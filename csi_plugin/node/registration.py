@@ -4,7 +4,7 @@ import base64
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -14,7 +14,8 @@ from csi_plugin.node.attachment_process import AttachmentProcess
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.protocol import node_identity, node_registry_pb2, node_registry_pb2_grpc
 from csi_plugin.protocol.backoff import Backoff
-from csi_plugin.protocol.node_identity import STAGED_VOLUMES, NodeIdentity
+from csi_plugin.protocol.errors import RpcError
+from csi_plugin.protocol.node_identity import ATTACHED_VOLUMES, STAGED_VOLUMES, NodeIdentity
 from csi_plugin.protocol.offers import PLUGIN
 
 LOG = logging.getLogger(__name__)
@@ -33,11 +34,18 @@ _CALL_SECONDS = 30
 class Registry(Protocol):
     """The controller's node registry."""
 
+    tells_publications: bool
+    """Whether connection() raises NOT_FOUND for volumes that are not published to the node, and for no others."""
+
     def register(self, identity: NodeIdentity) -> frozenset[str] | None:
         """Store or replace what the controller knows of the node; what the plugin offers, if that is told."""
 
     def connection(self, node_id: str, volume_id: str) -> bytes:
         """Connection information of a published volume, sealed to the key that the node has registered last."""
+
+    def published(self, node_id: str) -> list[str] | None:
+        """Where connection() does not tell: ids of the volumes that are published to the node, as of a while ago. None
+        where that is not known."""
 
     def record_filesystem(self, node_id: str, volume_id: str, filesystem: str) -> None:
         """Remember with a published volume, for its whole life, that it has a filesystem."""
@@ -46,20 +54,29 @@ class Registry(Protocol):
 class RemoteRegistry:
     """The registry of a controller in another process. Raises grpc.RpcError."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
-        self._stub = node_registry_pb2_grpc.NodeRegistryStub(channel)
+    tells_publications = True
+
+    def __init__(self, channel: Callable[[], grpc.Channel]) -> None:
+        """``channel`` is asked before each call: its certificates may have been renewed."""
+        self._channel = channel
 
     def register(self, identity: NodeIdentity) -> frozenset[str] | None:
-        response = self._stub.RegisterNode(node_identity.to_request(identity), timeout=_CALL_SECONDS)
+        response = self._stub().RegisterNode(node_identity.to_request(identity), timeout=_CALL_SECONDS)
         return frozenset(response.offers) - {PLUGIN} if PLUGIN in response.offers else None
 
     def connection(self, node_id: str, volume_id: str) -> bytes:
         request = node_registry_pb2.GetConnectionRequest(node_id=node_id, volume_id=volume_id)
-        return self._stub.GetConnection(request, timeout=_CALL_SECONDS).sealed_connection
+        return self._stub().GetConnection(request, timeout=_CALL_SECONDS).sealed_connection
+
+    def published(self, node_id: str) -> list[str] | None:
+        return None
 
     def record_filesystem(self, node_id: str, volume_id: str, filesystem: str) -> None:
         request = node_registry_pb2.RecordFilesystemRequest(node_id=node_id, volume_id=volume_id, filesystem=filesystem)
-        self._stub.RecordFilesystem(request, timeout=_CALL_SECONDS)
+        self._stub().RecordFilesystem(request, timeout=_CALL_SECONDS)
+
+    def _stub(self) -> node_registry_pb2_grpc.NodeRegistryStub:
+        return node_registry_pb2_grpc.NodeRegistryStub(self._channel())
 
 
 class Registration:
@@ -72,12 +89,15 @@ class Registration:
         registry: Registry,
         *,
         staged: Callable[[], list[str]] = list,
+        attached: Callable[[], list[str]] = list,
     ) -> None:
-        """``staged``: ids of staged volumes that nothing but this node keeps from being written to."""
+        """``staged``: ids of staged volumes that nothing but this node keeps from being written to; ``attached``: of
+        all whose device is here."""
         self._configuration = configuration
         self._attachment_process = attachment_process
         self._registry = registry
         self._staged = staged
+        self._attached = attached
         self._coming: set[str] = set()
         """Volumes that are being staged, of the same kind."""
         self._one_at_a_time = threading.Lock()
@@ -119,6 +139,10 @@ class Registration:
         with self._changed:
             self._changed.wait_for(lambda: self._told is not None and volume_id not in self._told, _TELL_SECONDS)
 
+    def connector(self) -> Mapping[str, Any] | None:
+        """This host's connector properties, as they were found last."""
+        return None if self._identified is None else self._identified["connector"]
+
     def connection(self, volume_id: str) -> str:
         """Connection information of a volume sealed to this node's present key, in base64. Registers first.
 
@@ -126,6 +150,26 @@ class Registration:
         """
         self._register()
         return base64.b64encode(self._registry.connection(self._configuration.node_id, volume_id)).decode()
+
+    def was_taken_away(self, volume_id: str) -> bool:
+        """Whether a volume is certainly not published to this node any more."""
+        if not self._registry.tells_publications:
+            return False
+        try:
+            self.connection(volume_id)
+        except RpcError as error:
+            return error.code is grpc.StatusCode.NOT_FOUND
+        except grpc.RpcError as error:
+            return bool(error.code() is grpc.StatusCode.NOT_FOUND)
+        return False
+
+    def unpublished(self, volume_ids: list[str]) -> list[str]:
+        """Those of these volumes that are not published to this node, as of a while ago. Raises what the registry
+        raises."""
+        if self._registry.tells_publications:
+            return [volume_id for volume_id in volume_ids if self.was_taken_away(volume_id)]
+        published = self._registry.published(self._configuration.node_id)
+        return [] if published is None else [volume_id for volume_id in volume_ids if volume_id not in published]
 
     def record_filesystem(self, volume_id: str, filesystem: str) -> None:
         """Let it be remembered that a volume of this node has a filesystem. Raises what the registry raises."""
@@ -173,10 +217,11 @@ class Registration:
             self._identified = self._attachment_process.run("identify", my_ip=configuration.storage_network_ip)
             self._identified_at = time.monotonic()
         identified, held = self._identified, self._held()
+        lists = ({STAGED_VOLUMES: held} if held else {}) | {ATTACHED_VOLUMES: sorted(self._attached())}
         offers = self._registry.register(
             NodeIdentity(
                 node_id=configuration.node_id,
-                connector=identified["connector"] | ({STAGED_VOLUMES: held} if held else {}),
+                connector=identified["connector"] | lists,
                 public_key=base64.b64decode(identified["public_key"]),
                 topology=configuration.topology,
                 max_volumes=configuration.max_volumes,

@@ -8,7 +8,9 @@ from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.node.context import NodeContext
 from csi_plugin.node.reconnection import Reconnection
 from csi_plugin.node.registration import Registration, Registry
-from csi_plugin.node.staged_volumes import held_volumes
+from csi_plugin.node.staged_volumes import attached_volumes, held_volumes
+from csi_plugin.node.trimming import Trimming
+from csi_plugin.node.unwanted_volumes import UnwantedVolumes
 from csi_plugin.node.volume_state import VolumeStates
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
 from csi_plugin.protocol.inflight import InFlight
@@ -36,23 +38,33 @@ class NodeService(csi_pb2_grpc.NodeServicer):
             inflight=inflight,
         )
         self._reconnection = Reconnection(self._context)
+        self._trimming = Trimming(self._context)
+        self._unwanted_volumes = UnwantedVolumes(self._context)
 
     def register_with(self, registry: Registry) -> Registration:
         """Register this node, in the background, and use the registry from now on."""
         context = self._context
         registration = Registration(
-            context.configuration, context.attachment_process, registry, staged=lambda: held_volumes(context)
+            context.configuration,
+            context.attachment_process,
+            registry,
+            staged=lambda: held_volumes(context),
+            attached=lambda: attached_volumes(context),
         )
         self._context.registration = registration
         registration.start()
         return registration
 
     def start(self) -> None:
-        """Look after the connections of staged volumes from now on."""
+        """Look after the connections of staged volumes, those that nobody wants, and the room of their filesystems."""
         self._reconnection.start()
+        self._unwanted_volumes.start()
+        self._trimming.start()
 
     def stop(self) -> None:
         self._reconnection.stop()
+        self._unwanted_volumes.stop()
+        self._trimming.stop()
 
     def NodeStageVolume(
         self, request: csi_pb2.NodeStageVolumeRequest, call: grpc.ServicerContext

@@ -2,17 +2,21 @@
 
 import logging
 import os
-from contextlib import nullcontext
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
 
 import grpc
 
-from csi_plugin.attachment import device_use, holders, host_tables, multipath
+from csi_plugin.attachment import device_use, holders
 from csi_plugin.attachment.host_tables import device_identity
-from csi_plugin.attachment.programs import run
+from csi_plugin.attachment.programs import ProgramFailed, ProgramStuck, run
 from csi_plugin.attachment.tasks import Attached
+from csi_plugin.error_text import error_text
 from csi_plugin.instrumentation.failpoints import failpoint
-from csi_plugin.node import filesystems, mounts, target_paths, validation, volume_state
-from csi_plugin.node.attachment_process import ConnectionUnreadable
+from csi_plugin.node import filesystems, mounts, taken_volumes, target_paths, validation, volume_state
+from csi_plugin.node.attachment_process import ConnectionOutdated
 from csi_plugin.node.context import NodeContext
 from csi_plugin.node.stage_spec import StageSpec, parse_stage_spec
 from csi_plugin.node.staged_volumes import (
@@ -28,9 +32,23 @@ from csi_plugin.node.staged_volumes import (
 )
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol import csi_pb2
-from csi_plugin.protocol.errors import RpcError, already_exists, failed_precondition, internal
+from csi_plugin.protocol.errors import RpcError, already_exists, failed_precondition, internal, unavailable
 
 LOG = logging.getLogger(__name__)
+
+_NOT_FINAL = frozenset(
+    {
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.ABORTED,
+    }
+)
+"""After these kubelet unstages the volume, or stages it again; after all others it does neither."""
+_FREE_SECONDS = 10.0
+"""A container that ends gives its mounts back within this."""
+_FREE_PAUSE = 0.05
 
 
 def node_stage_volume(
@@ -58,20 +76,49 @@ def _stage_alone(context: NodeContext, spec: StageSpec) -> None:
 
 
 def _stage(context: NodeContext, spec: StageSpec) -> None:
-    target_paths.check_no_link(spec.staging_path, field="staging_target_path")
     previous, was_here = load_if_readable(context, spec.volume_id)
-    if previous is not None:
-        if previous.staged and is_in_place(previous):
-            check_same(previous, spec)
-            return
-        # An attempt that was cut off, or a reboot.
-        if previous.staging_path != spec.staging_path:
-            mounts.unmount_device(previous.staging_path, previous.device_path)
+    if previous is not None and previous.staged and is_in_place(previous):
+        check_same(previous, spec)
+        return
+    if spec.access_type == "mount":
+        target_paths.check_folder(spec.staging_path, field="staging_target_path")
+    if previous is None or previous.sealed_connection != spec.sealed_connection:
+        _check_connection(context, spec)
+    # An attempt that was cut off, or a reboot.
+    if previous is not None and previous.staging_path != spec.staging_path:
+        mounts.unmount_device(previous.staging_path, previous.device_path)
     state = volume_state.begin(spec, previous)
     context.states.save(state)
     failpoint("stage.planned")
-    with context.staging(spec.volume_id) if spec.unfenced and not spec.read_only else nullcontext():
+    with (
+        _undone_if_final(context, state),
+        context.staging(spec.volume_id) if spec.unfenced and not spec.read_only else nullcontext(),
+    ):
         _stage_planned(context, state, spec, previous, was_here=was_here)
+
+
+@contextmanager
+def _undone_if_final(context: NodeContext, state: VolumeState) -> Iterator[None]:
+    """Release the device after an error that kubelet takes as final: it does not unstage the volume then, and what is
+    attached could never be deleted. UNAVAILABLE, which is not final, where that does not work either."""
+    try:
+        yield
+    except ProgramStuck:
+        raise  # nobody knows what is held by a program that hangs
+    except (RpcError, ProgramFailed, OSError) as error:
+        if isinstance(error, RpcError) and error.code in _NOT_FINAL:
+            raise
+        try:
+            check_unpublished(state)
+        except RpcError:
+            raise error from None  # a pod, or another volume, still uses the device: it is theirs to release
+        try:
+            _take_away(context, state)
+        except Exception as second:
+            # Whatever it was, the CO has to unstage the volume.
+            reason = error.message if isinstance(error, RpcError) else str(error)
+            raise unavailable(f"{reason}; what was attached could not be released: {error_text(second)}") from second
+        raise
 
 
 def _stage_planned(
@@ -96,6 +143,15 @@ def _stage_planned(
     failpoint("stage.saved")
 
 
+def _check_connection(context: NodeContext, spec: StageSpec) -> None:
+    """FAILED_PRECONDITION for connection information that nothing is attached with; what it says is not looked at else.
+    One that this node cannot read is asked for again when it is attached, and checked then."""
+    with suppress(ConnectionOutdated):
+        context.attachment_process.run(
+            "check", sealed=spec.sealed_connection, publication=context.publication(spec.volume_id)
+        )
+
+
 def check_same(state: VolumeState, spec: StageSpec) -> None:
     """The volume is staged: the same way, or ALREADY_EXISTS; with another SELinux label, FAILED_PRECONDITION."""
     check_contexts(state, spec.mount_flags)
@@ -114,9 +170,10 @@ def check_same(state: VolumeState, spec: StageSpec) -> None:
 def _attach(context: NodeContext, state: VolumeState, spec: StageSpec, *, is_new: bool) -> Attached:
     """Attach with the connection of the state, or with a fresh one, which is saved."""
 
-    def attach() -> Attached:
+    def attach(**compared: Any) -> Attached:
         attached: Attached = context.attachment_process.run(
             "attach",
+            **compared,
             sealed=state.sealed_connection,
             publication=context.publication(state.volume_id),
             read_only=state.read_only,
@@ -126,9 +183,9 @@ def _attach(context: NodeContext, state: VolumeState, spec: StageSpec, *, is_new
         return attached
 
     try:
-        return attach()
-    except ConnectionUnreadable:
-        # Sealed to a key that this node no longer has: the controller seals it again.
+        return attach(connector=context.connector())
+    except ConnectionOutdated:
+        # Sealed to a key that this node no longer has, or of an export to what it was: the controller knows what it is.
         try:
             state.sealed_connection = context.fresh_connection(state.volume_id)
         except RpcError:
@@ -136,7 +193,10 @@ def _attach(context: NodeContext, state: VolumeState, spec: StageSpec, *, is_new
                 context.states.remove(state.volume_id)  # nothing was attached, and nothing could be detached with this
             raise
         context.states.save(state)
-        return attach()
+        try:
+            return attach()
+        except ConnectionOutdated as error:
+            raise internal(f"volume {state.volume_id}: the controller's connection cannot be used: {error}") from error
 
 
 def _record_device(context: NodeContext, state: VolumeState, attached: Attached) -> None:
@@ -157,7 +217,7 @@ def _check_unused(context: NodeContext, state: VolumeState) -> None:
     for other in context.states.all():
         if other.volume_id == state.volume_id:
             continue
-        paths = {os.path.realpath(other.staging_path), *map(os.path.normpath, other.targets)} & shown
+        paths = {os.path.realpath(other.staging_path), *other.targets} & shown
         if paths:
             raise failed_precondition(
                 f"device {state.device_path} is volume {state.volume_id} by now, and still at "
@@ -195,7 +255,8 @@ def _mount(context: NodeContext, state: VolumeState, spec: StageSpec, *, is_reco
     failpoint("stage.recorded")
     if mounted is None:
         # One that a pod still has mounted is in order, and neither fsck nor resize2fs may touch it.
-        if not state.read_only and not is_new and not mounts.of_device(device_path):
+        is_used = mounts.of_device(device_path) or device_use.is_held(device_path)
+        if not state.read_only and not is_new and not is_used:
             filesystems.check(device_path, filesystem)
             filesystems.grow_unmounted(device_path, filesystem)
             if filesystem == "btrfs":
@@ -204,6 +265,12 @@ def _mount(context: NodeContext, state: VolumeState, spec: StageSpec, *, is_reco
     failpoint("stage.mounted")
     if not state.read_only and not is_new:
         filesystems.grow(device_path, target, filesystem)
+
+
+def release(context: NodeContext, volume_id: str) -> None:
+    """Unmount and detach a volume that nobody wants here. Raises FAILED_PRECONDITION while anything shows it."""
+    if (state := context.states.load(volume_id)) is not None:
+        _unstage_alone(context, volume_id, state.staging_path)
 
 
 def _unstage_alone(context: NodeContext, volume_id: str, staging_path: str) -> None:
@@ -223,34 +290,28 @@ def _unstage(context: NodeContext, volume_id: str, staging_path: str) -> None:
         return
     # First of all: a refusal changes nothing.
     check_unpublished(state)
-    is_own = has_own_device(state)
-    if is_own:
-        _check_holders(state)
-        _end_queueing(context, state)
-    mounts.unmount_device(state.staging_path, state.device_path)
-    if is_own:
-        holders.release(str((state.device_info or {})["path"]), own=[state.device_path])
-        run("blockdev", "--flushbufs", state.device_path)
-    failpoint("unstage.unmounted")
-    _detach(context, state)
-    failpoint("unstage.disconnected")
-    context.states.remove(volume_id)
-    failpoint("unstage.saved")
+    _take_away(context, state)
     if state.unfenced and context.registration is not None:
         context.registration.tell_unstaged(volume_id)
 
 
-def _end_queueing(context: NodeContext, state: VolumeState) -> None:
-    """A map without paths keeps I/O for when they come back: they will not, of a volume that was taken away."""
-    path = str((state.device_info or {})["path"])
-    if not host_tables.is_map(path) or host_tables.usable_paths(path):
-        return
-    try:
-        context.fresh_connection(state.volume_id)
-    except RpcError as error:
-        if error.code is grpc.StatusCode.NOT_FOUND:
-            LOG.warning("volume %s was taken from this node; what it has not written is lost", state.volume_id)
-            multipath.end_queueing(path)
+def _take_away(context: NodeContext, state: VolumeState) -> None:
+    """Unmount and detach a volume that nothing shows any more, and forget it."""
+    is_own = has_own_device(state)
+    if is_own:
+        _check_holders(state)
+        if taken_volumes.is_waiting(state):
+            taken_volumes.let_fail(context, state)
+    was_mounted = mounts.unmount_device(state.staging_path, state.device_path)
+    if is_own:
+        holders.release(str((state.device_info or {})["path"]), own=[state.device_path])
+        _check_free(state, was_mounted=was_mounted)
+        run("blockdev", "--flushbufs", state.device_path)
+    failpoint("unstage.unmounted")
+    _detach(context, state)
+    failpoint("unstage.disconnected")
+    context.states.remove(state.volume_id)
+    failpoint("unstage.saved")
 
 
 def _check_holders(state: VolumeState) -> None:
@@ -262,6 +323,28 @@ def _check_holders(state: VolumeState) -> None:
             "activated on this host; stop using it and deactivate it (vgchange -an, mdadm --stop), and let LVM pass "
             "over volumes (global_filter in lvm.conf)"
         )
+
+
+def _check_free(state: VolumeState, *, was_mounted: bool) -> None:
+    """FAILED_PRECONDITION where the volume is still mounted, though no mount is seen: in another mount namespace, as of
+    a container that goes on. Until its own mount is gone nobody can tell, so that is put back."""
+    deadline = time.monotonic() + _FREE_SECONDS
+    while device_use.is_held(state.device_path):
+        if time.monotonic() > deadline:
+            if was_mounted:
+                filesystems.mount(
+                    state.device_path,
+                    state.staging_path,
+                    state.filesystem,
+                    state.mount_flags,
+                    read_only=state.read_only,
+                )
+            raise failed_precondition(
+                f"volume {state.volume_id} is still mounted in another mount namespace: its device "
+                f"{state.device_path} is busy, and no mount of it is seen here. End the process that keeps it, as a "
+                "container may (grep it in /proc/*/mountinfo of the host)"
+            )
+        time.sleep(_FREE_PAUSE)
 
 
 def _detach(context: NodeContext, state: VolumeState) -> None:
@@ -277,7 +360,7 @@ def _detach(context: NodeContext, state: VolumeState) -> None:
 
     try:
         detach(state.sealed_connection)
-    except ConnectionUnreadable:
+    except ConnectionOutdated:
         try:
             sealed_connection = context.fresh_connection(state.volume_id)
         except RpcError as error:
@@ -285,4 +368,9 @@ def _detach(context: NodeContext, state: VolumeState) -> None:
                 LOG.warning("volume %s: its connection is gone, and so is its device", state.volume_id)
                 return
             raise
-        detach(sealed_connection)
+        try:
+            detach(sealed_connection)
+        except ConnectionOutdated as error:
+            if has_own_device(state):
+                raise internal(str(error)) from error
+            LOG.warning("volume %s: nothing can be attached with its connection, and nothing is", state.volume_id)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from csi_plugin.node import filesystems
+from csi_plugin.node import filesystems, target_paths
 from csi_plugin.protocol import csi_pb2, mount_rules
 from csi_plugin.protocol.node_identity import UNFENCED
 
@@ -39,7 +39,7 @@ def parse_stage_spec(request: csi_pb2.NodeStageVolumeRequest) -> StageSpec:
     access_mode = csi_pb2.VolumeCapability.AccessMode.Mode.Name(capability.access_mode.mode)
     return StageSpec(
         volume_id=request.volume_id,
-        staging_path=request.staging_target_path,
+        staging_path=target_paths.normalize(request.staging_target_path),
         access_type=capability.WhichOneof("access_type") or "",
         access_mode=access_mode,
         filesystem=capability.mount.fs_type,

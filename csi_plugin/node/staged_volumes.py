@@ -3,8 +3,9 @@
 import contextlib
 import logging
 import os
+import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,19 @@ from csi_plugin.attachment.host_tables import (
     number_of,
     path_count,
 )
-from csi_plugin.node import mounts
-from csi_plugin.node.attachment_process import ConnectionUnreadable
+from csi_plugin.node import mounts, target_paths
+from csi_plugin.node.attachment_process import ConnectionOutdated
 from csi_plugin.node.context import NodeContext
+from csi_plugin.node.timed_calls import TIMED_CALLS
 from csi_plugin.node.volume_state import StateUnreadable, VolumeState
 from csi_plugin.protocol import mount_rules
 from csi_plugin.protocol.errors import RpcError, failed_precondition, not_found
 
 LOG = logging.getLogger(__name__)
+
+_ALL_SECONDS = 10.0
+_SHORT_SECONDS = 0.2
+"""For each volume that is left when others have taken all the time."""
 
 
 def find_used_at(context: NodeContext, volume_id: str, path: str) -> VolumeState:
@@ -36,9 +42,9 @@ def find_used_at(context: NodeContext, volume_id: str, path: str) -> VolumeState
     state = context.states.load(volume_id)
     if state is None:
         raise not_found(f"volume_id: no volume of the id {volume_id!r} is on this node")
-    if state.access_type == "block" and path in (*state.targets, state.staging_path):
+    if state.access_type == "block" and target_paths.normalize(path) in (*state.targets, state.staging_path):
         return state
-    mounted = mounts.at(path) if Path(path).exists() else None
+    mounted = mounts.at(path)
     if mounted is None or not mounts.is_of(mounted, state.device_path):
         raise not_found(f"volume_path: volume {volume_id} is not at {path}")
     return state
@@ -57,11 +63,29 @@ def is_mounted(state: VolumeState) -> bool:
     )
 
 
-def has_own_device(state: VolumeState) -> bool:
+def has_own_device(state: VolumeState, *, seconds: float | None = None) -> bool:
     """Whether the device of a staged volume is there, and is not another volume's of the same name.
 
-    A decrypted device outlives the one below it, which counts as well.
+    A decrypted device outlives the one below it, which counts as well. Raises UNAVAILABLE where that is not known in
+    time, in ``seconds``: a loop device asks the server of the share that its file is on.
     """
+    attached_path = (state.device_info or {}).get("path", "")
+    what = f"device {state.device_path} ({state.device_identity}; {attached_path}, {state.attached_identity})"
+    return TIMED_CALLS.run(state.volume_id, what, lambda: _has_own_device(state), seconds=seconds)
+
+
+def has_own_devices(states: Iterable[VolumeState]) -> Iterator[tuple[VolumeState, bool | None]]:
+    """The same of many volumes, in about the time that one may take; None where it is not known in time."""
+    deadline = time.monotonic() + _ALL_SECONDS
+    for state in states:
+        try:
+            yield state, has_own_device(state, seconds=max(deadline - time.monotonic(), _SHORT_SECONDS))
+        except RpcError as error:
+            LOG.debug("%s", error)
+            yield state, None
+
+
+def _has_own_device(state: VolumeState) -> bool:
     return (
         _is_readable(state.device_path)
         and device_identity(state.device_path) == state.device_identity
@@ -83,12 +107,18 @@ def held_volumes(context: NodeContext) -> list[str]:
 
     One that could not be staged to the end is not used, and the CO does not have to unstage it.
     """
+    unfenced = (state for state in context.states.all() if state.unfenced and not state.read_only)
     return [
         state.volume_id
-        for state in context.states.all()
-        if state.unfenced and not state.read_only
-        if has_own_device(state) and (state.staged or published_at(state))
+        for state, is_own in has_own_devices(unfenced)
+        # One that does not answer now may do so, and be written to, at any time.
+        if is_own is None or (is_own and (state.staged or published_at(state)))
     ]
+
+
+def attached_volumes(context: NodeContext) -> list[str]:
+    """Ids of volumes whose device is here, in use or not; one that does not answer counts."""
+    return [state.volume_id for state, is_own in has_own_devices(context.states.all()) if is_own is not False]
 
 
 def is_over_paths(state: VolumeState) -> bool:
@@ -214,7 +244,7 @@ def find_device(context: NodeContext, volume_id: str, sealed_connection: str) ->
         device_info: dict[str, Any] | None = context.attachment_process.run(
             "find", sealed=sealed_connection, publication=context.publication(volume_id)
         )
-    except (RpcError, ConnectionUnreadable) as error:
+    except (RpcError, ConnectionOutdated) as error:
         LOG.warning("the device of volume %s is not known: %s", volume_id, error)
         return None
     return device_info

@@ -6,6 +6,7 @@ from csi_plugin.attachment.host_tables import device_size
 from csi_plugin.node import validation
 from csi_plugin.node.context import NodeContext
 from csi_plugin.node.staged_volumes import find_used_at
+from csi_plugin.node.timed_calls import TIMED_CALLS
 from csi_plugin.protocol import csi_pb2
 
 _Usage = csi_pb2.VolumeUsage
@@ -16,7 +17,7 @@ def node_get_volume_stats(
 ) -> csi_pb2.NodeGetVolumeStatsResponse:
     """CSI spec, "NodeGetVolumeStats": bytes and inodes of a filesystem, bytes of a block device."""
     validation.check_stats(request)
-    usage = context.timed_calls.run(
+    usage = TIMED_CALLS.run(
         request.volume_id,
         f"usage at {request.volume_path}",
         lambda: _usage(context, request.volume_id, request.volume_path),

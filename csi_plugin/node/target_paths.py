@@ -1,4 +1,5 @@
-"""The paths at which workloads see volumes: made, and removed, without following links or touching what others made.
+"""The paths at which workloads see volumes: compared, made, and removed, without following links or touching what
+others made.
 
 The last component is never a symbolic link; those before it are the CO's own, and may be.
 """
@@ -11,6 +12,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from csi_plugin.protocol.errors import RpcError, failed_precondition
+
+_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP)
+"""Of filesystems where nothing can be made: a read-only one, or the kernel's own."""
+
+
+def normalize(path: str) -> str:
+    """The one way to write an absolute path: no slash twice or at the end, no '.'. Links are not looked at."""
+    return f"/{os.path.normpath(path).lstrip('/')}"
+
+
+def resolve_parent(path: str) -> str:
+    """The path with the links on the way to its last component followed; that one may be a link itself."""
+    return str(Path(os.path.realpath(Path(path).parent), Path(path).name))
 
 
 def check(target: str, *, is_file: bool) -> None:
@@ -26,25 +40,35 @@ def check(target: str, *, is_file: bool) -> None:
 
 
 @contextmanager
-def prepared(target: str, *, is_file: bool) -> Iterator[int]:
+def prepare(target: str, *, is_file: bool) -> Iterator[int]:
     """An empty file or folder to mount at, made where there is none, as a descriptor: what the path leads to may change
     while it is looked at.
 
     Raises FAILED_PRECONDITION for what holds something, or is something else.
     """
-    path = Path(target)
-    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    parent = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _create(path.name, parent, is_file=is_file)
-        descriptor = os.open(path.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    finally:
-        os.close(parent)
+        descriptor = _create_and_open(Path(target), is_file=is_file)
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        raise failed_precondition(
+            f"target_path: {target} cannot be made ({error.strerror}); publish at another path"
+        ) from error
     try:
         _check_empty(target, descriptor, is_file=is_file)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _create_and_open(path: Path, *, is_file: bool) -> int:
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    parent = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _create(path.name, parent, is_file=is_file)
+        return os.open(path.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    finally:
+        os.close(parent)
 
 
 def _create(name: str, parent: int, *, is_file: bool) -> None:
@@ -99,10 +123,19 @@ def remove(target: str, *, is_own: bool) -> None:
         os.close(parent)
 
 
-def check_no_link(path: str, *, field: str) -> None:
-    """FAILED_PRECONDITION for a symbolic link, behind which a mount would be somewhere else."""
-    if Path(path).is_symlink():
-        raise failed_precondition(f"{field}: {path} is a symbolic link; it must be a folder")
+def check_folder(path: str, *, field: str) -> None:
+    """FAILED_PRECONDITION for what is no folder, as the CO has to make it; behind a symbolic link, a mount would be
+    somewhere else."""
+    try:
+        status = Path(path).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise failed_precondition(f"{field}: {path} does not exist; the CO has to make this folder") from None
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        return  # a mount is there whose device is gone
+    if not stat.S_ISDIR(status.st_mode):
+        raise failed_precondition(f"{field}: {path} is {_describe(status)}; it must be a folder")
 
 
 def _not_own(target: str, status: os.stat_result) -> RpcError:

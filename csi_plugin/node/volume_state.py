@@ -10,13 +10,14 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import grpc
 
 from csi_plugin import durable_files
+from csi_plugin.node import target_paths
 from csi_plugin.node.stage_spec import StageSpec
 from csi_plugin.protocol.errors import RpcError
 
@@ -109,8 +110,34 @@ def to_json(state: VolumeState) -> dict[str, Any]:
 
 
 def from_json(stored: dict[str, Any]) -> VolumeState:
-    """The state from its file. Raises TypeError for what is none."""
-    return VolumeState(**{_FIELD_NAMES.get(name, name): value for name, value in stored.items()})
+    """The state from its file. Raises TypeError or ValueError for what is none."""
+    state = VolumeState(**{_FIELD_NAMES.get(name, name): value for name, value in stored.items()})
+    for one in fields(state):
+        if not _is_right(getattr(state, one.name), one):
+            raise TypeError(f"{_STORED_NAMES.get(one.name, one.name)} is not what it should be")
+    if not state.staging_path.startswith("/"):
+        raise ValueError("staging_path is none")
+    # Older versions kept paths as the CO wrote them.
+    state.staging_path = target_paths.normalize(state.staging_path)
+    state.targets = {target_paths.normalize(path): read_only for path, read_only in state.targets.items()}
+    return state
+
+
+def _is_right(value: object, one: "Field[Any]") -> bool:
+    """Whether a value can be that of a field: a damaged file may be JSON all the same."""
+    match value:
+        case str():
+            return one.type is str and "\0" not in value
+        case bool() | int():
+            return one.type is type(value)
+        case list():
+            return one.name == "mount_flags" and all(isinstance(item, str) for item in value)
+        case dict() if one.name == "targets":
+            return all(isinstance(item, bool) and "\0" not in path for path, item in value.items())
+        case dict():
+            return one.name == "device_info" and isinstance(value.get("path"), str)
+        case _:
+            return one.name == "device_info" and value is None
 
 
 class VolumeStates:
@@ -123,7 +150,7 @@ class VolumeStates:
         """What is remembered of a volume. Raises StateUnreadable when its file is damaged."""
         path = self._file(volume_id)
         try:
-            return from_json(json.loads(path.read_bytes()))
+            return self._read(path)
         except FileNotFoundError:
             return None
         except (OSError, *_DAMAGES) as error:
@@ -136,12 +163,12 @@ class VolumeStates:
         durable_files.write(path, json.dumps(to_json(state)).encode())
 
     def save_if_room(self, state: VolumeState) -> None:
-        """Write the state, unless the disk is full: taking a volume away must go on, and the kernel's tables tell the
-        rest."""
+        """Write the state, unless the disk is full or read-only: taking a volume away must go on, and the kernel's
+        tables tell the rest."""
         try:
             self.save(state)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                 raise
             LOG.warning("the state of volume %s is not up to date: %s", state.volume_id, error)
 
@@ -155,11 +182,17 @@ class VolumeStates:
         """Every volume that the node remembers."""
         for path in sorted(self._directory.glob("*.json")):
             try:
-                yield from_json(json.loads(path.read_bytes()))
+                yield self._read(path)
             except FileNotFoundError:
                 continue  # unstaged meanwhile
             except (OSError, *_DAMAGES) as error:
                 LOG.warning("%s is damaged and ignored: %s", path, error)
+
+    def _read(self, path: Path) -> VolumeState:
+        state = from_json(json.loads(path.read_bytes()))
+        if self._file(state.volume_id) != path:
+            raise ValueError(f"it is of volume {state.volume_id}")
+        return state
 
     def _file(self, volume_id: str) -> Path:
         # Ids are the CO's text, which may be no name for a file.

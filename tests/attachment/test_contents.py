@@ -1,5 +1,6 @@
 """What of a device is read before it counts as empty."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,24 @@ def test_what_is_read_is_within_the_device(size: int) -> None:
     assert all(offset % 4096 == 0 and 0 < length <= 2 * MIB and offset + length <= size for offset, length in places)
     assert max(offset + length for offset, length in places) == size
     assert sum(length for _, length in places) <= 257 * MIB
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("position", [65 * MIB + 4096, 700 * MIB + 8192, 5 * GIB + 3 * MIB + 1])
+def test_all_that_was_written_to_the_file_of_a_loop_device_is_read(tmp_path: Path, position: int) -> None:
+    """It is between the samples of a device that cannot tell what was never written."""
+    disk = sparse(tmp_path / "disk", 10 * GIB, position)
+    assert contents.find_content(disk) is None
+    done = subprocess.run(["losetup", "--find", "--show", disk], check=True, capture_output=True, text=True)
+    device = done.stdout.strip()
+    try:
+        assert contents.find_content(device) == position
+        with Path(disk).open("r+b") as file:
+            file.seek(position)
+            file.write(b"\0")
+        assert contents.find_content(device) is None
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
 
 
 def test_what_is_before_the_start_does_not_count(tmp_path: Path) -> None:

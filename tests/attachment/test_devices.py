@@ -32,6 +32,26 @@ def connection(path: Path, **data: Any) -> dict[str, Any]:
     return {"driver_volume_type": "local", "data": {"device_path": str(path), **data}}
 
 
+def linked(path: Path) -> Path:
+    link = path.with_name("link")
+    link.symlink_to(path)
+    return link
+
+
+@pytest.mark.root
+def test_local_files_are_in_folders_for_volumes(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node's own key is none of them, whatever storage says."""
+    monkeypatch.setenv("CINDERBOX_ATTACHMENT_NODE_FOLDER", str(tmp_path))
+    with pytest.raises(AttachmentError, match=f"is in {tmp_path}, where no volumes are"):
+        devices.attach(connection(file))
+    for folders in ("", f"{tmp_path}/other", f"{tmp_path}/vol"):
+        monkeypatch.setenv("CINDERBOX_ATTACHMENT_LOCAL_FOLDERS", folders)
+        with pytest.raises(AttachmentError, match="in none of the folders in local_folders"):
+            devices.attach(connection(file))
+    monkeypatch.setenv("CINDERBOX_ATTACHMENT_LOCAL_FOLDERS", f"/nowhere:{tmp_path.parent}")
+    devices.detach(connection(file), devices.attach(connection(file)))
+
+
 @pytest.mark.root
 def test_attach_and_detach_can_be_repeated(file: Path) -> None:
     first = devices.attach(connection(file))
@@ -99,7 +119,10 @@ def test_device_in_use_is_not_detached_silently(file: Path) -> None:
     [
         (lambda path: connection(path.with_name("nothing")), "no file"),
         (lambda path: connection(path, format="qcow2"), "qcow2"),
-        (lambda path: connection(path.parent), "no file"),
+        (lambda path: connection(path.parent), "is a folder"),
+        (lambda path: connection(linked(path)), "is a symbolic link"),
+        (lambda path: connection(Path("/etc/passwd")), "is in /etc, where no volumes are"),
+        (lambda path: connection(Path("/dev/../etc/passwd")), "data.device_path must be an absolute path"),
     ],
 )
 def test_what_cannot_be_attached(file: Path, make: Any, words: str) -> None:

@@ -1,6 +1,8 @@
 """What is done with an encrypted volume's device: opened, formatted once, or left alone. Mapping it needs
 device-mapper, which the storage lab has; the decision before that needs real LUKS headers, which any file can hold."""
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from csi_plugin.attachment import encryption, signatures
+from csi_plugin.attachment import encryption, luks_cost, signatures
 from csi_plugin.attachment.errors import EncryptionError
 from csi_plugin.attachment.host_tables import device_size
 from csi_plugin.attachment.programs import ProgramFailed
@@ -61,6 +63,45 @@ def test_a_header_that_cannot_be_read_is_an_error(disk: Path) -> None:
     for used_before in (False, True):
         with pytest.raises((OSError, ProgramFailed)):
             encryption.must_format(str(disk), used_before=used_before)
+
+
+def ask_for_memory(path: Path, kib: int) -> None:
+    """Let both headers of a LUKS2 device say that its keys need so much memory."""
+    content = bytearray(path.read_bytes())
+    size = int.from_bytes(content[8:16], "big")
+    for start in (0, size):
+        header = memoryview(content)[start : start + size]
+        metadata = json.loads(bytes(header[4096:]).rstrip(b"\0"))
+        for key in metadata["keyslots"].values():
+            key["kdf"]["memory"] = kib
+        header[4096:] = json.dumps(metadata).encode().ljust(size - 4096, b"\0")
+        header[448:512] = bytes(64)
+        header[448:480] = hashlib.sha256(header).digest()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_header_that_asks_for_too_much_memory_is_not_opened(disk: Path, damaged: bool) -> None:
+    command = (
+        "cryptsetup luksFormat --batch-mode --type=luks2 --pbkdf-memory=32 --pbkdf-force-iterations=4 --key-file=-"
+    )
+    subprocess.run([*command.split(), str(disk)], input=b"key", check=True)
+    luks_cost.check(str(disk))
+    ask_for_memory(disk, 2 * 1024**2)
+    if damaged:
+        with disk.open("r+b") as file:
+            file.write(bytes(512))
+    with pytest.raises(EncryptionError, match="asks for 2048 MiB of memory to be opened, and this node gives"):
+        encryption.open_device(
+            str(disk), volume_id="none", encryption={"provider": "luks2"}, passphrase="key", used_before=True
+        )
+
+
+def test_a_device_that_is_being_reencrypted_is_opened(disk: Path) -> None:
+    costs = ["--batch-mode", "--pbkdf-memory=32", "--pbkdf-force-iterations=4", "--key-file=-"]
+    for command in (["luksFormat", "--type=luks2"], ["reencrypt", "--init-only"]):
+        subprocess.run(["cryptsetup", *command, *costs, str(disk)], input=b"key", check=True)
+    luks_cost.check(str(disk))
 
 
 def test_a_damaged_header_is_not_an_empty_device(disk: Path) -> None:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from tests.support.csi import MIB
 from tests.support.fake_host import WWID, FakeHost, HostError
+from tests.support.polling import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -159,6 +161,22 @@ def test_luks_over_a_single_path_is_no_map(host: FakeHost, device: str, portal: 
     assert paths == 1
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_as_many_paths_are_expected_as_discovery_found(host: FakeHost, device: str, is_known: bool) -> None:
+    """Of a connection that names one portal of four. A host that has lost the record knows that one."""
+    host.session(1, NAME, FIRST, {0: "sda"})
+    host.map("dm-0", MAP, ["sda"], shows=device)
+    found = [f"    Portal: 192.0.2.{number}:3260,1\n        Iface Name: default" for number in range(1, 5)]
+    record = "\n".join(["SENDTARGETS:", "DiscoveryAddress: 127.0.0.1,3260", f"Target: {NAME}", *found, "iSNS:"])
+    host.program("iscsiadm", f"""case "$*" in *discoverydb*) echo "{record if is_known else "iSNS:"}" ;; esac""")
+    named = connection(FIRST)
+    for name in ("target_portals", "target_iqns", "target_luns"):
+        del named["data"][name]
+    assert host.run("csi_plugin.attachment.devices:expected_paths", named, "/dev/dm-0", multipath=True) == (
+        4 if is_known else 1
+    )
+
+
 @pytest.mark.parametrize("over_map", [True, False])
 def test_unit_that_is_another_volumes_by_now_is_left_alone(
     host: FakeHost, device: str, portal: str, over_map: bool
@@ -177,6 +195,33 @@ def test_unit_that_is_another_volumes_by_now_is_left_alone(
         identity=identity,
     )
     assert not host.called(DESTRUCTIVE)
+
+
+@pytest.mark.parametrize("state", ["transport-offline", "running"])
+def test_disk_that_the_kernel_has_given_up_is_detached(host: FakeHost, device: str, portal: str, state: str) -> None:
+    """As when the storage has ended the node's access, and the session's time to come back has passed. Such a disk
+    cannot be opened, and what its last user could not write is gone: there is nothing to flush."""
+    host.session(1, NAME, portal, {0: "sda"}, shows=device)
+    folder = host.sys / "block/sda/device"
+    (folder / "state").write_text(state)
+    with_sessions(host, portal)
+    host.program("blockdev", "echo No such device or address >&2; exit 1")
+    detach = ("csi_plugin.attachment.devices:detach", connection(portal), {"type": "block", "path": "/dev/sda"})
+    if state == "running":
+        with pytest.raises(HostError, match="No such device or address"):
+            host.run(*detach, identity=f"device/wwid {WWID}")
+        assert not host.called(DESTRUCTIVE)
+        return
+
+    def remove() -> None:  # as the kernel does
+        wait_until(lambda: (folder / "delete").read_text().strip() == "1", lambda: host.calls)
+        (host.dev / "sda").unlink()
+
+    with ThreadPoolExecutor() as kernel:
+        removed = kernel.submit(remove)
+        host.run(*detach, identity=f"device/wwid {WWID}")
+        removed.result()
+    assert host.called(rf"-p {portal} --logout")
 
 
 def test_map_with_paths_of_another_volume_is_not_used(host: FakeHost, device: str, portal: str) -> None:
@@ -277,17 +322,8 @@ def nvme_connection(version: int, *addresses: str) -> dict[str, Any]:
 
 
 def nvme_controller(host: FakeHost, number: int, portal: str) -> None:
-    address, _, port = portal.rpartition(":")
-    folder = f"devices/virtual/nvme-fabrics/ctl/nvme{number}"
-    for name, text in {
-        "transport": "tcp",
-        "state": "live",
-        "subsysnqn": SUBSYSTEM,
-        "address": f"traddr={address},trsvcid={port},src_addr=127.0.0.1",
-    }.items():
-        host.write(f"{folder}/{name}", text)
+    folder = host.nvme_controller(number, portal, subsystem=SUBSYSTEM)
     host.write(f"{folder}/nvme0c{number}n1/nsid", "1")
-    host.link(f"class/nvme/nvme{number}", folder)
     host.link(f"devices/virtual/nvme-subsystem/nvme-subsys0/nvme{number}", folder)
 
 
@@ -308,9 +344,42 @@ def test_missing_controller_of_an_nvme_volume_is_connected(host: FakeHost, devic
     with pytest.raises(HostError, match="come back by themselves"):
         heal(host, nvme_connection(1, FIRST), "/dev/nvme0n1")
     assert not host.called(DESTRUCTIVE)
+    nvme_controller(host, 1, portal)
+    assert host.run("csi_plugin.attachment.host_tables:path_count", "/dev/nvme0n1") == 2
 
 
-def test_image_is_mapped_once_without_udev(host: FakeHost, device: str) -> None:
+@pytest.mark.parametrize(
+    ("is_published", "controllers_are", "others", "ends"),
+    [
+        (False, "connecting", (), True),
+        (True, "connecting", (), False),
+        (False, "live", (), False),
+        (False, "connecting", ("nvme0n2",), False),
+    ],
+)
+def test_what_waits_for_controllers_of_a_volume_that_was_taken_away(
+    host: FakeHost, device: str, is_published: bool, controllers_are: str, others: tuple[str, ...], ends: bool
+) -> None:
+    """The kernel would keep it, and whoever waits, for ever: the storage lets this node in no more."""
+    nvme_controller(host, 0, FIRST)
+    folder = "devices/virtual/nvme-subsystem/nvme-subsys0"
+    host.write(f"{folder}/nvme0/state", controllers_are)
+    for name in ("nvme0n1", *others):
+        host.block_device(name, f"{folder}/{name}", shows=device)
+    host.program("nvme")
+    host.run("tests.support.node_services:look_at_waiting", str(host.folder), "/dev/nvme0n1", is_published=is_published)
+    assert host.called("nvme") == (["nvme disconnect --device nvme0"] if ends else [])
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "ms_mode=prefer-crc"),
+        ({"map_options": "queue_depth=256"}, "queue_depth=256,ms_mode=prefer-crc"),
+        ({"map_options": "ms_mode=secure"}, "ms_mode=secure"),
+    ],
+)
+def test_image_is_mapped_once_without_udev(host: FakeHost, device: str, given: dict[str, str], told: str) -> None:
     info = {
         "driver_volume_type": "rbd",
         "data": {
@@ -319,6 +388,7 @@ def test_image_is_mapped_once_without_udev(host: FakeHost, device: str) -> None:
             "ports": ["3300", "3300"],
             "auth_username": "cinder",
             "cluster_name": "ceph",
+            **given,
         },
     }
     node = Path(device).stat().st_rdev
@@ -337,7 +407,7 @@ fi
         attached = host.run("csi_plugin.attachment.devices:attach", info)
     assert attached["path"] == "/dev/rbd0"
     (call,) = host.called("rbd map")
-    assert "--options ms_mode=prefer-crc" in call
+    assert f"--options {told}" in call
     host.write("bus/rbd/devices/1/pool", "pool")
     host.write("bus/rbd/devices/1/name", "image")
     host.write("bus/rbd/devices/1/current_snap", "-")

@@ -1,9 +1,12 @@
 """What a host has built on a volume by itself: logical volumes, arrays, partitions. Its kernel is a test's own."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.support.csi import MIB
 from tests.support.fake_host import FakeHost
 
 pytestmark = pytest.mark.root
@@ -34,6 +37,35 @@ def test_what_nobody_uses_is_deactivated_from_the_top(host: FakeHost) -> None:
     assert not host.called("remove")
     host.run("csi_plugin.attachment.holders:release", "/dev/dm-0")
     assert [call.split()[-1] for call in host.called("dmsetup remove")] == ["data-one", "36001405aaaa-part1"]
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+def test_array_is_stopped(host: FakeHost, tmp_path: Path, is_used: bool) -> None:
+    """One that a pod made inside of its raw volume, on top of a logical volume, and that udev has assembled."""
+    (tmp_path / "disk").write_bytes(bytes(MIB))
+    shown = subprocess.run(
+        ["losetup", "--find", "--show", tmp_path / "disk"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    host.array("md127", ["dm-2"], shows=shown)
+    (host.folder / "open-data-one").write_text("1")
+    user = os.open(shown, os.O_RDONLY | os.O_EXCL) if is_used else None
+    try:
+        assert blockers(host) == (["md127 (in use)"] if is_used else [])
+        if not is_used:
+            host.run("csi_plugin.attachment.holders:release", "/dev/dm-0")
+            taken = host.called("mdadm|dmsetup remove")
+            assert taken[0] == "mdadm --stop /dev/md127"
+            assert [call.split()[-1] for call in taken[1:]] == ["data-one", "36001405aaaa-part1"]
+    finally:
+        if user is not None:
+            os.close(user)
+        subprocess.run(["losetup", "--detach", shown], check=True)
+
+
+def test_array_that_is_on_another_device_too_is_named(host: FakeHost) -> None:
+    host.disk("sdz", "devices/z")
+    host.array("md127", ["dm-0", "sdz"])
+    assert blockers(host) == ["md127 (also on sdz)"]
 
 
 def test_what_is_open_is_named(host: FakeHost) -> None:

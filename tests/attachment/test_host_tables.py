@@ -37,11 +37,11 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tables") / "mountinfo"
 
 
-def read(table: Path, content: bytes) -> list[host_tables.Mount]:
+def read(table: Path, content: bytes, *, target: str | None = None) -> list[host_tables.Mount]:
     table.write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(host_tables, "_MOUNTS", table)
-        return host_tables.mounts()
+        return host_tables.mounts(target=target)
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -49,6 +49,8 @@ def test_odd_names(table: Path, name: bytes) -> None:
     found = read(table, line(b"/before") + line(b"/odd/" + name, b"/dev/" + name) + line(b"/after"))
     assert [os.fsencode(mount.target) for mount in found] == [b"/before", b"/odd/" + name, b"/after"]
     assert os.fsencode(found[1].source) == b"/dev/" + name
+    at_path = read(table, table.read_bytes(), target=os.fsdecode(b"/odd/" + name))
+    assert at_path == [found[1]]
 
 
 def test_quoted_options(table: Path) -> None:

@@ -44,6 +44,13 @@ def test_a_missing_program_is_named() -> None:
         run("no-such-program")
 
 
+def test_a_program_that_may_not_be_run_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "no-program").write_text("no program")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ProgramFailed, match="no-program is not installed, or this user may not run it"):
+        run("no-program")
+
+
 def test_input_is_not_part_of_an_error() -> None:
     with pytest.raises(ProgramFailed) as caught:
         run("sh", "-c", "cat > /dev/null; exit 3", stdin=b"secret")

@@ -1,5 +1,7 @@
 """Shares with volumes: mounted anew when they went stale, unmounted with their last volume. A folder is the server."""
 
+import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +32,8 @@ def host(tmp_path: Path) -> Iterator[FakeHost]:
         with (server / name).open("wb") as file:
             file.truncate(8 * MIB)
     host = FakeHost(tmp_path / "host", kernel=False)
-    host.program("mount", f'for target; do :; done; exec /usr/bin/mount --bind {server} "$target"')
+    mount = f'/usr/bin/mount --bind {server} "$target" && exec /usr/bin/mount -o remount,bind,noexec "$target"'
+    host.program("mount", f"for target; do :; done; {mount}")
     yield host
     for target in (mounted_at(host), str(server)):
         clean_up(tmp_path)
@@ -79,3 +82,42 @@ def test_a_share_that_went_stale_is_mounted_anew(host: FakeHost) -> None:
     two = attach(host, "two")
     assert len(host.called("^mount ")) == 2
     detach(host, "two", two)
+
+
+@pytest.mark.parametrize("what", ["device link", "file link", "folder link", "device", "pipe"])
+def test_what_is_no_file_on_the_share_is_attached_to_no_pod(host: FakeHost, tmp_path: Path, what: str) -> None:
+    """As any client of the share may leave it in a volume's place."""
+    server, secret = tmp_path / "server", tmp_path / "secrets" / "one"
+    secret.parent.mkdir()
+    secret.write_bytes(bytes(MIB))
+    name = "folder/one" if what == "folder link" else "one"
+    (server / "one").unlink()
+    match what:
+        case "device link":
+            (server / "one").symlink_to("/dev/loop0")
+        case "file link":
+            (server / "one").symlink_to(secret)
+        case "folder link":
+            (server / "folder").symlink_to(secret.parent)
+        case "device":
+            os.mknod(server / "one", stat.S_IFBLK | 0o600, os.makedev(7, 0))
+        case "pipe":
+            os.mkfifo(server / "one")
+    with pytest.raises(HostError, match=r"a volume is a regular file|links are not followed"):
+        attach(host, name)
+    (mount,) = [found for found in host_tables.mounts() if found.target == mounted_at(host)]
+    assert mount.options >= {"nodev", "nosuid", "noexec"}
+    detach(host, name, None)
+    assert "one" not in host_tables.loop_devices_by_file_name()
+
+
+def test_a_link_in_the_place_of_an_attached_file_detaches_no_other(host: FakeHost, tmp_path: Path) -> None:
+    one, two = attach(host, "one"), attach(host, "two")
+    (tmp_path / "server/one").rename(tmp_path / "server/kept")
+    (tmp_path / "server/one").symlink_to("two")
+    detach(host, "one", one)
+    assert Path(two["path"]).stat() and "two" in host_tables.loop_devices_by_file_name()
+    (tmp_path / "server/kept").replace(tmp_path / "server/one")
+    detach(host, "one", one)
+    detach(host, "two", two)
+    assert not mounted_at(host)

@@ -117,7 +117,7 @@ def test_task_goes_on_when_the_process_is_killed(
         os.kill(pid, signal.SIGKILL)
         assert process.run("identify", my_ip=None)
         assert not waiting.done()
-    with pytest.raises(attachment_process.ConnectionUnreadable):
+    with pytest.raises(attachment_process.ConnectionOutdated):
         waiting.result()
 
 
@@ -130,6 +130,29 @@ def test_task_that_is_killed(
         with pytest.raises(RpcError, match="detach was killed") as error:
             waiting.result()
     assert error.value.code is StatusCode.INTERNAL
+
+
+def test_task_that_is_called_off(
+    process: AttachmentProcess, tmp_path: Path, in_background: Callable[..., Future[Any]]
+) -> None:
+    """Nothing of it goes on, and the next one begins at once."""
+    process.run("identify", my_ip=None)
+    interruption = attachment_process.Interruption()
+    with attachment_held(tmp_path / "locks", PUBLICATION):
+        waiting = in_background(
+            process.run,
+            "find",
+            interruption=interruption,
+            sealed="",
+            publication=PUBLICATION,
+        )
+        waiting_fork()
+        interruption.call_off()
+        with pytest.raises(RpcError, match="gives way") as error:
+            waiting.result()
+    assert error.value.code is StatusCode.ABORTED
+    with pytest.raises(attachment_process.ConnectionOutdated):
+        detach(process)
 
 
 def test_task_that_waits_too_long_is_killed(

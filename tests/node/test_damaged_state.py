@@ -5,7 +5,8 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -18,7 +19,22 @@ from tests.support.devices import loop_devices, mounts_below
 from tests.support.serving import Served
 
 Code = grpc.StatusCode
-DAMAGES = {"cut": lambda text: text[: len(text) // 2], "empty": lambda text: b"", "other": lambda text: b"[1]\xff"}
+
+
+def changed(**values: object) -> Callable[[bytes], bytes]:
+    return lambda text: json.dumps({**json.loads(text), **values}).encode()
+
+
+DAMAGES = {
+    "cut": lambda text: text[: len(text) // 2],
+    "empty": lambda text: b"",
+    "other": lambda text: b"[1]\xff",
+    "zeroes": lambda text: bytes(len(text)),
+    "path": changed(path=None),
+    "device": changed(device="/dev/sda"),
+    "targets": changed(targets=None),
+    "volume": changed(volume_id="another"),
+}
 
 
 def state_file(claim: Claim) -> Path:
@@ -114,14 +130,43 @@ def test_connection_that_nobody_can_read_and_no_device(claim: MakeClaim) -> None
     assert not file.exists()
 
 
+def sealed_for(claim: Claim, data: bytes, *, name: str = "") -> str:
+    key = public_key_of((claim.served.state / "node/node.key").read_bytes())
+    name = name or f"test-node/{claim.id}"
+    return base64.b64encode(seal_to_node(key, data, associated_data=name.encode())).decode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b'{"data": ' + b"[" * 5000,
+        b'{"driver_volume_type": "none", "data": [], "volume_id": "x", "size": 1}',
+        b'{"driver_volume_type": "none", "data": {}, "volume_id": "x", "size": 1}',
+        b'{"driver_volume_type": "iscsi", "data": {}, "volume_id": "x", "size": 1}',
+    ],
+)
+def test_connection_that_means_nothing_leaves_nothing(claim: MakeClaim, data: bytes) -> None:
+    """Whoever knows a node's public key can seal to it."""
+    volume = claim()
+    volume.publish_controller()
+    with suppress(grpc.RpcError):  # the controller has the right one, which is used where this one cannot be read
+        volume.stage(publish_context={"connection": sealed_for(volume, data)})
+    volume.unstage()
+    assert not state_file(volume).exists()
+    assert loop_devices(volume.file.parent) == []
+    volume.stage()
+    volume.unstage()
+
+
 def test_connection_that_was_forged_leaves_nothing(claim: MakeClaim) -> None:
     volume = claim()
     volume.context = {"connection": "no base64!"}
     with fails(Code.INVALID_ARGUMENT, "publish_context.connection"):
         volume.stage()
     assert not state_file(volume).exists()
-    key = public_key_of((volume.served.state / "node/node.key").read_bytes())
-    sealed = base64.b64encode(seal_to_node(key, b"{}", associated_data=b"other")).decode()
+    sealed = sealed_for(volume, b"{}", name="other")
     other = claim("other")
     other.context = {"connection": sealed}
     with fails(Code.NOT_FOUND, "not published"):

@@ -1,13 +1,19 @@
 """Filesystems that older kernels than the image's programs mount, and those that they cannot."""
 
+import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
+import grpc
 import pytest
 
-from csi_plugin.node import filesystem_features
+from csi_plugin.attachment.programs import run
+from csi_plugin.node import filesystem_features, filesystems, mounts
 from csi_plugin.node.filesystem_features import unknown_features, words_for
+from csi_plugin.protocol.errors import RpcError
 from tests.support.csi import MIB
+from tests.support.node_services import CALL, attached, node_service, stage_request
 
 NEWEST = "99.0"
 
@@ -41,6 +47,29 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("programs")
 def test_words_of_mkfs(filesystem: str, words: list[str], kernel: str, expected: list[str]) -> None:
     assert words_for(filesystem, words, oldest_kernel=kernel) == expected
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("programs")
+def test_setting_and_parameter_reach_mkfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what this kernel cannot mount is said so, with the feature."""
+    made: list[list[str]] = []
+    monkeypatch.setattr(filesystems, "create", lambda _device, _filesystem, words, **_: made.append(words))
+    monkeypatch.setattr(mounts, "mount", lambda *_, **__: run("false"))
+    (tmp_path / "disk").write_bytes(bytes(8 * MIB))
+    for kernel in ("", "5.15"):
+        service, _, _ = node_service(tmp_path / f"node-{kernel}", attach=lambda **_: attached(str(tmp_path / "disk")))
+        request = stage_request(tmp_path)
+        if kernel:
+            request.volume_context[filesystems.OLDEST_KERNEL] = kernel
+        with pytest.raises(RpcError):
+            service.NodeStageVolume(request, CALL)
+    assert made == [["-O", "^orphan_file"], []]
+    subprocess.run(["mkfs.ext4", "-q", "-O", "orphan_file", str(tmp_path / "disk")], check=True)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release="5.4.0-generic"))
+    with pytest.raises(RpcError, match=r"kernel, 5.4.0-generic: it has orphan_file \(Linux 5.15\)") as error:
+        filesystems.mount(str(tmp_path / "disk"), str(tmp_path), "ext4", [], read_only=False)
+    assert error.value.code is grpc.StatusCode.FAILED_PRECONDITION
 
 
 @pytest.mark.parametrize(

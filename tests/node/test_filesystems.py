@@ -12,6 +12,7 @@ import pytest
 from csi_plugin.protocol import csi_pb2
 from tests.support.claims import Claim, MakeClaim, mount_line
 from tests.support.csi import GIB, Mode, capability, fails
+from tests.support.devices import loop_devices
 
 Code = grpc.StatusCode
 Usage = csi_pb2.VolumeUsage
@@ -125,7 +126,9 @@ def test_data_of_an_unknown_kind_is_not_overwritten(claim: MakeClaim, position: 
     with volume.file.open("rb") as file:
         file.seek(position)
         assert file.read(1024**2) == data
+    volume.stage(volume_capability=capability(block=True))
     subprocess.run(["blkdiscard", "-z", volume.device], check=True)
+    volume.unstage()
     volume.stage()  # a person has said that nobody needs it
 
 
@@ -189,8 +192,9 @@ def test_mkfs_options_are_a_parameter(claim: MakeClaim) -> None:
 
 
 def test_mount_flags_count(claim: MakeClaim) -> None:
-    options = mount_line(claim(flags=("noatime", "nodev")).use())[1]
+    options = mount_line(claim(flags=("noatime", "suid")).use())[1]
     assert {"noatime", "nodev", "rw"} <= options
+    assert "nosuid" not in options
 
 
 @pytest.mark.parametrize("filesystem", FILESYSTEMS)
@@ -208,9 +212,23 @@ def test_a_mount_flag_makes_it_read_only(claim: MakeClaim, filesystem: str) -> N
         (pod / "file").write_text("other")
 
 
-def test_no_filesystem_is_made_on_what_is_to_be_read(claim: MakeClaim) -> None:
-    with fails(Code.FAILED_PRECONDITION, "no filesystem"):
-        claim(flags=("ro",)).stage()
+@pytest.mark.parametrize("flags", [("ro",), ()])
+def test_the_device_of_what_cannot_be_staged_is_given_back(claim: MakeClaim, flags: tuple[str, ...]) -> None:
+    """Kubelet sends no unstage after an error that is final, and what is attached cannot be deleted."""
+    volume = claim(flags=flags)
+    if flags:
+        word = "no filesystem"  # and none is made on what is to be read
+    else:
+        word = "not zero"
+        with volume.file.open("r+b") as file:
+            file.write(b"precious" * 1000)
+    with fails(Code.FAILED_PRECONDITION, word):
+        volume.stage()
+    assert loop_devices(volume.served.volumes) == []
+    served = volume.served
+    served.controller.ControllerUnpublishVolume(csi_pb2.ControllerUnpublishVolumeRequest(volume_id=volume.id))
+    served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume.id))
+    assert not volume.file.exists()
 
 
 @pytest.mark.parametrize("filesystem", OLDER)
@@ -273,7 +291,7 @@ def test_mount_flags_are_checked(claim: MakeClaim, flag: str) -> None:
 def test_read_only_publication(claim: MakeClaim, filesystem: str) -> None:
     volume = claim(filesystem=filesystem)
     pod = volume.use(readonly=True)
-    assert "ro" in mount_line(pod)[1]
+    assert {"ro", "nodev", "nosuid"} <= mount_line(pod)[1]
     with pytest.raises(OSError, match="Read-only"):
         (pod / "file").write_text("data")
     assert "rw" in mount_line(volume.staging)[1]

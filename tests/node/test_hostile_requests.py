@@ -1,15 +1,21 @@
 """Whatever a caller sends to the node and identity services gets a clean status, and nothing else is touched."""
 
+import base64
+import json
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from csi_plugin.protocol import csi_pb2
+from csi_plugin.protocol.sealed_box import public_key_of, seal_to_node
 from tests.controller.test_hostile_requests import CLEAN, capabilities, either, hostile, maps, ranges, status_of, texts
+from tests.support.claims import MakeClaim
+from tests.support.csi import fails
 from tests.support.serving import Served
 
 names = st.one_of(
@@ -93,3 +99,30 @@ def test_every_request_gets_a_clean_status(server: Served, tmp_path: Path, rpc: 
     assert (folder / "file").read_text() == "kept"
     assert server.is_running()
     assert server.is_ready()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "data", "field"),
+    [
+        ("nfs", {"export": "server:/volumes", "name": "one", "options": "-o helper=/tmp/x"}, "data.options"),
+        ("rbd", {"name": "a/b", "hosts": ["::1"], "ports": [1], "keyring": "admin socket = /x"}, "data.keyring"),
+        ("local", {"device_path": "/dev/../etc/shadow"}, "data.device_path"),
+        (
+            "nvme",
+            {"nqn": "nqn.x", "target_portal": "10.96.0.1", "target_port": 1, "transport_type": "tcp"},
+            "10.96.0.1 is in the cluster's networks",
+        ),
+    ],
+)
+@pytest.mark.root
+def test_a_connection_that_gets_at_the_host_is_neither_saved_nor_used(
+    claim: MakeClaim, server: Served, protocol: str, data: dict[str, Any], field: str
+) -> None:
+    made = claim()
+    plan = {"driver_volume_type": protocol, "data": data, "volume_id": made.id, "size": 1}
+    plan["cluster_networks"] = ["10.96.0.0/12"]  # as the controller knows them
+    key = public_key_of((server.state / "node/node.key").read_bytes())
+    sealed = seal_to_node(key, json.dumps(plan).encode(), associated_data=f"test-node/{made.id}".encode())
+    with fails(grpc.StatusCode.FAILED_PRECONDITION, f"publish_context.connection: {field}"):
+        made.stage(publish_context={**made.context, "connection": base64.b64encode(sealed).decode()})
+    assert list((server.state / "node/volumes").glob("*")) == []

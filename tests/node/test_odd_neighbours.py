@@ -8,8 +8,10 @@ import pytest
 
 from csi_plugin.protocol import csi_pb2
 from tests.support.claims import Claim
+from tests.support.mount_namespaces import private_mounts
 from tests.support.serving import Served
 
+pytestmark = pytest.mark.root
 ODD_NAMES = (b"\xff\xfe", "\u2028".encode(), "\x85".encode(), b"a\x0cb", b"a\rb", b"a\nb", b"a b\\040")
 MOUNT_ALL = """
 set -e
@@ -43,7 +45,7 @@ def use_and_delete(served: Served, folder: Path) -> None:
 
 def test_mounts_with_odd_names(tmp_path: Path, odd_folders: Path) -> None:
     """In a mount namespace of the server's own, so that nobody else sees them."""
-    private = ("unshare", "--mount", "--propagation", "private", "sh", "-c", MOUNT_ALL, "sh", str(odd_folders))
+    private = (*private_mounts(), "sh", "-c", MOUNT_ALL, "sh", str(odd_folders))
     served = Served(tmp_path, prefix=private, persistence={"storage": "memory"})
     try:
         use_and_delete(served.start(), tmp_path / "claim")

@@ -74,6 +74,29 @@ def test_a_target_that_holds_something_is_refused(claim: MakeClaim, foreign: dic
     volume.unstage()
 
 
+@pytest.mark.parametrize("block", [False, True])
+def test_a_target_that_nobody_can_make(claim: MakeClaim, block: bool) -> None:
+    volume = claim(block=block)
+    volume.stage()
+    for path in ("/proc/pod", "/proc/nothing/pod", "/sys/pod"):
+        with fails(Code.FAILED_PRECONDITION, "target_path", path, "cannot be made"):
+            volume.publish(target_path=path)
+    volume.publish()
+    volume.unpublish()
+    volume.unstage()
+
+
+def test_a_staging_path_that_is_no_folder(claim: MakeClaim, foreign: dict[str, Path]) -> None:
+    """Before anything is attached, or made on the volume."""
+    volume = claim()
+    for path in (foreign["file"], foreign["socket"], foreign["device"], volume.folder / "nothing"):
+        with fails(Code.FAILED_PRECONDITION, "staging_target_path", str(path)):
+            volume.stage(staging_target_path=str(path))
+    with volume.file.open("rb") as file:
+        assert not any(file.read(1024**2))
+    assert foreign["file"].read_text() == "data"
+
+
 def test_empty_folder_is_removed(claim: MakeClaim) -> None:
     volume = claim()
     folder = volume.folder / "pod"
@@ -97,6 +120,21 @@ def test_mounts_that_are_not_the_volumes_stay(claim: MakeClaim) -> None:
         volume.served.node.NodeUnstageVolume(request)
     assert (target / "lost+found").exists()
     subprocess.run(["umount", str(target)], check=True)
+
+
+def test_the_staging_path_is_no_target(claim: MakeClaim) -> None:
+    volume = claim()
+    volume.stage()
+    (volume.folder / "link").symlink_to(volume.folder)
+    before = mounts_below(volume.folder)
+    for path in (volume.staging, volume.folder / "link/staging"):
+        unpublish(volume, path, volume_id=volume.id)
+        assert mounts_below(volume.folder) == before
+        for target in (path, path / "pod"):
+            with fails(Code.INVALID_ARGUMENT, "target_path", str(volume.staging)):
+                volume.publish(target_path=str(target))
+    assert [path.name for path in volume.staging.iterdir()] == ["lost+found"]
+    volume.unstage()
 
 
 def test_unstaging_at_another_path_has_no_effect(claim: MakeClaim) -> None:

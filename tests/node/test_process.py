@@ -89,6 +89,22 @@ def test_node_that_lost_its_key_asks_for_the_connection_again(pair: tuple[Served
     claim.unstage()
 
 
+def test_node_with_another_address_asks_for_an_export_of_its_own(pair: tuple[Served, Served]) -> None:
+    """As after a reboot with another card, when the CO publishes nothing anew."""
+    controller, node = pair
+    claim = claimed(pair)
+    claim.stage()
+    node.stop()
+    node.start(CINDERBOX_STORAGE_NETWORK_IP="192.0.2.7")
+    claim.stage()  # it has the volume, and keeps it as it is
+    assert "is exported again" not in controller.log.read_text()
+    claim.unstage()
+    claim.stage()
+    assert f"volume {claim.id} is exported again to node test-node" in controller.log.read_text()
+    claim.unstage()
+    assert '"ip": "192.0.2.7"' in controller.command("volumes", "show", claim.id)
+
+
 def test_controller_knows_what_a_node_has_staged_of_a_share(pair: tuple[Served, Served]) -> None:
     """Nothing but this node keeps it from writing; the volume must not get to another one meanwhile."""
     controller, node = pair

@@ -123,7 +123,14 @@ def test_one_path_written_in_several_ways(claim: MakeClaim) -> None:
         csi_pb2.NodeUnpublishVolumeRequest(volume_id=volume.id, target_path=f"{volume.folder}/./pod/")
     )
     assert mount_count(volume.folder) == 1
-    volume.unstage()
+    staging = f"{volume.folder}/./staging/"
+    volume.stage(staging_target_path=staging)
+    volume.publish(staging_target_path=staging)
+    volume.unpublish()
+    volume.served.node.NodeUnstageVolume(
+        csi_pb2.NodeUnstageVolumeRequest(volume_id=volume.id, staging_target_path=f"/{staging}")
+    )
+    assert mount_count(volume.folder) == 0
 
 
 def test_expansion_is_of_the_staged_kind_and_within_the_limit(claim: MakeClaim) -> None:
@@ -241,7 +248,8 @@ def test_block_device(claim: MakeClaim, readonly: bool) -> None:
             os.pwrite(descriptor, b"raw data", 4096)
     finally:
         os.close(descriptor)
-    assert volume.stats(path)[csi_pb2.VolumeUsage.BYTES].total == GIB
+    for alias in (str(path), f"{path}/", f"{volume.folder}//pod"):
+        assert volume.stats(alias)[csi_pb2.VolumeUsage.BYTES].total == GIB
     if readonly:
         with pytest.raises(OSError, match="not permitted"), path.open("r+b", buffering=0) as device:
             device.write(b"raw data")

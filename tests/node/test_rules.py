@@ -52,7 +52,7 @@ def test_mount_flags_that_are_allowed(flag: str) -> None:
     validation.check_stage(stage_request(flags=(flag,)))
 
 
-@pytest.mark.parametrize("flag", ["noatime,suid", "a b", "x;y", "", "'", "a\nb", "$(reboot)"])
+@pytest.mark.parametrize("flag", ["noatime,suid", "a b", "x;y", "", "'", "a\nb", "$(reboot)", "-o", "--bind"])
 def test_mount_flags_that_are_more_than_a_flag(flag: str) -> None:
     with pytest.raises(RpcError, match="mount_flags") as caught:
         validation.check_stage(stage_request(flags=(flag,)))
@@ -92,12 +92,12 @@ def test_capacity_ranges_that_are_refused(required: int, limit: int, words: str)
 @pytest.mark.parametrize(
     ("filesystem", "flags", "read_only", "options"),
     [
-        ("ext4", [], False, []),
-        ("ext4", ["noatime", "ro"], False, ["noatime"]),
-        ("ext4", ["noload", "rw"], True, ["noload", "ro"]),
-        ("xfs", ["noatime"], False, ["noatime", "nouuid"]),
-        ("xfs", ["nouuid"], True, ["nouuid", "ro"]),
-        ("btrfs", ["compress=zstd"], True, ["compress=zstd", "ro"]),
+        ("ext4", [], False, ["nodev", "nosuid"]),
+        ("ext4", ["noatime", "ro"], False, ["nodev", "nosuid", "noatime"]),
+        ("ext4", ["noload", "rw"], True, ["nodev", "nosuid", "noload", "ro"]),
+        ("xfs", ["suid"], False, ["nodev", "nosuid", "suid", "nouuid"]),
+        ("xfs", ["nouuid"], True, ["nodev", "nosuid", "nouuid", "ro"]),
+        ("btrfs", ["compress=zstd", "dev"], True, ["nodev", "nosuid", "compress=zstd", "dev", "ro"]),
     ],
 )
 def test_mount_options(filesystem: str, flags: list[str], read_only: bool, options: list[str]) -> None:
@@ -158,6 +158,22 @@ def test_states_survive_an_upgrade() -> None:
     assert (state.device_path, state.path_count) == ("/dev/mapper/crypt-volume-1", 2)
     assert state.device_identity == "wwid naa.6"
     assert volume_state.to_json(state) == {**STORED, "attached_identity": "", "unfenced": False}
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_states_with_values_of_another_kind_are_damaged(tmp_path: Path, name: str) -> None:
+    """They would be believed, and each call that meets them would fail for ever."""
+    states = VolumeStates(tmp_path)
+    states.save(volume_state.from_json(STORED))
+    (file,) = tmp_path.iterdir()
+    for value in (None, "a\0b", 5, True, ["x", 1], {"path": 1}, {"/pod": "no"}, {}, "other"):
+        if type(value) is type(STORED[name]) and value in ("other", 5, True, {}) and name != "volume_id":
+            continue  # as good as another
+        if (name, value) == ("device", None):
+            continue  # not attached yet
+        file.write_text(json.dumps({**STORED, name: value}))
+        with pytest.raises(volume_state.StateUnreadable, match="stage the volume again"):
+            states.load("volume-1")
 
 
 def test_states_are_files_that_only_their_owner_reads(tmp_path: Path) -> None:

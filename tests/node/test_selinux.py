@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.claims import Claim
 from tests.support.csi import capability, fails
+from tests.support.mount_namespaces import private_mounts
 from tests.support.serving import Served, serving
 
 pytestmark = pytest.mark.root
@@ -37,10 +38,8 @@ class Host:
         mount.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>{self._calls}\nexec {shutil.which("mount")} "$@"\n')
         mount.chmod(0o755)
         self.environment = {"PATH": f"{programs}:{os.environ['PATH']}"}
-        # A copy of another test's mount would keep its device in use.
-        drop = 'grep -o " /tmp/[^ ]*" /proc/self/mounts | xargs --no-run-if-empty umount --lazy --quiet; '
-        script = f'{drop}{shutil.which("mount")} --bind {self._filesystems} /proc/filesystems && exec "$@"'
-        self.prefix = ("unshare", "--mount", "sh", "-c", script, "sh")
+        script = f'{shutil.which("mount")} --bind {self._filesystems} /proc/filesystems && exec "$@"'
+        self.prefix = (*private_mounts(), "sh", "-c", script, "sh")
 
     def use_selinux(self, is_on: bool) -> None:
         # In place: what is mounted over the kernel's file is this inode.
@@ -77,7 +76,7 @@ def volume(served: Served, host: Host, tmp_path: Path) -> Iterator[Claim]:
 def test_a_label_reaches_mount_as_one_option(volume: Claim, host: Host) -> None:
     volume.capability = capability("xfs", flags=("noatime", OF_POD))
     volume.use()
-    assert host.mount_options() == f"noatime,{OF_POD},nouuid"
+    assert host.mount_options() == f"nodev,nosuid,noatime,{OF_POD},nouuid"
     volume.use()
 
 

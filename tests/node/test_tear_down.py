@@ -1,6 +1,7 @@
 """Taking a volume away: in which order, what is left alone, and what a refusal leaves as it was."""
 
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -9,6 +10,7 @@ import pytest
 from tests.support.claims import MakeClaim
 from tests.support.csi import fails
 from tests.support.devices import mounts_below
+from tests.support.mount_namespaces import private_mounts
 
 Code = grpc.StatusCode
 
@@ -46,6 +48,55 @@ def test_unstaging_sees_mounts_that_nobody_recorded(claim: MakeClaim, filesystem
         volume.unstage()
     assert str(volume.staging) in mounts_below(volume.folder)
     subprocess.run(["umount", str(other)], check=True)
+    volume.unstage()
+
+
+@pytest.fixture
+def in_another_namespace() -> Iterator[Callable[[Path], subprocess.Popen[bytes]]]:
+    """Starts processes with a mount namespace of their own, where what is mounted in a folder now stays so."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        command = [*private_mounts(folder), "sh", "-c", "echo; exec sleep infinity"]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE))
+        assert started[-1].stdout is not None
+        started[-1].stdout.readline()
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("filesystem", ["ext4", "xfs", "btrfs", "block"])
+def test_a_volume_that_is_mounted_where_the_node_does_not_see_it_is_not_detached(
+    claim: MakeClaim, in_another_namespace: Callable[[Path], subprocess.Popen[bytes]], filesystem: str
+) -> None:
+    block = filesystem == "block"
+    volume = claim(block=block, filesystem="" if block else filesystem)
+    pod = volume.use()
+    inside = volume.folder / "inside"
+    if block:
+        inside.mkdir()
+        subprocess.run(["mkfs.ext4", "-q", str(pod)], check=True)
+        subprocess.run(["mount", volume.device, str(inside)], check=True)
+    process = in_another_namespace(volume.folder)
+    if block:
+        subprocess.run(["umount", str(inside)], check=True)
+    volume.unpublish()
+    before, device = mounts_below(volume.folder), volume.device
+    with fails(Code.FAILED_PRECONDITION, volume.id, "another mount namespace", device):
+        volume.unstage()
+    assert mounts_below(volume.folder) == before
+    assert volume.device == device
+    if not block:
+        subprocess.run(["umount", str(volume.staging)], check=True)
+        volume.stage()  # without fsck, which cannot have the device
+    volume.publish()
+    volume.unpublish()
+    process.kill()
+    process.wait()
     volume.unstage()
 
 
