@@ -25,7 +25,7 @@ def group_of(context: ControllerContext, volumes: Sequence[VolumeRecord]) -> "Gr
     Raises ABORTED while another operation runs on a group of theirs.
     """
     group_ids = sorted({volume.group_id for volume in volumes if volume.group_id})
-    with context.hold(*(_resource_of(group_id) for group_id in group_ids)):
+    with context.wait_and_hold(*(_resource_of(group_id) for group_id in group_ids)):
         found = [context.store.get(GroupRecord, group_id) for group_id in group_ids]
         groups = [record for record in found if record is not None]
         if not groups:
@@ -44,10 +44,10 @@ def leave_group(context: ControllerContext, record: VolumeRecord) -> VolumeRecor
     """Take a volume that is to be deleted out of its Cinder group; an empty group goes too. Returns its new record."""
     if not record.group_id:
         return record
-    group_record = context.store.get(GroupRecord, record.group_id)
-    if group_record is None:
-        return record
-    with context.hold(_resource_of(record.group_id)):
+    with context.wait_and_hold(_resource_of(record.group_id)):
+        group_record = context.store.get(GroupRecord, record.group_id)
+        if group_record is None:
+            return record
         group = storage_objects.group(context, group_record)
         group.update(remove=[storage_objects.volume(context, record)])
     remove_if_unused(context, record.group_id)
@@ -56,11 +56,10 @@ def leave_group(context: ControllerContext, record: VolumeRecord) -> VolumeRecor
 
 def remove_if_unused(context: ControllerContext, group_id: str) -> None:
     """Remove a Cinder group that has neither volumes nor snapshots any more."""
-    record = context.store.get(GroupRecord, group_id)
-    if record is None or _is_used(context, record):
-        return
-    with context.hold(_resource_of(group_id)):
-        storage_objects.group(context, record).delete()
+    with context.wait_and_hold(_resource_of(group_id)):
+        record = context.store.get(GroupRecord, group_id)
+        if record is not None and not _is_used(context, record):
+            storage_objects.group(context, record).delete()
 
 
 def may_be_left_over(context: ControllerContext, record: GroupRecord, *, since: datetime) -> bool:

@@ -27,6 +27,8 @@ class ControllerConfiguration:
     """Pause between two looks at an object that waits for something."""
     node_lifetime_seconds: float = NODE_LIFETIME_SECONDS
     """A registered node that has no volume counts as alive this long after it last registered."""
+    node_expiry_seconds: float = 0
+    """A node that has no volume and has not registered for this long is forgotten; 0: never."""
     disabled_features: frozenset[str] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
@@ -34,6 +36,12 @@ class ControllerConfiguration:
             raise ValueError(
                 f"disabled_features has unknown {', '.join(unknown)}; allowed are {', '.join(sorted(FEATURES))}"
             )
-        for name in ("undo_window_seconds", "settle_seconds", "recovery_interval_seconds", "node_lifetime_seconds"):
+        for name in (
+            "undo_window_seconds",
+            "settle_seconds",
+            "recovery_interval_seconds",
+            "node_lifetime_seconds",
+            "node_expiry_seconds",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")

@@ -14,6 +14,7 @@ from csi_plugin.controller.requests.fingerprint import fingerprint
 from csi_plugin.controller.returned_ids import ReturnedIds
 from csi_plugin.controller.source_locks import SourceLocks
 from csi_plugin.persistence.base import RecordStore
+from csi_plugin.protocol import current_rpc
 from csi_plugin.protocol.inflight import InFlight
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class Backends(Protocol):
 
     def get(self, name: str, /) -> "Backend":
         """The backend of that name, ready to use. Raises an error named in ``error_table`` when it is not."""
+
+    def find_ready(self, name: str, /) -> "Backend | None":
+        """The backend of that name, or None unless it can be used now."""
 
     def check_known(self, name: str, /) -> None:
         """Raise ValueError when nobody has configured a backend of that name; not while that cannot be said."""
@@ -65,13 +69,21 @@ class ControllerContext:
     """What recovery should look at: orphans and waiting deletions."""
 
     def run(self, resource: str, request: Any, action: Callable[[], T], call: Call) -> T:
-        """Run one operation on a resource at a time. A repeat of the running one waits and shares its outcome.
+        """Run one operation on a resource at a time. A repeat of the running one shares its outcome, others wait.
 
-        ``request``: what a repeat has in common with the first, as JSON. Raises ABORTED while another operation runs
-        on the resource, or when the running one does not end before the caller's deadline.
+        ``request``: what a repeat has in common with the first, as JSON. Raises ABORTED when what runs on the resource
+        does not end before the caller's deadline.
         """
         return self.inflight.run(resource, fingerprint(request), action, wait_seconds=call.time_remaining())
 
     def hold(self, *resources: str) -> AbstractContextManager[None]:
         """Let nothing else run on some resources for the length of a block; ABORTED when something does."""
         return self.inflight.hold(*resources)
+
+    def wait_and_hold(self, *resources: str) -> AbstractContextManager[None]:
+        """hold() that waits for its turn until just before the caller's deadline.
+
+        Marks are waited for in one order, so that no two wait for each other: names, objects, sources of copies, Cinder
+        groups. Who has one of these waits only for later ones.
+        """
+        return self.inflight.hold(*resources, wait_seconds=current_rpc.time_to_queue())

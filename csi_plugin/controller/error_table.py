@@ -2,13 +2,22 @@
 
 import errno
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import grpc
 
 from csi_plugin.error_text import error_text
-from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict, UnstorableText
+from csi_plugin.persistence.base import (
+    LeadershipLost,
+    PersistenceError,
+    RecordExists,
+    RecordNotFound,
+    RevisionConflict,
+    UnstorableText,
+)
+from csi_plugin.persistence.sealing import SealingError
 from csi_plugin.protocol.errors import RpcError
 
 LOG = logging.getLogger(__name__)
@@ -49,10 +58,15 @@ BY_CLASS_NAME: dict[str, grpc.StatusCode] = {
     "OverQuota": Code.RESOURCE_EXHAUSTED,
     "VolumeLimitExceeded": Code.RESOURCE_EXHAUSTED,
     "SnapshotLimitExceeded": Code.RESOURCE_EXHAUSTED,
+    "RemoteFSNoSuitableShareFound": Code.RESOURCE_EXHAUSTED,
+    "NoSpace": Code.RESOURCE_EXHAUSTED,  # librbd's
+    "DiskQuotaExceeded": Code.RESOURCE_EXHAUSTED,  # librbd's
     # what may work later
     "DriverNotInitialized": Code.UNAVAILABLE,
     "BackendNotReady": Code.UNAVAILABLE,
     "BackendBusy": Code.UNAVAILABLE,
+    "StorageAway": Code.UNAVAILABLE,
+    "RemoteFSNoSharesMounted": Code.UNAVAILABLE,
     "TimeoutError": Code.UNAVAILABLE,
     "ConnectionError": Code.UNAVAILABLE,
     "ConnectTimeout": Code.UNAVAILABLE,
@@ -65,11 +79,17 @@ BY_CLASS_NAME: dict[str, grpc.StatusCode] = {
 other error of a driver (VolumeBackendAPIException, VolumeDriverException, a vendor's own...) is INTERNAL."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL_WORDS = re.compile(
+    r"insufficient (free |suitable |contiguous |allocatable )*(space|extents)|free space in (thin )?pool \S+ reached"
+    r"|no space left on device|disk quota exceeded|not enough (free |available )?(disk )?space",
+    re.IGNORECASE,
+)
+"""What programs write that drivers run: lvcreate and lvextend, dd, qemu-img, cp."""
 
 
 def code_of(error: BaseException) -> grpc.StatusCode:
     """The status of a driver's error."""
-    if any(isinstance(cause, OSError) and cause.errno in _FULL for cause in _causes(error)):
+    if any(_says_full(cause) for cause in _causes(error)):
         return Code.RESOURCE_EXHAUSTED
     for kind in type(error).__mro__:
         if (code := BY_CLASS_NAME.get(kind.__name__)) is not None:
@@ -92,13 +112,37 @@ def driver_errors(action: str) -> Iterator[None]:
         raise RpcError(code, f"{action}: {error_text(error)}") from error
 
 
+@contextmanager
+def exhaustion_is_final() -> Iterator[None]:
+    """Turn RESOURCE_EXHAUSTED in the block into FAILED_PRECONDITION, for RPCs whose sidecars take the former for an
+    operation that may still be going on, which nobody can take back then; see docs/status-codes.md."""
+    try:
+        yield
+    except RpcError as error:
+        if error.code is not Code.RESOURCE_EXHAUSTED:
+            raise
+        raise RpcError(Code.FAILED_PRECONDITION, error.message) from error
+
+
 def persistence_error(error: PersistenceError) -> RpcError:
-    """The status of a store's error: a lost race is ABORTED, what it can't hold INVALID_ARGUMENT, else UNAVAILABLE."""
+    """The status of a store's error: a lost race is ABORTED, what it can't hold INVALID_ARGUMENT, what no key
+    opens FAILED_PRECONDITION, else UNAVAILABLE."""
     if isinstance(error, RecordExists | RecordNotFound | RevisionConflict):
         return RpcError(Code.ABORTED, f"conflicting concurrent update: {error}")
     if isinstance(error, UnstorableText):
         return RpcError(Code.INVALID_ARGUMENT, str(error))
+    if isinstance(error, SealingError):  # somebody has to do something
+        return RpcError(Code.FAILED_PRECONDITION, str(error))
+    if isinstance(error, LeadershipLost):
+        return RpcError(Code.UNAVAILABLE, str(error))
     return RpcError(Code.UNAVAILABLE, f"metadata cannot be read or written now: {error_text(error)}")
+
+
+def _says_full(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    # Of oslo's ProcessExecutionError.
+    return any(_FULL_WORDS.search(str(getattr(error, name, None) or "")) for name in ("stdout", "stderr"))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

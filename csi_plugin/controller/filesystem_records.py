@@ -10,9 +10,14 @@ from csi_plugin.controller import lookups
 from csi_plugin.controller.attempts import resource_of
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.persistence.base import PersistenceError, RecordNotFound, RecordStore, RevisionConflict
-from csi_plugin.persistence.records import FORMATTED, FORMATTED_VOLUMES, JSON, NodeRecord, SnapshotRecord, VolumeRecord
+from csi_plugin.persistence.records import (
+    FORMATTED,
+    FORMATTED_VOLUMES,
+    NodeRecord,
+    SnapshotRecord,
+    VolumeRecord,
+)
 from csi_plugin.protocol.errors import RpcError, not_found
-from csi_plugin.protocol.node_identity import STAGED_VOLUMES
 
 LOG = logging.getLogger(__name__)
 
@@ -55,7 +60,7 @@ def record(context: ControllerContext, node_id: str, volume_id: str) -> None:
         raise not_found(f"volume_id: volume {volume_id} is not published to node {node_id}")
     if FORMATTED in volume.admin_metadata:
         return
-    with context.hold(resource_of(VolumeRecord, volume_id)):
+    with context.wait_and_hold(resource_of(VolumeRecord, volume_id)):
         note(context.store, volume_id)
 
 
@@ -104,9 +109,3 @@ def listed(node: NodeRecord) -> list[str]:
     """Ids of volumes that the node has found or made a filesystem on, and that are not taken over yet."""
     found = node.connector.get(FORMATTED_VOLUMES)
     return [volume_id for volume_id in found if isinstance(volume_id, str)] if isinstance(found, list) else []
-
-
-def without_lists(node: NodeRecord) -> JSON:
-    """The node's connector properties, as drivers know them."""
-    lists = (FORMATTED_VOLUMES, STAGED_VOLUMES)
-    return {name: value for name, value in node.connector.items() if name not in lists}

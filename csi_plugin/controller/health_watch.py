@@ -12,6 +12,7 @@ from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.recovery.failures import logged
 from csi_plugin.controller.volume_problems import Problem, VolumeProblems
 from csi_plugin.persistence.records import VolumeRecord
+from csi_plugin.storage import changed_storage
 
 LOG = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class HealthWatch:
                 found[record.id] = wrong
         for backend in backends:
             backend.inventory.keep(name_ids[backend.name])
+            changed_storage.remember_names(backend, name_ids[backend.name])
         before, self._problems = self._problems, found
         changed = sorted(
             volume_id for volume_id in before.keys() | found.keys() if before.get(volume_id) != found.get(volume_id)

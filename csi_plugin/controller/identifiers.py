@@ -4,9 +4,7 @@ import threading
 import uuid
 
 from csi_plugin.persistence.base import RecordExists, RecordStore
-from csi_plugin.persistence.records import KeyValueRecord
-
-INSTANCE_KEY = "cinderbox/instance"
+from csi_plugin.persistence.records import INSTANCE_KEY, KeyValueRecord
 
 
 def is_valid_id(text: str) -> bool:

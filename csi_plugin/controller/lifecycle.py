@@ -137,7 +137,7 @@ def _create(context: ControllerContext, creation: Creation[A], *, generation: in
     object_id = attempt_id(context, creation.kind, creation.name, generation)
     intent = Intent(name=creation.name, generation=generation, request=creation.normalized)
     with (
-        context.hold(resource_of(creation.kind, object_id), *creation.exclusive()),
+        context.wait_and_hold(resource_of(creation.kind, object_id), *creation.exclusive()),
         context.source_locks.reading(*creation.sources()),
     ):
         try:

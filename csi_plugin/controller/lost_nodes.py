@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from csi_plugin.persistence.base import RecordStore
 from csi_plugin.persistence.records import ConnectionRecord, NodeRecord
+from csi_plugin.persistence.sealing import Sealer
 from csi_plugin.protocol.errors import failed_precondition
 from csi_plugin.protocol.node_identity import STAGED_VOLUMES
 
@@ -25,10 +26,9 @@ RELEASED = "csi_released"
 
 
 def is_unfenced(connection: ConnectionRecord) -> bool:
-    """Whether the end of a connection does not keep its node from writing to the volume."""
-    information = connection.connection_info
-    connected = (information.get("conn") or {}) if isinstance(information, dict) else {}
-    return str(connected.get("driver_volume_type", "")).lower() in _UNFENCED
+    """Whether the end of a connection does not keep its node from writing to the volume. One that no sealing key opens
+    may be such a one."""
+    return Sealer.is_sealed(connection.connection_info) or connection.protocol in _UNFENCED
 
 
 def check_unstaged(store: RecordStore, connection: ConnectionRecord) -> None:

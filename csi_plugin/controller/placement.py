@@ -43,16 +43,16 @@ class Placement:
 
     def release(self) -> None:
         """After a failure: the room that the scheduler reserved is free again with the stats that are read next."""
-        if self.snapshot is None and self.volume is None:
-            self.backend.reservations.settle(self.pool, self.size)
+        self.backend.reservations.settle(self.pool, self.size)
 
 
 def place_volume(context: ControllerContext, request: VolumeRequest) -> Placement:
     """Choose where a new volume goes.
 
     Raises NOT_FOUND (no such source), INVALID_ARGUMENT (the source does not fit the parameters, or these name a backend
-    that nobody has configured), OUT_OF_RANGE (size), RESOURCE_EXHAUSTED (no pool has room, or none where the topology
-    wants it) and UNAVAILABLE (the backend that the parameters name, or the source's, is not ready; or none is).
+    that nobody has configured), FAILED_PRECONDITION (the source is on such a one), OUT_OF_RANGE (size),
+    RESOURCE_EXHAUSTED (no pool has room, or none where the topology wants it) and UNAVAILABLE (the backend that the
+    parameters name, or the source's, is not ready; or none is).
     """
     match request.source:
         case ContentSource(kind="snapshot"):
@@ -115,11 +115,25 @@ def _candidates(context: ControllerContext, name: str) -> list[Backend]:
     return found
 
 
+def _with_qos(candidates: list[Backend], qos_specs: Mapping[str, str]) -> list[Backend]:
+    """Those that hold to these QoS specs. Raises INVALID_ARGUMENT where none does."""
+    able, refusals = [], []
+    for backend in candidates:
+        try:
+            backend.check_qos(qos_specs)
+            able.append(backend)
+        except ValueError as error:
+            refusals.append(f"backend {backend.name}: {error}")
+    if not able:
+        raise invalid_argument(f"parameters: {'; '.join(refusals)}")
+    return able
+
+
 def _schedule(context: ControllerContext, request: VolumeRequest) -> Placement:
     parameters = request.parameters
     header = luks_headers.new_header_gib(parameters.encryption)
     size = sizes.size_in_range(request.capacity, header=header)
-    candidates = _candidates(context, parameters.backend)
+    candidates = _with_qos(_candidates(context, parameters.backend), parameters.qos_specs)
     with driver_errors("choosing a pool"):
         backend, pool = scheduler.choose(
             candidates,
@@ -171,15 +185,20 @@ def _place_with_source(
         raise out_of_range(f"capacity_range.required_bytes is less than the size of the source, {source_size} GiB")
     size = sizes.size_in_range(request.capacity, smallest=source_size, header=header)
     _check_encryption(request, origin)
-    backend = storage_objects.backend(context, source.backend)
+    backend = storage_objects.configured_backend(context, source.backend, field="volume_content_source")
     _check_backend(request, backend)
+    _with_qos([backend], parameters.qos_specs)
     inherits = origin is not None and not parameters.extra_specs and not parameters.qos_specs
+    pool = parameters.pool or (origin.pool if origin else "")
+    extra_specs = dict(origin.extra_specs) if inherits and origin else parameters.extra_specs
+    with driver_errors("volume_content_source: no room for a copy beside its source"):
+        scheduler.reserve_growth(backend, pool_name=pool, size=size, extra_specs=extra_specs)
     return Placement(
         backend=backend,
-        pool=parameters.pool or (origin.pool if origin else ""),
+        pool=pool,
         size=size,
         header=header,
-        extra_specs=dict(origin.extra_specs) if inherits and origin else parameters.extra_specs,
+        extra_specs=extra_specs,
         qos_specs=dict(origin.qos_specs) if inherits and origin else parameters.qos_specs,
     )
 

@@ -12,6 +12,8 @@ from csi_plugin.persistence.records import (
     SnapshotRecord,
     VolumeRecord,
 )
+from csi_plugin.persistence.sealing import check_opened
+from csi_plugin.protocol.errors import failed_precondition
 from csi_plugin.storage import codec
 from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.connection import Connection
@@ -25,6 +27,16 @@ def backend(context: ControllerContext, name: str) -> Backend:
     """The backend of that name. Raises UNAVAILABLE, with the reason, while it is not ready or not configured."""
     with driver_errors("finding the backend"):
         return context.backends.get(name)
+
+
+def configured_backend(context: ControllerContext, name: str, *, field: str) -> Backend:
+    """The backend of what is to be copied or changed. FAILED_PRECONDITION where nobody has configured it: that is
+    final, so the CO stops when nobody wants it any more; otherwise as backend()."""
+    try:
+        context.backends.check_known(name)
+    except ValueError as error:
+        raise failed_precondition(f"{field}: its {error}") from error
+    return backend(context, name)
 
 
 def volume(context: ControllerContext, record: VolumeRecord) -> Volume:
@@ -54,4 +66,6 @@ def group_snapshot(context: ControllerContext, record: GroupSnapshotRecord) -> G
 
 def _object(context: ControllerContext, record: Any, backend_name: str) -> Any:
     backend(context, backend_name)
+    with driver_errors("opening its record"):
+        check_opened(record)
     return codec.to_object(copy(record))  # the object changes its intent, and the caller compares with its own

@@ -1,13 +1,15 @@
 """What is wrong with volumes, as far as records, the backends' last stats and their last lists tell."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.secrets_in_text import redact_text
 from csi_plugin.storage.backend import Backend
-from csi_plugin.storage.cinder import driver_stats
+from csi_plugin.storage.cinder import driver_stats, pool_facts
 
 _REPLICATION_FAULTS = {"error", "failed-over", "failover-error"}
 
@@ -28,7 +30,8 @@ class _State:
 
     backend: Backend
     problems: list[Problem] = field(default_factory=list)
-    full_pools: list[str] = field(default_factory=list)
+    of_pools: dict[str, Problem] = field(default_factory=dict)
+    """What is wrong with single pools, by name."""
 
 
 class VolumeProblems:
@@ -43,11 +46,8 @@ class VolumeProblems:
         if state is None:
             text = f"backend {record.backend} is not ready, so the volume cannot be managed now"
             return [Problem(csi_pb2.DEGRADED, "BackendUnavailable", text), *self.own(record)]
-        found = [*state.problems, *self.own(record)]
-        if record.pool in state.full_pools:
-            text = f"pool {record.pool} is full: no volume in it can grow, and thin ones cannot take new data"
-            found.append(Problem(csi_pb2.DEGRADED, "PoolFull", text))
-        return found
+        of_pool = state.of_pools.get(record.pool)
+        return [*state.problems, *self.own(record), *([of_pool] if of_pool else ())]
 
     def own(self, record: VolumeRecord) -> list[Problem]:
         """What is wrong with this volume alone."""
@@ -74,5 +74,24 @@ def _state(backend: Backend) -> _State:
     elif backend.driver_stats.error:
         text = redact_text(f"the storage of backend {backend.name} does not answer: {backend.driver_stats.error}")
         state.problems.append(Problem(csi_pb2.DEGRADED, "BackendUnreachable", text))
-    state.full_pools = driver_stats.full_pools(stats)
+    for pool in stats["pools"]:
+        if problem := _problem_of_pool(backend, pool):
+            state.of_pools[str(pool.get("pool_name"))] = problem
     return state
+
+
+def _problem_of_pool(backend: Backend, pool: Mapping[str, Any]) -> Problem | None:
+    """What is wrong with all volumes of a pool. A thick one has room for all of its volumes, however full it is."""
+    where = f"pool {pool.get('pool_name')} of backend {backend.name}"
+    if refusal := pool.get(pool_facts.REFUSAL):
+        return Problem(csi_pb2.DEGRADED, "PoolRefuses", f"{where}: {refusal}")
+    share = driver_stats.free_share(pool)
+    if share is None or not pool.get("thin_provisioning_support", True):
+        return None
+    if share <= driver_stats.FULL:
+        text = f"{where} is full: what its volumes have not written before, they cannot write, and none can grow"
+        return Problem(csi_pb2.DEGRADED, "PoolFull", text)
+    if share <= driver_stats.NEARLY_FULL:
+        text = f"{where} has {share:.1%} of its room left; when it is full, its volumes cannot take new data"
+        return Problem(csi_pb2.DEGRADED, "PoolNearlyFull", text)
+    return None

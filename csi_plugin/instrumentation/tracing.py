@@ -8,7 +8,7 @@ driver or a program, and no error's text is recorded but what the caller is told
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
@@ -104,17 +104,45 @@ def traced(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     return decorate
 
 
-def traced_methods(target: T, prefix: str, **attributes: str) -> T:
+def traced_methods(
+    target: T,
+    prefix: str,
+    *,
+    before: Callable[[], None] | None = None,
+    parts: Collection[str] = (),
+    **attributes: str,
+) -> T:
     """A stand-in for ``target`` by which every call of a method is a span: ``prefix`` and its name.
 
-    It has the target's ``__class__``; only ``type()`` tells them apart.
+    It has the target's ``__class__``, and what is set on it is set on the target; only ``type()`` tells them apart.
+    ``before`` is called right before each call, and may raise. What the target has under one of the names ``parts``
+    gets a stand-in, too.
     """
-    return _Traced(target, prefix, attributes)  # type: ignore[return-value]
+    return _Traced(target, prefix, before, frozenset(parts), attributes)  # type: ignore[return-value]
+
+
+def before_call(target: Any) -> None:
+    """What a stand-in does right before each call, for calls past it; nothing for all else."""
+    if type(target) is _Traced and target._before is not None:
+        target._before()
 
 
 class _Traced:
-    def __init__(self, target: Any, prefix: str, attributes: Mapping[str, str]) -> None:
-        self._target, self._prefix, self._attributes = target, prefix, attributes
+    _target: Any
+    _prefix: str
+    _before: Callable[[], None] | None
+    _parts: frozenset[str]
+    _attributes: Mapping[str, str]
+
+    def __init__(
+        self,
+        target: Any,
+        prefix: str,
+        before: Callable[[], None] | None,
+        parts: frozenset[str],
+        attributes: Mapping[str, str],
+    ) -> None:
+        self.__dict__.update(_target=target, _prefix=prefix, _before=before, _parts=parts, _attributes=attributes)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -123,15 +151,25 @@ class _Traced:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._target, name)
+        if name in self._parts and found is not None:
+            return _Traced(found, f"{self._prefix}{name}.", self._before, frozenset(), self._attributes)
         if not callable(found):
             return found
 
         @functools.wraps(found)
         def call(*args: Any, **kwargs: Any) -> Any:
             with span(f"{self._prefix}{name}", **self._attributes):
+                if self._before is not None:
+                    self._before()
                 return found(*args, **kwargs)
 
         return call
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._target, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._target, name)
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+WITHOUT_DEADLINE_SECONDS = 10.0
+"""How long the RPC of a caller without a deadline waits for others that are in its way."""
 _YEAR = 365 * 24 * 3600.0
 
 
@@ -42,6 +44,14 @@ def time_to_wait() -> float | None:
     """Seconds that the RPC of this thread may wait for others; None for as long as it takes, without a deadline."""
     rpc = _current.get()
     return None if rpc is None or rpc.deadline is None else leave_time_to_answer(rpc.deadline - time.monotonic())
+
+
+def time_to_queue() -> float:
+    """Seconds that the RPC of this thread may wait for others that are in its way; 0 for work of its own accord."""
+    seconds = time_to_wait()
+    if seconds is None:
+        return 0.0 if _current.get() is None else WITHOUT_DEADLINE_SECONDS
+    return seconds
 
 
 def leave_time_to_answer(time_remaining: float) -> float:

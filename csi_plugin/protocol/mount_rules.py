@@ -8,7 +8,7 @@ from csi_plugin.protocol.errors import invalid_argument
 from csi_plugin.protocol.mkfs_options import FILESYSTEMS
 
 # What mount(8) would read as more than a flag: a comma starts another one.
-_FLAG = re.compile(r"[A-Za-z0-9_.:=/+@%-]+")
+_FLAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=/+@%-]*")
 
 _CONTEXTS = ("context", "fscontext", "defcontext", "rootcontext")
 """SELinux' flags of mount(8), whose values are labels."""

@@ -11,8 +11,14 @@ from csi_plugin.protocol.errors import invalid_argument
 STAGED_VOLUMES = "csi_staged_volumes"
 """Entry of the connector: ids of volumes that the node has staged, and that nothing else keeps it from writing to."""
 
+ATTACHED_VOLUMES = "csi_attached_volumes"
+"""Entry of the connector: ids of all volumes whose device the node has, or had when it was identified."""
+
 UNFENCED = "unfenced"
 """Entry of a volume's publish_context ("true"): it is such a one."""
+
+NODE_ID_BYTES = 255
+"""At most, of a node that registers: what a key in a database may have. CSI allows one more."""
 
 CONNECTOR_LIMIT = 64 * 1024
 """Bytes of JSON; a node with a hundred Fibre Channel ports stays far below."""

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from csi_plugin.known_secrets import keep_secret
-from csi_plugin.persistence.crd.api import Missing
+from csi_plugin.persistence.crd.api import Forbidden, Missing
 from csi_plugin.persistence.crd.backend_resources import BackendResources, DesiredBackend
+from csi_plugin.persistence.crd.kinds import ACCEPT_MISSING
 from csi_plugin.server.driver_names import full_driver_name
 from csi_plugin.server.topology_rules import check_topologies
 from csi_plugin.storage.backend_configuration import DEFAULT_CONCURRENCY, BackendConfiguration
@@ -16,6 +17,7 @@ _NO_OPTIONS = {
     "volume_driver": "spec.driver",
     "topology": "spec.topology",
     "max_concurrent_operations": "spec.maxConcurrentOperations",
+    "accept_missing_volumes": f"the annotation {ACCEPT_MISSING}=true",
     "strict": "nothing that can be set",
     "secret_options": "spec.secretRef",
 }
@@ -60,6 +62,7 @@ def configuration_of(
         secrets=frozenset(secret),
         topology=tuple(dict(segments) for segments in topology),
         max_concurrent_operations=DEFAULT_CONCURRENCY if limit is None else limit,
+        accepts_missing_volumes=desired.accepts_missing_volumes,
     )
 
 
@@ -70,6 +73,12 @@ def _secret_options(desired: DesiredBackend, resources: BackendResources) -> dic
         options = resources.secret(desired.secret)
     except Missing as error:
         raise Refused("SecretNotFound", f"Secret {desired.secret} (spec.secretRef) does not exist") from error
+    except Forbidden as error:
+        raise Refused(
+            "SecretForbidden",
+            f"Secret {desired.secret} (spec.secretRef) may not be read by the controller: where the chart limits the "
+            "Secrets that it may read, rbac.secretNames has to name this one",
+        ) from error
     except ValueError as error:
         raise Refused("InvalidConfiguration", str(error)) from error
     keep_secret(options.values())

@@ -117,9 +117,10 @@ class CinderBackends:
         except Refused as error:
             refusal = Condition(status=False, reason=error.reason, message=str(error))
         self._backends.suspend(desired.name, desired.is_suspended or desired.is_deleting)
-        up_to_date = refusal or self._up_to_date(desired.name)
+        status = self._status(desired.name)  # once, so that both conditions are of one moment
+        up_to_date = refusal or _up_to_date(status)
         report = BackendReport(
-            ready=self._ready(desired, up_to_date),
+            ready=self._ready(desired, status, up_to_date),
             up_to_date=up_to_date,
             pools=self._pools(desired.name),
             volumes=volumes,
@@ -163,7 +164,7 @@ class CinderBackends:
                 f"{volumes} volumes and {snapshots} snapshots are on it. Delete them; or, to leave them on the storage "
                 "without a driver, annotate it with cinderbox.io/forget=true"
             )
-        if all(backend.name != desired.name for backend in self._backends.ready()):
+        if self._backends.find_ready(desired.name) is None:
             return ""
         # A creation that began before the backend was suspended may not be recorded yet.
         since = self._unused_since.setdefault(desired.name, time.monotonic())
@@ -179,17 +180,7 @@ class CinderBackends:
     def _status(self, name: str) -> BackendStatus | None:
         return next((status for status in self._backends.status() if status.name == name), None)
 
-    def _up_to_date(self, name: str) -> Condition:
-        status = self._status(name)
-        if status is None or not (status.is_current or status.attempts):
-            return Condition(status=None, reason="Starting", message="its driver is being started")
-        if status.is_current:
-            return Condition(status=True, reason="InForce", message="spec and Secret are in force as they are now")
-        reason = "InvalidConfiguration" if status.is_invalid else "StartFailed"
-        return Condition(status=False, reason=reason, message=redact_text(status.error))
-
-    def _ready(self, desired: DesiredBackend, up_to_date: Condition) -> Condition:
-        status = self._status(desired.name)
+    def _ready(self, desired: DesiredBackend, status: BackendStatus | None, up_to_date: Condition) -> Condition:
         if status is None or not status.is_ready:
             return Condition(status=False, reason=up_to_date.reason, message=up_to_date.message)
         backend = self._backends.get(desired.name)
@@ -206,13 +197,25 @@ class CinderBackends:
         return Condition(status=True, reason="Ready", message="serves volumes")
 
     def _pools(self, name: str) -> tuple[Pool, ...]:
-        backend = next((backend for backend in self._backends.ready() if backend.name == name), None)
+        backend = self._backends.find_ready(name)
         if backend is None:
             return ()
         return tuple(
             Pool(name=pool["pool_name"], capacity=_room(pool, "total"), free=_room(pool, "free"))
             for pool in backend.driver_stats.recent()["pools"]
         )
+
+
+def _up_to_date(status: BackendStatus | None) -> Condition:
+    if status is None or not (status.is_current or status.attempts):
+        message = "its driver is being started"
+        if status is not None and status.is_ready:
+            message = "a driver with its new configuration is being started, and the former one serves"
+        return Condition(status=None, reason="Starting", message=message)
+    if status.is_current:
+        return Condition(status=True, reason="InForce", message="spec and Secret are in force as they are now")
+    reason = "InvalidConfiguration" if status.is_invalid else "StartFailed"
+    return Condition(status=False, reason=reason, message=redact_text(status.error))
 
 
 def _room(pool: Mapping[str, Any], which: str) -> float | str:

@@ -73,10 +73,10 @@ class ControllerRuntime:
                 return KubernetesLease(**where)
         except InvalidPersistence as error:
             raise SettingsError(f"persistence: {error}") from error
-        store = self._opened().store
+        store = self._open_services().store
         return store if store.ATOMIC_ACROSS_PROCESSES else None
 
-    def _opened(self) -> "ControllerServices":
+    def _open_services(self) -> "ControllerServices":
         """The services with their store open. Raises SettingsError for settings that cannot work."""
         if self._services is None:
             self._services = _load_services()(self._settings)
@@ -85,19 +85,29 @@ class ControllerRuntime:
     def start(self) -> None:
         """Start the backends and the services over them. Returns at once; backends become ready by themselves."""
         assert self._leadership is not None
-        self._opened().start(self._inflight, check_leadership=self._leadership.check)
+        self._open_services().start(self._inflight, self._leadership)
         self._started.set()
 
     def stop_waiting(self) -> None:
         """End a lead() that waits; it returns False."""
         self._stopping.set()
 
-    def stop(self) -> None:
-        """Stop recovery, let the next controller take over, and close the store. Operations must have ended."""
+    def begin_to_stop(self) -> None:
+        """Begin nothing more by itself; operations that run go on."""
         self._stopping.set()
         if self._services is not None:
+            self._services.stop_recovery()
+
+    def stop(self, *, drained: bool) -> None:
+        """Close the backends and the store, and let the next controller take over at once if all operations have ended.
+
+        Otherwise it waits until the lease has run out, and knows by that what may still be done to some volumes.
+        """
+        if self._services is not None:
             self._services.stop()
-        if self._leadership is not None:
+        if self._leadership is not None and drained:
+            if self._services is not None:
+                self._services.release()
             self._leadership.release()
         if self._services is not None:
             self._services.store.close()
@@ -127,6 +137,10 @@ class ControllerRuntime:
     def backends(self) -> "list[tuple[BackendStatus, dict[str, Any]]]":
         """Every configured backend with the last stats of its driver, which nobody waits for; none while starting."""
         return self._services.backends() if self._services is not None else []
+
+    def rooms(self) -> dict[tuple[str, str], float]:
+        """GiB that may still be promised, by backend and pool; none while starting."""
+        return self._services.rooms() if self._services is not None else {}
 
     def is_ready(self) -> bool:
         """For Probe: whether a backend is up. Raises FAILED_PRECONDITION when the metadata store fails."""

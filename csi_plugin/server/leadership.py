@@ -1,7 +1,8 @@
 """One active controller per installation: the active one holds a lease, others wait for it.
 
-No lease can fence a driver call that an array has received, so a holder that cannot renew in time starts no further
-driver call and ends the process.
+No lease can fence a driver call that an array has received, so a holder that cannot renew in time begins no further
+driver call and no further write, and its process ends before another one may lead: by itself, and if it is too slow for
+that, or stands still, by the kernel.
 """
 
 import fcntl
@@ -11,19 +12,21 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from csi_plugin.persistence.base import PersistenceError
+from csi_plugin.persistence.base import LeadershipLost, PersistenceError
+from csi_plugin.persistence.leases import LeaseTerm
+from csi_plugin.server.process_deadline import ProcessDeadline
 
 LOG = logging.getLogger(__name__)
 
 LEASE_NAME = "controller"
 _POLL_SECONDS = 1.0
-
-
-class LeadershipLost(Exception):
-    """This process is no longer the active controller. gRPC: UNAVAILABLE."""
+_RETRY_SECONDS = 0.5
+_LAST_PART = 0.1
+"""Of a lease: nothing begins in it any more, and who has not renewed the lease until then ends."""
 
 
 class Leadership(Protocol):
@@ -34,6 +37,12 @@ class Leadership(Protocol):
 
     def check(self) -> None:
         """Raise LeadershipLost unless this process is surely still the active one. Cheap."""
+
+    def term(self) -> LeaseTerm:
+        """The term that acquire() has got."""
+
+    def lose(self, reason: str) -> None:
+        """Told by who has found that another controller is active."""
 
     def release(self) -> None:
         """Let others take over at once. Repeatable."""
@@ -64,6 +73,13 @@ class FileLeadership:
     def check(self) -> None:
         """A lock on a file cannot be lost while the process lives."""
 
+    def term(self) -> LeaseTerm:
+        """The file counts none: whoever held the lock is dead."""
+        return LeaseTerm()
+
+    def lose(self, reason: str) -> None:
+        """Nobody can have found another controller."""
+
     def release(self) -> None:
         if self._file is not None:
             os.close(self._file)
@@ -82,6 +98,8 @@ class Lease(Protocol):
 
     def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool: ...
 
+    def lease_term(self, name: str) -> LeaseTerm: ...
+
     def release_lease(self, name: str, *, holder: str) -> None: ...
 
 
@@ -93,13 +111,14 @@ class LeaseLeadership:
     """
 
     def __init__(self, lease: Lease, *, lock: FileLeadership, seconds: float, on_lost: Callable[[str], None]) -> None:
-        """``on_lost`` is called, with the reason, from the renewing thread when the lease is lost."""
+        """``on_lost`` is called, with the reason, from any thread when the lease is lost. It has to end the process."""
         self._lease = lease
         self._lock = lock
         self._seconds = seconds
         self._on_lost = on_lost
         self._holder = ""
-        self._valid_until = 0.0
+        self._valid_until = self._renew_at = 0.0
+        self._deadline = ProcessDeadline()
         self._released = threading.Event()
 
     def acquire(self, stop: threading.Event) -> bool:
@@ -119,8 +138,16 @@ class LeaseLeadership:
         return False
 
     def check(self) -> None:
-        if _now() >= self._valid_until:
+        if _now() >= self._ends_at():
             raise LeadershipLost("this controller's lease has expired; another one may be active")
+
+    def term(self) -> LeaseTerm:
+        return replace(self._lease.lease_term(LEASE_NAME), holder=self._holder)
+
+    def lose(self, reason: str) -> None:
+        self._valid_until = 0.0
+        if not self._released.is_set():
+            self._on_lost(reason)
 
     def release(self) -> None:
         self._released.set()
@@ -129,41 +156,42 @@ class LeaseLeadership:
             self._lease.release_lease(LEASE_NAME, holder=self._holder)
         except PersistenceError as error:
             LOG.info("could not release the lease; it will expire: %s", error)
+        self._deadline.cancel()
         self._lock.release()
 
     def _renew(self) -> bool:
         began = _now()
         if not self._lease.acquire_lease(LEASE_NAME, holder=self._holder, seconds=self._seconds):
             return False
-        # Counted from before the write: the store's clock started later than that.
-        self._valid_until = began + self._seconds
+        # Counted from before the write: the successor's clock starts later than that.
+        valid_until = began + self._seconds
+        if (left := valid_until - _now()) <= 0 or self._released.is_set():
+            return not self._released.is_set() and self._renew()
+        self._deadline.put_off(left)
+        self._valid_until = valid_until
+        # Not counted from the answer: one that takes a third of the lease makes renewals no rarer.
+        self._renew_at = began + self._seconds / 3
         return True
 
     def _keep(self) -> None:
-        while not self._released.wait(self._seconds / 3):
-            reason = "another controller has taken over"
+        while not self._released.wait(max(0.0, self._renew_at - _now())):
             try:
-                if self._renew():
-                    continue
+                if not self._renew():
+                    self.lose("another controller has taken over")
+                    return
             except PersistenceError as error:
-                if _now() < self._valid_until:
-                    LOG.warning("could not renew the lease, retrying: %s", error)
-                    continue
-                reason = f"could not renew the lease: {error}"
-            if not self._released.is_set():
-                self._on_lost(reason)
-            return
+                LOG.warning("could not renew the lease, retrying: %s", error)
+                self._renew_at = _now() + _RETRY_SECONDS
 
     def _watch(self) -> None:
-        """End where a renewal hangs, in a store that does not answer. No driver call begins from the lease's end on; to
-        wait as long again spares a process that is only slow."""
-        while not self._released.wait(max(0.0, self._give_up_at() - _now())):
-            if _now() >= self._give_up_at() and not self._released.is_set():
-                self._on_lost("the lease has ended, and the metadata store does not answer")
+        """End in time, also while a renewal hangs in a store that does not answer."""
+        while not self._released.wait(max(0.0, self._ends_at() - _now())):
+            if _now() >= self._ends_at():
+                self.lose(f"the lease could not be renewed within its {self._seconds:g} s")
                 return
 
-    def _give_up_at(self) -> float:
-        return self._valid_until + self._seconds
+    def _ends_at(self) -> float:
+        return self._valid_until - _LAST_PART * self._seconds
 
 
 def _now() -> float:

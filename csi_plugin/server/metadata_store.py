@@ -20,7 +20,7 @@ def open_store(settings: Settings) -> RecordStore:
         Backend.global_setup(
             file_locks_path=str(settings.locks_path),
             root_helper=settings.root_helper,
-            disable_logs=settings.disable_logs,
+            disable_logs=settings.disable_logs or None,
             project_id=settings.project_id,
             user_id=settings.user_id,
             persistence_config=settings.persistence,

@@ -14,6 +14,7 @@ from csi_plugin.server.controller_runtime import ControllerRuntime
 from csi_plugin.server.identity import own_version
 from csi_plugin.server.node_runtime import NodeRuntime
 from csi_plugin.server.operations import by_thread
+from csi_plugin.storage.cinder import pool_facts
 from csi_plugin.units import GIB
 
 COUNT_SECONDS = 60.0
@@ -100,7 +101,9 @@ class _Controller(Collector):
         yield from self._volumes()
 
     def _backends(self) -> Iterator[GaugeMetricFamily]:
-        ready = _gauge("backend_ready", "Whether a backend serves (1) or not (0).", ("backend",))
+        ready = _gauge(
+            "backend_ready", "Whether a backend serves, and its storage answers (1) or not (0).", ("backend",)
+        )
         current = _gauge(
             "backend_up_to_date",
             "Whether a backend serves with what it was configured with last (1) or not (0).",
@@ -108,6 +111,15 @@ class _Controller(Collector):
         )
         capacity = _gauge("pool_capacity_bytes", "Size of a pool, where its driver knows it.", ("backend", "pool"))
         free = _gauge("pool_free_bytes", "Free room of a pool, where its driver knows it.", ("backend", "pool"))
+        metadata = _gauge(
+            "pool_metadata_used_ratio", "How full the metadata of a thin pool is, 0 to 1.", ("backend", "pool")
+        )
+        snapshot = _gauge(
+            "pool_snapshot_used_ratio",
+            "How full the fullest snapshot of a pool of thick volumes is, 0 to 1.",
+            ("backend", "pool"),
+        )
+        lost = _gauge("pool_lost_snapshots", "Snapshots of a pool that have lost their data.", ("backend", "pool"))
         for status, stats in self._controller.backends():
             ready.add_metric([status.name], status.is_ready)
             current.add_metric([status.name], status.is_current)
@@ -116,7 +128,22 @@ class _Controller(Collector):
                     # Drivers say "infinite" and "unknown", too.
                     if isinstance(pool.get(name), int | float):
                         family.add_metric([status.name, pool["pool_name"]], pool[name] * GIB)
-        yield from (ready, current, capacity, free)
+                for family, name in (
+                    (metadata, pool_facts.METADATA_PERCENT),
+                    (snapshot, pool_facts.SNAPSHOT_PERCENT),
+                ):
+                    if name in pool:
+                        family.add_metric([status.name, pool["pool_name"]], pool[name] / 100)
+                if pool_facts.INVALID_SNAPSHOTS in pool:
+                    lost.add_metric([status.name, pool["pool_name"]], len(pool[pool_facts.INVALID_SNAPSHOTS]))
+        room = _gauge(
+            "pool_room_bytes",
+            "What of a pool may still be promised to volumes, where its driver knows it; negative: too much is.",
+            ("backend", "pool"),
+        )
+        for (backend, pool_name), gib in self._controller.rooms().items():
+            room.add_metric([backend, pool_name], gib * GIB)
+        yield from (ready, current, capacity, free, room, metadata, snapshot, lost)
 
     def _volumes(self) -> Iterator[GaugeMetricFamily]:
         counted_at, volumes, orphans = self._counted

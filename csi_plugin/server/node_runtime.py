@@ -1,5 +1,7 @@
 """The node's side of a server: its service, and its registration at the controller."""
 
+from collections.abc import Callable
+
 import grpc
 
 from csi_plugin.node import host_programs
@@ -10,12 +12,16 @@ from csi_plugin.node.service import NodeService
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.protocol.node_identity import NodeIdentity
 from csi_plugin.server.controller_runtime import ControllerRuntime
+from csi_plugin.server.installation import settle_driver_name_of_node
+from csi_plugin.server.registry_certificates import RegistryCertificates
 from csi_plugin.server.settings import Settings, grpc_address
 from csi_plugin.topology import everywhere
 
 
 class _LocalRegistry:
     """The registry of this process's controller. It may still be loading Cinder while the node learns who it is."""
+
+    tells_publications = True
 
     def __init__(self, controller: ControllerRuntime) -> None:
         self._controller = controller
@@ -25,6 +31,9 @@ class _LocalRegistry:
 
     def connection(self, node_id: str, volume_id: str) -> bytes:
         return self._controller.serving().node_registry.connection(node_id, volume_id)
+
+    def published(self, node_id: str) -> list[str] | None:
+        return None
 
     def record_filesystem(self, node_id: str, volume_id: str, filesystem: str) -> None:
         self._controller.serving().node_registry.record_filesystem(node_id, volume_id)
@@ -36,22 +45,25 @@ class NodeRuntime:
     def __init__(self, settings: Settings, inflight: InFlight) -> None:
         self._settings = settings
         self._registration: Registration | None = None
-        self.service = NodeService(
-            NodeConfiguration(
-                node_id=settings.node_id,
-                state_dir=settings.state_dir / "node",
-                locks_dir=settings.locks_path,
-                topology=dict(settings.node_topology) or everywhere(settings.driver_name),
-                max_volumes=settings.max_volumes,
-                default_filesystem=settings.default_filesystem,
-                oldest_kernel=settings.oldest_kernel,
-                multipath=settings.request_multipath,
-                storage_network_ip=settings.storage_network_ip,
-                root_helper=settings.root_helper,
-                reconnect_interval_seconds=settings.reconnect_interval_seconds,
-            ),
-            inflight,
+        configuration = NodeConfiguration(
+            node_id=settings.node_id,
+            state_dir=settings.state_dir / "node",
+            locks_dir=settings.locks_path,
+            topology=dict(settings.node_topology) or everywhere(settings.driver_name),
+            max_volumes=settings.max_volumes,
+            default_filesystem=settings.default_filesystem,
+            oldest_kernel=settings.oldest_kernel,
+            multipath=settings.request_multipath,
+            storage_network_ip=settings.storage_network_ip,
+            root_helper=settings.root_helper,
+            local_folders=None if settings.local_folders is None else tuple(settings.local_folders),
+            storage_networks=None if settings.storage_networks is None else tuple(settings.storage_networks),
+            cluster_networks=tuple(settings.cluster_networks),
+            reconnect_interval_seconds=settings.reconnect_interval_seconds,
+            trim_interval_hours=settings.trim_interval_hours,
         )
+        settle_driver_name_of_node(configuration.state_dir, settings.driver_name, volumes_dir=configuration.volumes_dir)
+        self.service = NodeService(configuration, inflight)
 
     def start(self, controller: ControllerRuntime | None) -> None:
         """Register at the controller of this process, at the registry endpoint, or in a custom resource, and look after
@@ -64,7 +76,7 @@ class NodeRuntime:
         if controller is not None:
             return _LocalRegistry(controller)
         if self._settings.registry_endpoint is not None:
-            return RemoteRegistry(self._channel())
+            return RemoteRegistry(self._channels())
         where = self._settings.persistence
         return CinderNodeClient(namespace=where.get("namespace"), kubeconfig=where.get("kubeconfig"))
 
@@ -81,15 +93,12 @@ class NodeRuntime:
             self._registration.stop()
         self.service.stop()
 
-    def _channel(self) -> grpc.Channel:
+    def _channels(self) -> Callable[[], grpc.Channel]:
         settings = self._settings
         assert settings.registry_endpoint is not None
         address = grpc_address(settings.registry_endpoint)
         if not (settings.registry_tls_ca and settings.registry_tls_certificate and settings.registry_tls_key):
-            return grpc.insecure_channel(address)
-        credentials = grpc.ssl_channel_credentials(
-            settings.registry_tls_ca.read_bytes(),
-            settings.registry_tls_key.read_bytes(),
-            settings.registry_tls_certificate.read_bytes(),
-        )
-        return grpc.secure_channel(address, credentials)
+            channel = grpc.insecure_channel(address)
+            return lambda: channel
+        certificates = RegistryCertificates(settings)
+        return lambda: certificates.channel(address)

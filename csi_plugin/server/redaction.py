@@ -11,7 +11,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from csi_plugin.known_secrets import MASK, is_secret_name, keep_passing_secret, texts_in
+from csi_plugin.known_secrets import MASK, is_secret_name, keep_passing_secret, names_a_secret, texts_in
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.secrets_in_text import FIELD_LIMIT, TEXT_LIMIT, redact_text
 
@@ -86,6 +86,8 @@ class _Walk:
         if isinstance(value, Message):
             return self._message(value, depth)
         if isinstance(value, Mapping):
+            if names_a_secret(value):
+                value = {**value, "value": MASK}
             return self._mapping(value.items(), len(value), depth, secret=False)
         if isinstance(value, list | tuple | set | frozenset):
             return self._list(value, len(value), depth)

@@ -216,6 +216,8 @@ class _Process:
         if self._kubelet is not None:
             self._kubelet.stop()
         servers = [server for server in (self._server, self._registry) if server is not None]
+        if self._controller is not None:
+            self._controller.begin_to_stop()
         stopped = [server.stop(grace=self._settings.stop_seconds) for server in servers]
         drained = self._inflight.drain(self._settings.stop_seconds)
         if not drained:
@@ -226,7 +228,7 @@ class _Process:
         if self._node is not None:
             self._node.stop()
         if self._controller is not None:
-            self._controller.stop()
+            self._controller.stop(drained=drained)
         if self._http is not None:
             self._http.stop()
         tracing.stop()

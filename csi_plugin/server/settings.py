@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from urllib.parse import unquote
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from csi_plugin import addresses
 from csi_plugin.known_secrets import keep_secret, secrets_in, texts_in
@@ -47,7 +47,7 @@ class Settings(BaseModel):
         "", description="Written to volumes on the storage, so that its admin knows whose they are."
     )
     node_id: str = Field(
-        default_factory=socket.gethostname, description="CSI node id of this machine; at most 256 bytes."
+        default_factory=socket.gethostname, description="CSI node id of this machine; at most 255 bytes."
     )
     state_dir: Path = Field(
         Path("/var/lib/cinderbox"),
@@ -96,12 +96,30 @@ class Settings(BaseModel):
     reconnect_interval_seconds: float = Field(
         60, ge=0, description="Pause between two looks for paths of staged volumes that are lost; 0: nobody looks."
     )
+    trim_interval_hours: float = Field(
+        0, ge=0, description="Pause between two runs of fstrim on this node's volumes; 0: nobody runs it."
+    )
     max_volumes: int = Field(0, ge=0, description="Volumes that this node can take; 0: as many as the CO likes.")
     default_filesystem: Literal["ext4", "xfs", "btrfs"] = Field("ext4", description="When a claim names none.")
     host_programs: list[Literal["iscsiadm", "multipath", "multipathd", "nvme"]] = Field(
         default_factory=list,
         description="Storage clients of the host that a node in a container runs in place of its image's, for daemons "
         "of another version; the container needs the host's process ids.",
+    )
+    local_folders: list[Path] | None = Field(
+        None,
+        description="Folders of this host, and those in them, where volumes may be files (protocol local); an empty "
+        "list for none. Unset: all but the system's and the node's own.",
+    )
+    storage_networks: list[str] | None = Field(
+        None,
+        description="Networks (192.0.2.0/24) in which a node looks for storage, for portals, monitors and servers of "
+        "shares. Unset: all but link-local and multicast addresses, and for portals those in `cluster_networks`.",
+    )
+    cluster_networks: list[str] = Field(
+        default_factory=list,
+        description="Networks of the cluster's services and pods, besides those that the controller learns from "
+        "Kubernetes: no portal in them is connected to, unless `storage_networks` has it.",
     )
     oldest_kernel: str = Field(
         "4.14",
@@ -118,11 +136,23 @@ class Settings(BaseModel):
         description="How long after an interrupted creation its remains may be removed without a person's word.",
     )
     settle_seconds: float = Field(
-        10, ge=0, description="How long after a crash a storage may take to show what an interrupted creation created."
+        10,
+        ge=0,
+        description="How long after a crash a storage may take to show what an interrupted creation created, and to "
+        "end what a controller had told it whose lease ran out.",
     )
     recovery_interval_seconds: float = Field(60, gt=0, description="Pause between two looks at what was interrupted.")
+    node_expiry_hours: float = Field(
+        168,
+        ge=0,
+        description="A node that has no volume and was not heard of for this long is forgotten; 0: never. One that "
+        "comes back registers again.",
+    )
     lease_seconds: float = Field(
-        10, ge=3, description="How long a controller that has died keeps others from taking over."
+        15,
+        ge=3,
+        description="How long a controller that has died keeps others from taking over; one that cannot renew its "
+        "lease in this time ends.",
     )
     registry_endpoint: str | None = Field(
         None,
@@ -175,6 +205,13 @@ class Settings(BaseModel):
             addresses.check_host(value)
         return value
 
+    @field_validator("storage_networks", "cluster_networks")
+    @classmethod
+    def _check_networks(cls, value: list[str] | None) -> list[str] | None:
+        for text in value or []:
+            addresses.check_network(text)
+        return value
+
     @field_validator("driver_name")
     @classmethod
     def _check_driver_name(cls, value: str) -> str:
@@ -187,8 +224,8 @@ class Settings(BaseModel):
     @field_validator("node_id")
     @classmethod
     def _check_node_id(cls, value: str) -> str:
-        if not 1 <= len(value.encode()) <= 256 or not value.isprintable():
-            raise ValueError("must have 1 to 256 printable bytes")
+        if not 1 <= len(value.encode()) <= 255 or not value.isprintable():
+            raise ValueError("must have 1 to 255 printable bytes")
         return value
 
     @field_validator("backends", mode="before")
@@ -202,14 +239,15 @@ class Settings(BaseModel):
         return backends
 
     @model_validator(mode="after")
-    def _check_together(self) -> Self:
+    def _check_together(self, info: ValidationInfo) -> Self:
         tls = (self.registry_tls_ca, self.registry_tls_certificate, self.registry_tls_key)
         if any(tls) and not all(tls):
             raise ValueError("registry_tls_ca, registry_tls_certificate and registry_tls_key go together")
         if self.registry_endpoint and self.registry_endpoint.startswith("tcp:") and not all(tls):
             raise ValueError("registry_endpoint over TCP needs registry_tls_ca, _certificate and _key")
         has_backends = self.backends or self.cinder_conf or self.persistence.get("storage") == "crd"
-        if self.mode != "node" and not has_backends:
+        serves = (info.context or {}).get("serves", True)
+        if serves and self.mode != "node" and not has_backends:
             raise ValueError(
                 "mode controller and mode all need backends, or a cinder_conf with enabled_backends (or persistence in "
                 "crd, whose CinderBackends are backends)"
@@ -247,9 +285,11 @@ def load(
     *,
     environment: Mapping[str, str] = os.environ,
     file: Path | None = None,
+    serves: bool = True,
 ) -> Settings:
     """Settings from all sources; of two that set the same, the first counts: flags, ``CINDERBOX_*`` variables,
     ember-csi's variables, the YAML file (``file``, or the one that CINDERBOX_SETTINGS names).
+    ``serves`` False: for what needs no backends, such as a look at the metadata.
 
     Raises SettingsError.
     """
@@ -273,7 +313,7 @@ def load(
                 merged[name], origin[name] = value, source
     _keep_secrets(merged)
     try:
-        return Settings.model_validate(merged)
+        return Settings.model_validate(merged, context={"serves": serves})
     except ValidationError as error:
         raise SettingsError("; ".join(_readable(problem, origin) for problem in error.errors())) from None
 

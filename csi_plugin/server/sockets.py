@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 
 from csi_plugin.server.interceptors import RpcInterceptor
+from csi_plugin.server.registry_certificates import RegistryCertificates
 from csi_plugin.server.settings import Settings, grpc_address
 from csi_plugin.server.thread_pools import ThreadPools
 
@@ -50,19 +51,13 @@ def listen(server: grpc.Server, endpoint: str, *, take_over: bool = False) -> No
 
 
 def listen_registry(server: grpc.Server, settings: Settings) -> None:
-    """Listen on registry_endpoint; over TCP with certificates on both sides."""
+    """Listen on registry_endpoint; over TCP with certificates on both sides, which may be renewed."""
     assert settings.registry_endpoint is not None
     address = grpc_address(settings.registry_endpoint)
     if address.startswith("unix:"):
         listen(server, settings.registry_endpoint)
         return
-    assert settings.registry_tls_ca and settings.registry_tls_certificate and settings.registry_tls_key
-    credentials = grpc.ssl_server_credentials(
-        [(settings.registry_tls_key.read_bytes(), settings.registry_tls_certificate.read_bytes())],
-        root_certificates=settings.registry_tls_ca.read_bytes(),
-        require_client_auth=True,
-    )
-    if server.add_secure_port(address, credentials) == 0:
+    if server.add_secure_port(address, RegistryCertificates(settings).server_credentials()) == 0:
         raise AddressInUse(f"cannot listen on {address}")
 
 

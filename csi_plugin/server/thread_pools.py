@@ -27,7 +27,6 @@ READS = frozenset(
         "GetVolumeGroupSnapshot",
         "NodeGetCapabilities",
         "NodeGetInfo",
-        "GetConnection",
         "ListOperations",
     }
 )

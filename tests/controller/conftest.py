@@ -12,7 +12,7 @@ import pytest
 from csi_plugin.controller.configuration import ControllerConfiguration
 from csi_plugin.controller.service import ControllerService
 from csi_plugin.persistence.base import RecordStore
-from csi_plugin.protocol import csi_pb2_grpc, node_registry_pb2_grpc
+from csi_plugin.protocol import csi_pb2_grpc, current_rpc, node_registry_pb2_grpc
 from csi_plugin.protocol.errors import RpcError
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.storage.backend import Backend
@@ -25,7 +25,7 @@ _numbers = itertools.count(1)
 
 
 class ErrorsToStatus(grpc.ServerInterceptor):
-    """What the server does with RpcError."""
+    """What the server does with deadlines and RpcError."""
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
         handler = continuation(details)
@@ -34,7 +34,8 @@ class ErrorsToStatus(grpc.ServerInterceptor):
 
         def call(request: Any, context: grpc.ServicerContext) -> Any:
             try:
-                return handler.unary_unary(request, context)
+                with current_rpc.enter("", request_id="", time_remaining=context.time_remaining()):
+                    return handler.unary_unary(request, context)
             except RpcError as error:
                 context.abort(error.code, error.message)
 

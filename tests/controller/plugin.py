@@ -2,6 +2,7 @@
 
 import base64
 import threading
+import zlib
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from csi_plugin.protocol import csi_pb2, csi_pb2_grpc, node_registry_pb2_grpc, s
 from csi_plugin.protocol.node_identity import NodeIdentity
 from csi_plugin.storage.backend_set import BackendSet
 from tests.support.csi import create_request, mount
+from tests.support.loop_volumes import file_names
 
 Serve = Callable[..., "Plugin"]
 
@@ -34,7 +36,7 @@ class Plugin:
 
     def files(self) -> list[str]:
         """What the loop driver has in its directory."""
-        return sorted(path.name for path in self.directory.iterdir())
+        return file_names(self.directory)
 
     def create(self, name: str, size: int = 1, **fields: Any) -> csi_pb2.Volume:
         return self.controller.CreateVolume(create_request(name, size, **fields)).volume
@@ -43,8 +45,8 @@ class Plugin:
         request = csi_pb2.CreateSnapshotRequest(name=name, source_volume_id=volume_id, **fields)
         return self.controller.CreateSnapshot(request).snapshot
 
-    def delete(self, volume_id: str) -> None:
-        self.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume_id))
+    def delete(self, volume_id: str, *, timeout: float | None = None) -> None:
+        self.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume_id), timeout=timeout)
 
     def publish(self, volume_id: str, node_id: str, **fields: Any) -> dict[str, str]:
         fields.setdefault("volume_capability", mount())
@@ -60,7 +62,7 @@ class Plugin:
         private_key = sealed_box.generate_private_key()
         identity = NodeIdentity(
             node_id=node_id,
-            connector={"host": node_id, "ip": "192.0.2.1", **connector},
+            connector={"host": node_id, "ip": f"2001:db8::{zlib.crc32(node_id.encode()) % 65536:x}", **connector},
             public_key=sealed_box.public_key_of(private_key),
             max_volumes=max_volumes,
         )

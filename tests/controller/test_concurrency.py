@@ -1,15 +1,16 @@
 """Many calls at once, slow storage, and callers that give up."""
 
 import threading
+from typing import Any
 
 import grpc
 import pytest
 
-from csi_plugin.persistence.records import VolumeRecord
+from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2
 from tests.controller.drivers import SlowDriver
 from tests.controller.plugin import Plugin, Serve, in_threads
-from tests.support.csi import create_request, fails, from_volume, mount
+from tests.support.csi import Mode, block, create_request, fails, from_volume, mount
 from tests.support.polling import wait_until
 
 Code = grpc.StatusCode
@@ -45,15 +46,18 @@ def test_32_creations_run_side_by_side_while_lists_answer(serve: Serve, gate: th
     assert len({answer.result(30).volume.volume_id for answer in running}) == len(plugin.files()) == 32
 
 
-def test_conflicting_request_is_aborted_at_once(serve: Serve, gate: threading.Event) -> None:
+def test_conflicting_request_waits_for_its_turn(serve: Serve, gate: threading.Event) -> None:
     plugin = serve(driver=SLOW)
     running = plugin.controller.CreateVolume.future(create_request("gated"))
     assert SlowDriver.started.wait(10)
 
-    with fails(Code.ABORTED, "volume-name/gated"):
-        plugin.create("gated", 2)
+    with fails(Code.ABORTED, "volume-name/gated has been running for"):
+        plugin.controller.CreateVolume(create_request("gated", 2), timeout=1)
+    waiting = plugin.controller.CreateVolume.future(create_request("gated", 2), timeout=30)
     gate.set()
     assert running.result(10).volume.volume_id
+    with fails(Code.ALREADY_EXISTS):
+        waiting.result(30)
 
 
 def test_repeat_waits_up_to_its_own_deadline(serve: Serve, gate: threading.Event) -> None:
@@ -76,7 +80,7 @@ def test_volume_that_is_being_created_cannot_be_deleted(serve: Serve, gate: thre
 
     assert plugin.list() == []
     with fails(Code.ABORTED, record.id):
-        plugin.delete(record.id)
+        plugin.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=record.id), timeout=1)
     gate.set()
     assert running.result(10).volume.volume_id == record.id
 
@@ -143,7 +147,7 @@ def test_one_source_is_cloned_by_many_at_once_and_cannot_go_meanwhile(plugin: Pl
 
     assert len({answer.volume_id for answer in answers}) == 8
     with plugin.service._context.source_locks.reading(f"volume/{source}"), fails(Code.ABORTED, source):
-        plugin.delete(source)
+        plugin.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=source), timeout=1)
 
 
 def test_publishing_to_one_node_many_times_at_once_makes_one_connection(plugin: Plugin) -> None:
@@ -154,6 +158,74 @@ def test_publishing_to_one_node_many_times_at_once_makes_one_connection(plugin: 
 
     assert all(isinstance(answer, dict) for answer in answers), answers
     assert plugin.store.find(VolumeRecord)[0].attach_status == "attached"
+
+
+def test_many_nodes_get_a_shared_volume_at_once(plugin: Plugin) -> None:
+    """As when a StatefulSet of 30 with one raw block volume for all starts: no call has to be repeated."""
+    mode = block(Mode.MULTI_NODE_MULTI_WRITER)
+    volume_id = plugin.create("shared", volume_capabilities=[mode]).volume_id
+    for number in range(30):
+        plugin.add_node(f"node-{number}")
+
+    def publish(number: int) -> None:
+        request = publish_request(volume_id, f"node-{number}", mode)
+        plugin.controller.ControllerPublishVolume(request, timeout=60)
+
+    def unpublish(number: int) -> None:
+        plugin.controller.ControllerUnpublishVolume(unpublish_request(volume_id, f"node-{number}"), timeout=60)
+
+    assert in_threads(30, publish) == [None] * 30
+    assert len(plugin.store.find(ConnectionRecord)) == 30
+    assert in_threads(30, unpublish) == [None] * 30
+    assert plugin.store.find(ConnectionRecord) == []
+
+
+def test_a_request_is_not_overtaken_by_the_one_that_takes_it_back(plugin: Plugin) -> None:
+    inflight = plugin.service._context.inflight
+    plugin.add_node("node-1")
+    volume_id = plugin.create("pvc-1").volume_id
+    calls: list[Any] = []
+    with inflight.hold(f"volume/{volume_id}"):
+        (mark,) = inflight.running()
+        for _ in range(5):
+            publish = publish_request(volume_id, "node-1", mount())
+            calls.append(plugin.controller.ControllerPublishVolume.future(publish, timeout=60))
+            wait_until(lambda: mark.waiting == len(calls), lambda: mark)
+            unpublish = unpublish_request(volume_id, "node-1")
+            calls.append(plugin.controller.ControllerUnpublishVolume.future(unpublish, timeout=60))
+            wait_until(lambda: mark.waiting == len(calls), lambda: mark)
+    for call in calls:
+        call.result(60)
+    assert plugin.store.find(ConnectionRecord) == []
+
+
+def publish_request(
+    volume_id: str, node_id: str, mode: csi_pb2.VolumeCapability
+) -> csi_pb2.ControllerPublishVolumeRequest:
+    return csi_pb2.ControllerPublishVolumeRequest(volume_id=volume_id, node_id=node_id, volume_capability=mode)
+
+
+def unpublish_request(volume_id: str, node_id: str) -> csi_pb2.ControllerUnpublishVolumeRequest:
+    return csi_pb2.ControllerUnpublishVolumeRequest(volume_id=volume_id, node_id=node_id)
+
+
+def test_the_members_of_a_group_go_at_once(plugin: Plugin) -> None:
+    """As a backup tool deletes the snapshots of a group, and a namespace its claims."""
+    volumes = [plugin.create(f"pvc-{number}").volume_id for number in range(6)]
+    request = csi_pb2.CreateVolumeGroupSnapshotRequest(name="group", source_volume_ids=volumes)
+    members = plugin.groups.CreateVolumeGroupSnapshot(request, timeout=60).group_snapshot.snapshots
+
+    def delete_snapshot(number: int) -> None:
+        snapshot_id = members[number].snapshot_id
+        plugin.controller.DeleteSnapshot(csi_pb2.DeleteSnapshotRequest(snapshot_id=snapshot_id), timeout=60)
+
+    def delete_volume(number: int) -> None:
+        plugin.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volumes[number]), timeout=60)
+
+    for act in (delete_snapshot, delete_volume):
+        answers = in_threads(6, act)
+        assert [answer for answer in answers if isinstance(answer, grpc.RpcError)] == []
+    wait_until(lambda: plugin.files() == [], plugin.files)
 
 
 def test_mixed_calls_for_one_volume_end_in_a_consistent_state(plugin: Plugin) -> None:

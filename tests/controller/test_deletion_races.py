@@ -66,7 +66,7 @@ def creation(plugin: Plugin, kind: str, name: str, volume_id: str) -> Callable[[
     return lambda: plugin.groups.CreateVolumeGroupSnapshot.future(group)
 
 
-def delete(plugin: Plugin, kind: str, object_id: str) -> None:
+def delete(plugin: Plugin, kind: str, object_id: str, *, timeout: float | None = None) -> None:
     match kind:
         case "volume":
             plugin.delete(object_id)
@@ -74,7 +74,7 @@ def delete(plugin: Plugin, kind: str, object_id: str) -> None:
             plugin.controller.DeleteSnapshot(csi_pb2.DeleteSnapshotRequest(snapshot_id=object_id))
         case _:
             request = csi_pb2.DeleteVolumeGroupSnapshotRequest(group_snapshot_id=object_id)
-            plugin.groups.DeleteVolumeGroupSnapshot(request)
+            plugin.groups.DeleteVolumeGroupSnapshot(request, timeout=timeout)
 
 
 def only_id(plugin: Plugin, kind: str, name: str) -> str:
@@ -143,7 +143,7 @@ def test_a_group_snapshot_stays_while_a_volume_is_created_from_it(serve: Serve, 
     assert GatedDriver.started.wait(10)
 
     with fails(Code.ABORTED, member.id, "source"):
-        delete(plugin, "group-snapshot", group_snapshot_id)
+        delete(plugin, "group-snapshot", group_snapshot_id, timeout=1)
     gate.set()
     assert running.result(10).volume.content_source.snapshot.snapshot_id == member.id
 

@@ -207,7 +207,7 @@ def test_any_text_can_be_a_name_unless_the_spec_bans_it(plugin: Plugin) -> None:
         parameters = {
             "csi.storage.k8s.io/pvc/name": claim,
             "mkfs_options": mkfs_options,
-            "qos.limit": spec,
+            "extra_specs.test:limit": spec,
         }
         request = create_request(name, parameters=parameters)
         code = status_of(plugin.controller.CreateVolume, request)

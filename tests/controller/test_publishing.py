@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
@@ -33,6 +34,16 @@ def test_published_volume_is_listed_with_its_node_and_its_connection_is_readable
     assert list(entry.status.published_node_ids) == ["node-1"]
 
 
+def test_nodes_are_told_where_no_storage_is(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a cluster: behind the networks of its services and pods."""
+    monkeypatch.setattr(plugin.store, "cluster_networks", lambda: ["10.96.0.0/12"])
+    key = plugin.add_node("node-1")
+    volume = plugin.create("pvc-1")
+    context = plugin.publish(volume.volume_id, "node-1")
+    plan = json.loads(unsealed(context, key, node_id="node-1", volume_id=volume.volume_id))
+    assert plan["cluster_networks"] == ["10.96.0.0/12"]
+
+
 def test_connection_can_be_asked_for_again_after_the_node_has_a_new_key(plugin: Plugin) -> None:
     plugin.add_node("node-1")
     volume = plugin.create("pvc-1")
@@ -45,6 +56,19 @@ def test_connection_can_be_asked_for_again_after_the_node_has_a_new_key(plugin: 
     sealed = plugin.nodes.GetConnection(request).sealed_connection
     plan = sealed_box.open_from_controller(new_key, sealed, associated_data=f"node-1/{volume.volume_id}".encode())
     assert json.loads(plan)["volume_id"] == volume.volume_id
+
+
+def test_a_key_that_was_rotated_comes_with_the_next_answer(serve: Serve, tmp_path: Path) -> None:
+    plugin = serve(driver="tests.controller.drivers.KeyringDriver")
+    (backend,) = plugin.backends.ready()
+    backend.driver.keyring_file = str(tmp_path / "keyring")
+    key, volume = plugin.add_node("node-1"), plugin.create("pvc-1")
+    for secret in ("old", "new"):
+        (tmp_path / "keyring").write_text(secret)
+        sealed = plugin.publish(volume.volume_id, "node-1")
+        assert (
+            json.loads(unsealed(sealed, key, node_id="node-1", volume_id=volume.volume_id))["data"]["keyring"] == secret
+        )
 
 
 def test_volume_context_with_entries_of_kubernetes_is_ours(plugin: Plugin) -> None:
@@ -250,19 +274,63 @@ def test_interrupted_publish_is_repeated(plugin: Plugin) -> None:
 
 def test_initiator_of_another_live_node_is_refused(serve: Serve) -> None:
     plugin = serve(node_lifetime_seconds=0)
-    plugin.add_node("node-1", initiator="iqn.2020-01.org.example:a", nqn="nqn.a", wwpns=["50014380186b3f65"])
+    names = {"initiator": "iqn.2020-01.org.example:a", "nqn": "nqn.a"}
+    plugin.add_node("node-1", **names, wwpns=["50014380186b3f65"], sdc_guid="B87D1B34-7B6B")
     plugin.add_node("node-2", initiator="iqn.2020-01.org.example:b")
 
     plugin.add_node("node-3", nqn="nqn.a")  # node-1 has nothing and has not been heard of for long
 
     volume_id = plugin.create("pvc-1").volume_id
     plugin.publish(volume_id, "node-1")
-    request = node_registry_pb2.RegisterNodeRequest(
-        node_id="node-4", connector_json='{"wwpns": ["50014380186B3F65"]}', public_key=b"k" * 32
-    )
-    with fails(Code.FAILED_PRECONDITION, "node-1", "50014380186b3f65"):
-        plugin.nodes.RegisterNode(request)
-    plugin.add_node("node-1", initiator="iqn.2020-01.org.example:a", nqn="nqn.a")  # itself, again
+    for same, name in (
+        ('{"wwpns": ["50014380186B3F65"]}', "50014380186b3f65"),
+        ('{"sdc_guid": "b87d1b34-7b6b"}', "b87d1b34-7b6b"),  # of PowerFlex, which knows hosts by nothing else
+    ):
+        request = node_registry_pb2.RegisterNodeRequest(node_id="node-4", connector_json=same, public_key=b"k" * 32)
+        with fails(Code.FAILED_PRECONDITION, "node-1", name):
+            plugin.nodes.RegisterNode(request)
+    plugin.add_node("node-1", **names)  # itself, again
+
+
+def test_a_node_is_known_to_storage_by_its_own_name_and_address(plugin: Plugin) -> None:
+    plugin.add_node("node-1", ip="192.0.2.1")
+    lies = {"host": "node-1", "initiator": "iqn.2020-01.org.example:b", "os_type": "linux2"}
+    plugin.add_node("node-2", ip="192.0.2.2", mountpoint="/dev/vdb", instance="other", **lies)
+    volume_id = plugin.create("pvc-1").volume_id
+
+    plugin.publish(volume_id, "node-2")
+
+    (connection,) = plugin.store.find(ConnectionRecord)
+    told = {name: value for name, value in connection.connector.items() if not name.startswith("csi_")}
+    assert told == lies | {"host": "node-2", "ip": "192.0.2.2", "mode": "rw"}
+    for same in ("192.0.2.1", "::ffff:192.0.2.1"):
+        with fails(Code.FAILED_PRECONDITION, "node node-1 has 192.0.2.1 too", "address"):
+            plugin.nodes.RegisterNode(
+                node_registry_pb2.RegisterNodeRequest(
+                    node_id="node-3", connector_json=json.dumps({"ip": same}), public_key=b"k" * 32
+                )
+            )
+
+
+def test_a_node_keeps_the_host_name_that_its_volumes_were_exported_under(plugin: Plugin) -> None:
+    """As storage has it from an earlier version; unless it is another node's."""
+    volumes = [plugin.create(f"pvc-{number}").volume_id for number in range(2)]
+    for node_id, name, expected in (
+        ("node-1", "node-1.example.org", "node-1.example.org"),
+        ("node-2", "node-1", "node-2"),
+    ):
+        plugin.add_node(node_id)
+        plugin.publish(volumes[0], node_id)
+        (connection,) = plugin.store.find(ConnectionRecord)
+        connection.connector["host"] = name
+        plugin.store.update(connection)
+
+        plugin.publish(volumes[1], node_id)
+
+        (second,) = plugin.store.find(ConnectionRecord, volume_id=volumes[1])
+        assert second.connector["host"] == expected
+        for volume_id in volumes:
+            plugin.unpublish(volume_id, node_id)
 
 
 def test_full_node_takes_no_more(plugin: Plugin) -> None:
@@ -292,18 +360,32 @@ def test_full_node_takes_no_more(plugin: Plugin) -> None:
     [
         ({"max_volumes": -1}, "max_volumes"),
         ({"node_id": ""}, "node_id"),
-        ({"node_id": "x" * 257}, "node_id"),
+        ({"node_id": "x" * 256}, "node_id"),
         ({"node_id": "a\x00"}, "node_id"),
         ({"public_key": b"short"}, "public_key"),
         ({"connector_json": "[]"}, "connector_json"),
         ({"connector_json": "{"}, "connector_json"),
         ({"connector_json": "[" * 50_000}, "connector_json"),
+        ({"connector_json": '{"initiator": ["iqn.a"]}'}, "connector_json: initiator must be a text"),
+        ({"connector_json": '{"initiator": "iqn.a iqn.b"}'}, "connector_json: initiator must be a text"),
+        ({"connector_json": '{"ip": "node1; reboot"}'}, "connector_json: ip must be an IPv4 or IPv6 address"),
+        ({"connector_json": '{"ip": "192.0.2.001"}'}, "connector_json: ip must be an IPv4 or IPv6 address"),
+        ({"connector_json": f'{{"wwpns": {["5"] * 257}}}'.replace("'", '"')}, "wwpns must be a list of at most 256"),
     ],
 )
 def test_registration_is_validated(plugin: Plugin, fields: dict[str, object], word: str) -> None:
     valid = {"node_id": "node-1", "connector_json": "{}", "public_key": b"k" * 32}
     with fails(Code.INVALID_ARGUMENT, word):
         plugin.nodes.RegisterNode(node_registry_pb2.RegisterNodeRequest(**(valid | fields)))
+
+
+def test_a_host_whose_firmware_has_no_uuid_is_registered(plugin: Plugin) -> None:
+    """Firmware says so in words, which os-brick passes on."""
+    plugin.add_node("node-1", **{"system uuid": "Not Settable", "uuid": "", "initiator": "iqn.a"})
+    plugin.publish(plugin.create("pvc-1").volume_id, "node-1")
+    (connection,) = plugin.store.find(ConnectionRecord)
+    assert (connection.connector or {})["initiator"] == "iqn.a"
+    assert "system uuid" not in (connection.connector or {})
 
 
 SHARE = "tests.controller.drivers.ShareDriver"

@@ -244,7 +244,8 @@ def test_room_of_a_backend_that_starts_is_not_known(serve: Serve) -> None:
     assert capacity("slow").available_capacity == 0
 
 
-def test_validation(plugin: Plugin) -> None:
+def test_validation(serve: Serve) -> None:
+    plugin = serve(driver="tests.controller.drivers.TunableDriver")
     volume = plugin.create("pvc-1", parameters={"qos.a": "1"})
 
     def validate(volume_id: str = volume.volume_id, **fields: object) -> csi_pb2.ValidateVolumeCapabilitiesResponse:
@@ -359,7 +360,8 @@ def modify(plugin: Plugin, volume_id: str, **parameters: str) -> None:
     )
 
 
-def test_modification(plugin: Plugin) -> None:
+def test_modification(serve: Serve) -> None:
+    plugin = serve(driver="tests.controller.drivers.TunableDriver")
     volume_id = plugin.create("pvc-1", parameters={"qos.a": "1", "vendor:x": "1"}).volume_id
 
     modify(plugin, volume_id, **{"qos.b": "2", "extra_specs.vendor:x": "3"})
@@ -381,13 +383,29 @@ def test_modification(plugin: Plugin) -> None:
     assert plugin.store.get(VolumeRecord, volume_id).qos_specs == {"a": "1", "b": "2"}
 
 
+def test_a_volume_says_why_it_could_not_be_expanded_or_deleted(serve: Serve) -> None:
+    plugin = serve(driver="tests.controller.drivers.FaultyDriver")
+    volume_id = plugin.create("rigid-undeletable").volume_id
+
+    def condition() -> str:
+        return str(plugin.store.get(VolumeRecord, volume_id).intent.condition)
+
+    with fails(Code.INTERNAL, "cannot grow"):
+        expand(plugin, volume_id, 2)
+    assert "could not be extended" in condition()
+    assert "cannot grow" in condition()
+    with fails(Code.INTERNAL, "cannot be deleted"):
+        plugin.delete(volume_id)
+    assert "could not be deleted" in condition()
+
+
 def test_modification_that_the_driver_cannot_do_is_an_invalid_argument(serve: Serve) -> None:
     plugin = serve(driver="tests.controller.drivers.FaultyDriver")
     volume_id = plugin.create("rigid").volume_id
 
     with fails(Code.INVALID_ARGUMENT, "mutable_parameters"):
-        modify(plugin, volume_id, **{"qos.a": "1"})
-    assert plugin.store.get(VolumeRecord, volume_id).qos_specs == {}
+        modify(plugin, volume_id, **{"extra_specs.a": "1"})
+    assert plugin.store.get(VolumeRecord, volume_id).extra_specs == {}
 
 
 def test_capabilities(plugin: Plugin) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -22,6 +23,7 @@ from csi_plugin.protocol import csi_pb2
 from tests.controller.drivers import FaultyDriver, StuckDriver
 from tests.controller.plugin import Plugin, Serve
 from tests.support.csi import fails
+from tests.support.loop_volumes import file_names
 from tests.support.polling import wait_until
 
 Code = grpc.StatusCode
@@ -100,13 +102,21 @@ def test_pieces_of_a_failed_attempt_are_removed(serve: Serve) -> None:
     assert [record.id for record in plugin.store.find(VolumeRecord)] == [volume.volume_id]
 
 
-def test_failed_attempt_that_is_never_repeated_leaves_nothing(serve: Serve) -> None:
+def test_failed_attempt_that_is_never_repeated_leaves_nothing(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = serve(driver=FAULTY, settle_seconds=0)
     with fails(Code.INTERNAL):
         plugin.create("after")
+    listed = []
+    delete_volume = FaultyDriver.delete_volume
 
+    def delete(driver: FaultyDriver, volume: Any) -> None:
+        listed.append(plugin.list())
+        delete_volume(driver, volume)
+
+    monkeypatch.setattr(FaultyDriver, "delete_volume", delete)
     plugin.service.recovery.run_once()
 
+    assert listed == [[]], "nobody was told of it"
     assert plugin.files() == []
     assert list_orphans(plugin.store) == plugin.store.find(VolumeRecord) == []
 
@@ -413,7 +423,7 @@ def test_a_driver_that_hangs_keeps_no_other_backend_from_being_recovered(serve: 
             with fails(Code.INTERNAL, "it was made, but"):
                 plugin.create(f"after-{backend}", parameters={"backend": backend})
             assert backend == "other" or StuckDriver.started.wait(10)
-        wait_until(lambda: list((tmp_path / "other").iterdir()) == [], plugin.files)
+        wait_until(lambda: file_names(tmp_path / "other") == [], plugin.files)
         assert len(plugin.files()) == 1
     finally:
         StuckDriver.gate.set()

@@ -1,6 +1,7 @@
 """CreateSnapshot, DeleteSnapshot and the group controller."""
 
 import grpc
+import pytest
 
 from csi_plugin.persistence.records import GroupRecord, GroupSnapshotRecord, Phase, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2
@@ -21,6 +22,24 @@ def listed(plugin: Plugin) -> list[csi_pb2.Snapshot]:
 def group(plugin: Plugin, name: str, *volume_ids: str) -> csi_pb2.VolumeGroupSnapshot:
     request = csi_pb2.CreateVolumeGroupSnapshotRequest(name=name, source_volume_ids=volume_ids)
     return plugin.groups.CreateVolumeGroupSnapshot(request).group_snapshot
+
+
+@pytest.mark.parametrize("of", ["snapshot", "group", "attributes"])
+def test_no_room_is_final_for_the_sidecars(serve: Serve, of: str) -> None:
+    """They take RESOURCE_EXHAUSTED for work in progress: a VolumeSnapshot could not be deleted, and would be made
+    later all the same; a claim could not be given its former class."""
+    plugin = serve(driver="tests.controller.drivers.FullDriver")
+    volume_id = plugin.create("pvc-1").volume_id
+    attributes = csi_pb2.ControllerModifyVolumeRequest(
+        volume_id=volume_id, mutable_parameters={"extra_specs.tier": "gold"}
+    )
+    call, code = {
+        "snapshot": (lambda: plugin.snapshot("snapshot-1", volume_id), Code.FAILED_PRECONDITION),
+        "group": (lambda: group(plugin, "group-1", volume_id), Code.FAILED_PRECONDITION),
+        "attributes": (lambda: plugin.controller.ControllerModifyVolume(attributes), Code.INVALID_ARGUMENT),
+    }[of]
+    with fails(code, "No space left on device"):
+        call()
 
 
 def test_parameters_of_group_snapshots(plugin: Plugin) -> None:
@@ -47,6 +66,25 @@ def delete_group(plugin: Plugin, group_snapshot_id: str, *snapshot_ids: str) -> 
     plugin.groups.DeleteVolumeGroupSnapshot(
         csi_pb2.DeleteVolumeGroupSnapshotRequest(group_snapshot_id=group_snapshot_id, snapshot_ids=snapshot_ids)
     )
+
+
+def test_a_claim_as_large_as_the_first_one_is_enough_for_its_snapshot(plugin: Plugin) -> None:
+    """Sidecars refuse a smaller claim than what the snapshot's answer says, before the driver is asked."""
+    asked = csi_pb2.CapacityRange(required_bytes=100 << 20)
+    volume = plugin.create("pvc-1", capacity_range=asked)
+    (member,) = group(plugin, "group", volume.volume_id).snapshots
+    for name, snapshot in (("alone", plugin.snapshot("snap", volume.volume_id)), ("member", member)):
+        assert snapshot.size_bytes == asked.required_bytes
+        source = from_snapshot(snapshot.snapshot_id)
+        restored = plugin.create(name, capacity_range=asked, volume_content_source=source)
+        assert restored.capacity_bytes == volume.capacity_bytes == GIB
+        assert plugin.snapshot(f"of-{name}", restored.volume_id).size_bytes == asked.required_bytes
+    plugin.controller.ControllerExpandVolume(
+        csi_pb2.ControllerExpandVolumeRequest(
+            volume_id=volume.volume_id, capacity_range=csi_pb2.CapacityRange(required_bytes=2 * GIB)
+        )
+    )
+    assert plugin.snapshot("larger", volume.volume_id).size_bytes == 2 * GIB
 
 
 def test_snapshot_life(plugin: Plugin) -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from csi_plugin.persistence.sealing import generate_key
 from csi_plugin.protocol import csi_pb2
-from csi_plugin.server.serve import EXIT_LEADERSHIP_LOST
-from tests.support.csi import GIB, MOUNT
+from tests.support.csi import GIB, MOUNT, fails
+from tests.support.databases import through
 from tests.support.kubernetes_api import KubernetesAPI
 from tests.support.network import Cable
 from tests.support.polling import wait_until
-from tests.support.serving import QUICK, Served
+from tests.support.postgresql import PostgreSQL
+from tests.support.serving import LOST, QUICK, Served
 
 LEASE_SECONDS = 10
 REFUSALS = LEASE_SECONDS + 2
@@ -38,10 +39,16 @@ def persistence(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any
 
 
 @pytest.fixture
-def environment(tmp_path: Path, lease_seconds: str) -> dict[str, str]:
+def settle_seconds() -> str:
+    return QUICK["CINDERBOX_SETTLE_SECONDS"]
+
+
+@pytest.fixture
+def environment(tmp_path: Path, lease_seconds: str, settle_seconds: str) -> dict[str, str]:
     return QUICK | {
         "TEST_GATE": str(tmp_path),
         "CINDERBOX_LEASE_SECONDS": lease_seconds,
+        "CINDERBOX_SETTLE_SECONDS": settle_seconds,
         "CINDERBOX_SEALING_KEYS": generate_key(),
     }
 
@@ -76,6 +83,15 @@ def create(served: Served, name: str, timeout: float = 60) -> str:
 def refusals(served: Served) -> int:
     """How often it has asked for the lease and was refused."""
     return served.log.read_text(errors="replace").count("another controller holds the lease")
+
+
+def probed(served: Served) -> str:
+    """What Probe says while it is not ready; it is given less than databases are."""
+    try:
+        served.identity.Probe(csi_pb2.ProbeRequest(), timeout=4)
+    except grpc.RpcError as error:
+        return str(error.details())
+    return ""
 
 
 def listed(served: Served) -> list[str]:
@@ -115,16 +131,31 @@ def test_a_killed_one_that_is_started_again_need_not_wait(pair: tuple[Served, Se
     assert not second.is_ready()
 
 
-def test_a_frozen_one_does_no_harm_when_it_goes_on(pair: tuple[Served, Served], tmp_path: Path) -> None:
+@pytest.mark.parametrize("settle_seconds", ["3600"])
+def test_a_frozen_one_does_no_harm_when_it_goes_on(
+    pair: tuple[Served, Served], tmp_path: Path, settle_seconds: str
+) -> None:
+    """What it had told the storage goes on: its successor leaves that volume alone, and that one only."""
     first, second = pair
     assert first.process is not None
-    with ThreadPoolExecutor(1) as pool:
+    gate = tmp_path / "open"
+    gate.touch()
+    old = csi_pb2.DeleteVolumeRequest(volume_id=create(first, "pvc-old"))
+    (tmp_path / "reached").unlink()
+    gate.unlink()
+    with ThreadPoolExecutor(2) as pool:
         lost = pool.submit(create, first, "pvc-1")
-        wait_until((tmp_path / "reached").exists, first.log_text)
+        pool.submit(first.controller.DeleteVolume, old, timeout=60)
+        wait_until(lambda: len(list(tmp_path.glob("reached*"))) == 2, first.log_text)
         first.process.send_signal(signal.SIGSTOP)
         second.wait_until_ready()
-        (tmp_path / "open").touch()
+        gate.touch()
+        with fails(grpc.StatusCode.ABORTED, old.volume_id, "the controller before this one"):
+            second.controller.DeleteVolume(old, timeout=5)
         volume_id = create(second, "pvc-1")
+        second.command("volumes", "settle", "--yes")
+        wait_until(lambda: listed(second) == [volume_id], second.log_text)
+        assert second.files() == [f"volume-{volume_id}"]
         file = second.volumes / f"volume-{volume_id}"
         with file.open("r+b") as volume:
             volume.write(b"data of the pod")
@@ -132,7 +163,7 @@ def test_a_frozen_one_does_no_harm_when_it_goes_on(pair: tuple[Served, Served], 
 
         first.process.send_signal(signal.SIGCONT)
 
-        assert first.wait_for_exit() == EXIT_LEADERSHIP_LOST
+        assert first.wait_for_exit() in LOST
         with pytest.raises(grpc.RpcError):
             lost.result()
     assert listed(second) == [volume_id]
@@ -147,24 +178,31 @@ def listed_whole(served: Served) -> bytes:
     return bytes(answer.SerializeToString(deterministic=True))
 
 
-def test_one_that_is_cut_from_the_api_server_gives_way(
-    kubernetes: KubernetesAPI, tmp_path: Path, environment: dict[str, str]
+@pytest.fixture(params=["db", "crd"])
+def distant(request: pytest.FixtureRequest) -> Iterator[tuple[Cable, dict[str, Any], dict[str, Any]]]:
+    """Metadata on a server: the cable of one controller, its persistence, and that of another with a way of its own."""
+    if request.param == "db":
+        postgresql: PostgreSQL = request.getfixturevalue("postgresql")
+        cable = Cable(postgresql.socket)
+        url = postgresql.create_database()
+        ways = [{"storage": "db", "connection": connection} for connection in (through(cable, url), url)]
+    else:
+        kubernetes: KubernetesAPI = request.getfixturevalue("kubernetes")
+        cable = Cable(kubernetes.port)
+        namespace = kubernetes.new_namespace()
+        files = [kubernetes.write_kubeconfig(name=f"{namespace}-{url[-5:]}", url=url) for url in (cable.url, "")]
+        ways = [{"storage": "crd", "namespace": namespace, "kubeconfig": str(file)} for file in files]
+    yield cable, *ways
+    cable.close()
+
+
+def test_one_that_is_cut_from_its_metadata_gives_way(
+    distant: tuple[Cable, dict[str, Any], dict[str, Any]], tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """It starts no driver call any more and ends; what it was doing is done by the other one."""
-    cable = Cable(kubernetes.port)
-    namespace = kubernetes.new_namespace()
+    """It says so at once, starts no driver call any more and ends; what it was doing is done by the other one."""
+    cable, *ways = distant
     first, second = (
-        controller(
-            tmp_path,
-            name,
-            {
-                "storage": "crd",
-                "namespace": namespace,
-                "kubeconfig": str(kubernetes.write_kubeconfig(name=f"{namespace}-{name}", url=url)),
-            },
-            environment,
-        )
-        for name, url in (("first", cable.url), ("second", ""))
+        controller(tmp_path, name, way, environment) for name, way in zip(("first", "second"), ways, strict=True)
     )
     try:
         (tmp_path / "open").touch()
@@ -175,10 +213,12 @@ def test_one_that_is_cut_from_the_api_server_gives_way(
         with ThreadPoolExecutor(8) as pool:
             running = [pool.submit(create, first, name, 20) for name in names[5:]]
             cable.cut()
+            if ways[0]["storage"] == "db":  # custom resources are read from a copy
+                wait_until(lambda: "has not answered" in probed(first), first.log_text)
             before = refusals(second)
             second.wait_until_ready()
             assert refusals(second) - before <= REFUSALS
-            assert first.wait_for_exit() == EXIT_LEADERSHIP_LOST
+            assert first.wait_for_exit() in LOST
             for answer in running:
                 answer.exception()  # some were answered before the cut
         volumes = {name: create(second, name) for name in names}
@@ -189,6 +229,5 @@ def test_one_that_is_cut_from_the_api_server_gives_way(
         wait_until(lambda: second.files() == [], lambda: second.files())
         assert listed(second) == []
     finally:
-        cable.close()
         first.close()
         second.close()

@@ -6,6 +6,7 @@ import pytest
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.errors import RpcError
 from csi_plugin.protocol.mkfs_options import FILESYSTEMS, parse_mkfs_options
+from csi_plugin.protocol.mount_flags import check_known
 from csi_plugin.protocol.mount_rules import check_mount
 
 REFUSED = (
@@ -82,6 +83,7 @@ def test_flags_that_change_what_is_mounted_are_refused(flag: str) -> None:
 )
 def test_flags_that_are_allowed(flag: str) -> None:
     check_mount(csi_pb2.VolumeCapability.MountVolume(mount_flags=[flag]), field="capability.mount")
+    check_known([flag], filesystem="", field="capability.mount")
 
 
 LABEL = "system_u:object_r:container_file_t:s0"

@@ -13,6 +13,7 @@ from csi_plugin.persistence.sealing import generate_key
 from csi_plugin.protocol import csi_pb2
 from tests.support.csi import GIB, MOUNT
 from tests.support.kubernetes_api import KubernetesAPI
+from tests.support.loop_volumes import file_names
 from tests.support.polling import wait_until
 from tests.support.project import LOOP_DRIVER
 from tests.support.serving import Served
@@ -153,7 +154,7 @@ def test_a_backend_is_added_and_edited_while_others_serve(backends: Backends) ->
         backends.wait(name, "True", "Ready")
     backends.served.wait_until_ready()
     volume = backends.create("pvc-near", "near")
-    assert [path.name for path in backends.volumes("near").iterdir()] == [f"volume-{volume.volume_id}"]
+    assert file_names(backends.volumes("near")) == [f"volume-{volume.volume_id}"]
 
     def row() -> list[str]:
         return backends.kubectl("get", "cbackend", "near", "--no-headers").split()
@@ -170,7 +171,7 @@ def test_a_backend_is_added_and_edited_while_others_serve(backends: Backends) ->
     backends.wait_in_force("near")
     wait_until(lambda: backends.capacity("near") < whole, lambda: backends.capacity("near"))
     backends.delete(volume)
-    assert list(backends.volumes("near").iterdir()) == []
+    assert file_names(backends.volumes("near")) == []
     assert backends.served.log.read_text().count("backend other is ready") == others_driver_started
     assert backends.events("near") == [("Normal", "InForce"), ("Normal", "Ready")]
 
@@ -307,14 +308,29 @@ def test_an_array_out_of_reach_is_tried_again_and_stops_nobody(backends: Backend
         lambda: backends.status("far"),
     )
     (array / "down").unlink()
-    volume = backends.create("pvc-far-again", "far")
+    volume = create_at_last(backends, "pvc-far-again")
     (array / "full").touch()
     backends.delete(volume)
     assert backends.wait("far", "True", "PoolFull") == "nothing is free in pool far"
     assert ("Warning", "PoolFull") in backends.events("far")
     (array / "full").unlink()
-    backends.delete(backends.create("pvc-far-last", "far"))  # which has the stats read again
+    backends.delete(create_at_last(backends, "pvc-far-last"))  # which has the stats read again
     backends.wait("far", "True", "Ready")
+
+
+def create_at_last(backends: Backends, name: str) -> csi_pb2.Volume:
+    """Create a volume on a storage that was away, or full: an attempt has its stats read again."""
+    made: list[csi_pb2.Volume] = []
+
+    def is_created() -> bool:
+        try:
+            made.append(backends.create(name, "far"))
+        except grpc.RpcError as error:
+            assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        return bool(made)
+
+    wait_until(is_created, lambda: backends.status("far"))
+    return made[0]
 
 
 def test_a_suspended_backend_goes_on_with_what_it_has(backends: Backends) -> None:
@@ -430,3 +446,24 @@ def test_a_backend_of_the_settings_counts(start: Start, tmp_path: Path) -> None:
     assert (tmp_path / "of-settings" / f"volume-{volume.volume_id}").exists()
     backends.kubectl("delete", "cbackend", "loop", "--timeout=30s")
     backends.delete(volume)
+
+
+def test_a_backend_that_would_lose_its_volumes_serves_on_as_it_was(backends: Backends) -> None:
+    """An edit by mistake: DeleteVolume was OK, the record went, and the volume stayed in the former directory."""
+    backends.apply("moved")
+    backends.wait("moved", "True", "Ready")
+    volume = backends.create("pvc-moved", "moved")
+    elsewhere = backends.volumes("elsewhere")
+    backends.patch("moved", {"options": {"loop_volumes_dir": str(elsewhere)}})
+    message = backends.wait("moved", "False", "InvalidConfiguration", kind="UpToDate")
+    assert message.startswith("1 of 1 volumes")
+    assert volume.volume_id in message
+    assert backends.condition("moved", "Ready")[0] == "True"
+    backends.delete(volume)
+    assert list(backends.volumes("moved").glob("volume-*")) == []
+
+    backends.create("pvc-given-up", "moved")
+    backends.kubectl("annotate", "cbackend", "moved", "cinderbox.io/accept-missing-volumes=true")
+    backends.wait("moved", "True", "InForce", kind="UpToDate")
+    backends.create("pvc-elsewhere", "moved")
+    assert len(list(elsewhere.glob("volume-*"))) == 1

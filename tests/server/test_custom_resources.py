@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from csi_plugin.node.cinder_node_client import CinderNodeClient
 from csi_plugin.persistence.sealing import generate_key
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.sealed_box import generate_private_key, public_key_of
@@ -148,6 +149,14 @@ def test_a_volume_from_claim_to_data(
     assert row()[:-1] == [volume.volume_id, "in-use", "1Gi", "loop", "loop", NODE, "shop/orders"]
     assert kubernetes.get("cnode", NODE, "-n", namespace)["spec"]["connector"]["host"]
 
+    def published() -> list[str]:
+        found: list[str] = kubernetes.get("cnode", NODE, "-n", namespace)["status"].get("published", [])
+        return found
+
+    wait_until(lambda: published() == [volume.volume_id], published)
+    client = CinderNodeClient(namespace=namespace, kubeconfig=str(kubernetes.kubeconfig))
+    assert client.published(NODE) == [volume.volume_id]
+
     kubernetes.kubectl("create", "-f", "-", input_text=json.dumps(_node_object(unschedulable=False)))
     node.command("wait-for-detach")  # the node stays: its pod may go at once
     kubernetes.kubectl("cordon", NODE)
@@ -167,6 +176,8 @@ def test_a_volume_from_claim_to_data(
     )
     controller.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume.volume_id))
     assert controller.files() == []
+    wait_until(lambda: published() == [], published)
+    assert client.published(NODE) == []
     for kind in ("cvol", "cconn"):
         assert kubernetes.get(kind, "-n", namespace)["items"] == []
 
@@ -244,7 +255,7 @@ def test_resources_that_come_back_from_a_backup_without_status_are_served(
 def test_writes_that_are_waited_for(
     kubernetes: KubernetesAPI, namespace: str, controller: Served, node: Served
 ) -> None:
-    """Reads cost none; all else, for names as of Kubernetes, writes its intent and its outcome, and nothing more."""
+    """Reads cost none; all else writes its intent and its outcome, a deletion the name too, and nothing more."""
     name = "pvc-5f0c3a9e-2b7d-4c11-9a56-0d1e2f3a4b5c"
     wait_for_node(kubernetes, namespace)
     volume = create(controller, "pvc-warm")
@@ -269,7 +280,7 @@ def test_writes_that_are_waited_for(
     delete = csi_pb2.DeleteVolumeRequest(volume_id=volume.volume_id)
     count("delete", lambda: controller.controller.DeleteVolume(delete))
 
-    assert counts == {"create": 2, "publish": 2, "list": 0, "create again": 0, "unpublish": 2, "delete": 2}
+    assert counts == {"create": 2, "publish": 2, "list": 0, "create again": 0, "unpublish": 2, "delete": 3}
 
 
 def test_that_a_volume_has_a_filesystem_gets_from_the_node_to_the_volume(

@@ -1,6 +1,8 @@
 """/healthz, /readyz and /metrics of a running server."""
 
 import re
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from csi_plugin.protocol import csi_pb2
 from tests.support.csi import GIB, MOUNT
 from tests.support.network import free_ports
 from tests.support.polling import wait_until
+from tests.support.project import PROJECT
 from tests.support.serving import Served, serving
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -126,6 +129,17 @@ def test_every_family_of_addresses(tmp_path: Path, host: str, reached_at: set[st
         assert {name for name in ("127.0.0.1", "[::1]") if _answers(f"{name}:{port}")} == reached_at
     finally:
         node.close()
+
+
+@pytest.mark.root
+def test_an_address_of_one_link() -> None:
+    script = (
+        "import socket; from csi_plugin.addresses import listening_address; "
+        "family, address = listening_address('fe80::7%lo', 0); socket.socket(family).bind(address)"
+    )
+    own_network = 'ip link set lo up && ip -6 address add fe80::7/64 dev lo nodad && exec "$@"'
+    command = ["unshare", "--net", "sh", "-c", own_network, "sh", sys.executable, "-c", script]
+    subprocess.run(command, check=True, cwd=PROJECT)
 
 
 def test_a_wrong_address_is_refused(tmp_path: Path) -> None:

@@ -40,6 +40,36 @@ SECRETS = (
     "mysql+pymysql://cinder:a/hunter2@db.example/cinder",
     "mysql+pymysql://cinder:1x/hunter2@2@db.example/cinder",
     "<adminPass>hunter2</adminPass>",
+    '<password type="text">hunter2</password>',
+    "X-Api-Key: hunter2",
+    "pwd=hunter2",
+    "password==hunter2",
+    'password => "hunter2"',
+    "password := hunter2",
+    "'accessKey': 'hunter2', 'session-key': 'hunter2'",
+    '{"name": "password", "value": "hunter2"}',
+    '<option name="password" value="hunter2"/>',
+    "[('san_password', 'hunter2')]",
+    "'passwords': ['hunter2', 'hunter2']",
+    "'san_password': {'value': 'hunter2'}",
+    "password: |\n  hunter2\n  hunter2\nname: x",
+    "password: !vault hunter2",
+    "the password is 'hunter2'",
+    "HTTPBasicAuth('user', 'hunter2')",
+    'auth=("user", "hunter2")',
+    "iscsiadm --op update --name node.session.auth.password --value=hunter2",
+    "curl --user user:hunter2 https://array",
+    "['curl', '-u', 'user:hunter2']",
+    "sshpass -p hunter2 ssh array",
+    "rbd map volume --key hunter2",
+    "https://array/login?x=%22password%22%3A%22hunter2%22",
+    'Authorization: Digest username="user", response="hunter2"',
+    "Authorization: Token hunter2\nAccept: json",
+    "Set-Cookie: JSESSIONID=hunter2; Path=/",
+    "nvme connect -S DHHC-1:00:hunter2hunter2hunter2hunter2hunter2hunter2hu==:",
+    "key NVMeTLSkey-1:01:hunter2hunter2hunter2hunter2hunter2hunter2hu==:",
+    "sent eyJhbGciOiJSUzI1NiJ9.eyJodW50ZXIyIjoxfQ.hunter2-hunter2",
+    "-----BEGIN PGP PRIVATE KEY BLOCK-----\nhunter2\n-----END PGP PRIVATE KEY BLOCK-----",
 )
 
 
@@ -61,6 +91,8 @@ def test_secrets_in_text(text: str) -> None:
         "starting_token must be one that ListVolumes answered",
         "the passphrase is missing",
         "unix:///run/csi.sock",
+        "the key of the password must be named; authorization is by certificate",
+        "no value of password, secret or token",
         "2026-01-01T10:00:00Z keyring file of the Ceph user",
     ],
 )
@@ -75,6 +107,13 @@ def test_structures() -> None:
         "starting_token": "abc",
         "empty": None,
     }
+    pair = {"name": "san_password", "value": "hunter2"}
+    assert redact([pair, {"name": "san_ip", "value": "x"}]) == [
+        {**pair, "value": "***"},
+        {"name": "san_ip", "value": "x"},
+    ]
+    assert list(known_secrets.secrets_in({"options": [pair]})) == ["hunter2"]
+    assert redact({"secret_options": ["odd_key"], "secretRef": {"name": "x"}})["secret_options"] == ["odd_key"]
 
 
 def test_messages() -> None:
@@ -107,7 +146,8 @@ MIB = 1024**2
 SHAPES = (
     "a", "-", " ", "\n", "é", "\udc80", "password", "password=", "password='", 'password="\\', "--password ", "secret",
     "CHAP ", "CHAP a ", "://", "://a:", "AQ", "Bearer ", "\\'\"", "auth.password -v ", "cinder-rtstool create a b ",
-    "-----BEGIN PRIVATE KEY-----", "<password>", "incominguser=",
+    "-----BEGIN PRIVATE KEY-----", "<password>", "incominguser=", "password: |\n ", "passwords: [", "auth('a', '",
+    "--user a:", "eyJ", "DHHC-1:00:", "authorization: ", "'password', 'value': ",
 )  # fmt: skip
 """What each pattern begins with, repeated: where a search that goes back would go back most."""
 

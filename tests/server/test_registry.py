@@ -12,7 +12,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from csi_plugin.node.registration import RemoteRegistry
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc, node_registry_pb2, node_registry_pb2_grpc
+from csi_plugin.server.registry_certificates import RegistryCertificates
+from csi_plugin.server.settings import load
 from tests.support.csi import fails
 from tests.support.polling import wait_until
 from tests.support.serving import Served
@@ -20,18 +23,21 @@ from tests.support.serving import Served
 pytestmark = pytest.mark.root
 
 
+NODE = "test-node"
+
+
 class Authority:
-    """A certificate authority with one certificate, for ``localhost``, as PEM files."""
+    """A certificate authority with one certificate, for ``localhost`` and a node, as PEM files."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         self.ca, self.certificate, self.key = (folder / name for name in ("ca.pem", "certificate.pem", "key.pem"))
         own_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
         own = self._builder(name, own_key.public_key()).add_extension(x509.BasicConstraints(True, None), critical=True)
         host = self._builder(
             x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), key.public_key()
-        ).add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        ).add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.DNSName(NODE)]), critical=False)
         for file, builder in ((self.ca, own), (self.certificate, host)):
             signed = builder.issuer_name(name).sign(own_key, hashes.SHA256())
             file.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
@@ -89,14 +95,58 @@ def address(tmp_path: Path, authority: Authority) -> Iterator[str]:
 
 
 def test_a_certificate_is_good_for_the_registry_alone(address: str, authority: Authority, tmp_path: Path) -> None:
-    question = node_registry_pb2.GetConnectionRequest(node_id="test-node", volume_id="none")
+    question = node_registry_pb2.GetConnectionRequest(node_id=NODE, volume_id="none")
     with authority.channel(address) as channel:
         with pytest.raises(grpc.RpcError, match="no volume has the id"):
             node_registry_pb2_grpc.NodeRegistryStub(channel).GetConnection(question, timeout=10)
         with fails(grpc.StatusCode.UNIMPLEMENTED):
             csi_pb2_grpc.ControllerStub(channel).ListVolumes(csi_pb2.ListVolumesRequest(), timeout=10)
+    with authority.channel(address) as channel:
+        registry = node_registry_pb2_grpc.NodeRegistryStub(channel)
+        for call, request in (
+            (registry.RegisterNode, node_registry_pb2.RegisterNodeRequest(node_id="other", public_key=bytes(32))),
+            (registry.GetConnection, node_registry_pb2.GetConnectionRequest(node_id="other", volume_id="none")),
+            (registry.RecordFilesystem, node_registry_pb2.RecordFilesystemRequest(node_id="other", volume_id="none")),
+        ):
+            with fails(grpc.StatusCode.PERMISSION_DENIED, "is of localhost, test-node"):
+                call(request, timeout=10)
     stranger = Authority(tmp_path / "stranger")
     stranger.ca = authority.ca
     for channel in (authority.channel(address, certificate=False), stranger.channel(address)):
         with channel, fails(grpc.StatusCode.UNAVAILABLE):
             node_registry_pb2_grpc.NodeRegistryStub(channel).GetConnection(question, timeout=10)
+
+
+def test_certificates_that_are_renewed_on_disk_are_read_again(
+    address: str, authority: Authority, tmp_path: Path
+) -> None:
+    """By the controller and, for their next call, by nodes: all of them, the authority's too."""
+    settings = load(
+        {
+            "mode": "node",
+            "registry_endpoint": f"tcp://{address}",
+            "registry_tls_ca": authority.ca,
+            "registry_tls_certificate": authority.certificate,
+            "registry_tls_key": authority.key,
+        }
+    )
+    certificates = RegistryCertificates(settings)
+    node = RemoteRegistry(lambda: certificates.channel(address))
+
+    def answers(registry: RemoteRegistry) -> None:
+        with pytest.raises(grpc.RpcError, match="no volume has the id"):
+            registry.connection("test-node", "none")
+
+    answers(node)
+    old = authority.channel(address)
+    first_key = authority.key.read_bytes()
+    Authority(authority.ca.parent)  # writes new ones in the same files
+    answers(node)
+    with old, fails(grpc.StatusCode.UNAVAILABLE):
+        question = node_registry_pb2.GetConnectionRequest(node_id="test-node", volume_id="none")
+        node_registry_pb2_grpc.NodeRegistryStub(old).GetConnection(question, timeout=10)
+
+    authority.key.write_bytes(first_key)  # half of a renewal: the last ones that fit each other are good
+    answers(node)
+    with Authority(tmp_path / "stranger").channel(address) as stranger, fails(grpc.StatusCode.UNAVAILABLE):
+        node_registry_pb2_grpc.NodeRegistryStub(stranger).GetConnection(question, timeout=10)

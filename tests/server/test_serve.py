@@ -106,7 +106,7 @@ def test_console_lines_have_no_control_characters(tmp_path: Path) -> None:
     """Neither in a line's fields, nor in its text: a terminal would obey them."""
     (port,) = free_ports(1)
     environment = {"CINDERBOX_HTTP_ADDRESS": f"127.0.0.1:{port}"}
-    with serving(tmp_path, persistence=MEMORY, environment=environment) as served:
+    with serving(tmp_path, persistence=MEMORY, mode="controller", environment=environment) as served:
         served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id="a\x1b[2J\x9b\u202e\nforged line\r"))
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(b"GET /\x1b[2J\x9b HTTP/1.0\r\n\r\n")

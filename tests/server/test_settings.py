@@ -247,7 +247,7 @@ def test_native_cinder_conf(tmp_path: Path) -> None:
         ),
         ({"CSI_ENDPOINT": f"unix:///{'x' * 200}"}, "1 to 107 bytes"),
         ({"CINDERBOX_DRIVER_NAME": "-x"}, "driver_name"),
-        ({"X_CSI_NODE_ID": "x" * 257}, "node_id"),
+        ({"X_CSI_NODE_ID": "x" * 256}, "node_id"),
         ({"CSI_MODE": "node"}, "mode node needs registry_endpoint"),
         ({"CINDERBOX_REGISTRY_ENDPOINT": "tcp://host:1"}, "registry_endpoint over TCP needs"),
         ({"CINDERBOX_REGISTRY_TLS_CA": "/ca"}, "go together"),

@@ -8,9 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from csi_plugin.persistence.memory import MemoryPersistence
+from csi_plugin.persistence.records import VolumeRecord
+from csi_plugin.persistence.testing import new_id
 from csi_plugin.protocol import csi_pb2
+from csi_plugin.server.installation import settle_driver_name
+from csi_plugin.server.serve import EXIT_SETTINGS
+from csi_plugin.server.settings import SettingsError
 from tests.support.claims import Claim
 from tests.support.csi import GIB
+from tests.support.mount_namespaces import private_mounts
 from tests.support.project import PROJECT
 from tests.support.serving import Served, serving
 
@@ -49,12 +56,9 @@ def test_with_a_root_that_is_read_only(tmp_path: Path) -> None:
     served = Served(tmp_path, persistence=MEMORY)
     writable = (str(tmp_path), str(served.socket.parent))
     binds = "; ".join(f"mount --bind {path} {path}" for path in writable)
-    # A copy of another test's mount would keep its device in use.
-    drop = 'grep -o " /tmp/[^ ]*" /proc/self/mounts | xargs --no-run-if-empty umount --lazy --quiet || true'
     served.prefix = (
-        "unshare",
-        "--mount",
-        *shell(f"{drop}; {binds}; mount -o remount,bind,ro /; ! touch /tmp/x 2>/dev/null"),
+        *private_mounts(),
+        *shell(f"{binds}; mount -o remount,bind,ro /; ! touch /tmp/x 2>/dev/null"),
     )
     try:
         served.start()
@@ -92,7 +96,7 @@ def test_the_unit_is_one(tmp_path: Path) -> None:
 
 
 def test_under_two_names(tmp_path: Path) -> None:
-    """A controller that starts on another host serves what the first one has made."""
+    """A controller that starts on another host serves what the first one has made, and one of another name does not."""
     names = ("storage-1", f"{'long-' * 9}name.example.org")
     first, second = (Served(tmp_path, prefix=("unshare", "--uts", *shell(f"hostname {name}"))) for name in names)
     try:
@@ -100,8 +104,18 @@ def test_under_two_names(tmp_path: Path) -> None:
         claim = Claim(first, tmp_path / "claim", name="claim")
         claim.use()
         claim.unpublish()
+        assert first.stop() == 0
+        first.start(wait=False, CINDERBOX_DRIVER_NAME="other.example")
+        assert first.wait_for_exit() == EXIT_SETTINGS
+        assert "driver_name: the volumes that this node has staged" in first.log_text()
+        first.start()
         claim.unstage()
         assert first.stop() == 0
+        first.start(wait=False, CINDERBOX_DRIVER_NAME="other.example")
+        assert first.wait_for_exit() == EXIT_SETTINGS
+        assert (
+            "driver_name: the volumes and snapshots in this metadata store are those of csi.cinder" in first.log_text()
+        )
 
         claim.served = second.start()
         claim.expand_controller(2)
@@ -112,3 +126,15 @@ def test_under_two_names(tmp_path: Path) -> None:
     finally:
         first.close()
         second.close()
+
+
+def test_the_name_of_the_driver_may_change_while_nothing_is_recorded() -> None:
+    store = MemoryPersistence()
+    for name in ("one.example", "two.example"):
+        settle_driver_name(store, name)
+    volume = store.create(VolumeRecord(id=new_id()))
+    with pytest.raises(SettingsError, match=r"those of two\.example"):
+        settle_driver_name(store, "one.example")
+    settle_driver_name(store, "two.example")
+    store.delete(volume)
+    settle_driver_name(store, "one.example")

@@ -62,8 +62,13 @@ def clean_up(context: ControllerContext, record: Attempt, *, window_is_over: boo
             _delete(context, record)
             LOG.info("orphan %s %s deleted unverified: the driver cannot list %ss", record.KIND, record.id, record.KIND)
             return _forget(context, record, settled=settled)
+        if settled:
+            _remove_inner_names(context, record)
         return _hold(
-            context, record, "held: this driver cannot list what the storage has, so nobody knows what was created"
+            context,
+            record,
+            "held: this driver cannot list what the storage has, so nobody knows what was created",
+            outcome=Outcome.ENDED if settled else Outcome.SETTLING,
         )
     if not listed:
         if not failed_here and not settled:
@@ -116,7 +121,7 @@ def _list(context: ControllerContext, backend_name: str, kind: Literal["volumes"
     """Everything in the storage. No known objects are passed to the driver, so that it reads each one's state."""
     backend = storage_objects.backend(context, backend_name)
     with backend.slot():
-        return driver_calls.list_manageable(backend.driver, kind, known=[])
+        return driver_calls.list_manageable(backend.calls, kind, known=[])
 
 
 def _entry(entry: dict[str, Any]) -> Listed:
@@ -139,6 +144,8 @@ def _forget(context: ControllerContext, record: Attempt, *, settled: bool) -> Ou
     being used again: an array may still be busy with the object of that id."""
     intent = intent_of(record)
     match record:
+        case VolumeRecord():
+            _remove_inner_names(context, record)
         case SnapshotRecord():
             _review_source(context, record)
         case GroupSnapshotRecord():
@@ -154,6 +161,13 @@ def _forget(context: ControllerContext, record: Attempt, *, settled: bool) -> Ou
             cinder_groups.remove_if_unused(context, record.group_id)
         return Outcome.ENDED
     return _hold(context, record, NOTHING_LEFT, outcome=Outcome.SETTLING)
+
+
+def _remove_inner_names(context: ControllerContext, record: Attempt) -> None:
+    """What a clone took of its source goes, whatever became of the clone: the source could not be deleted otherwise."""
+    if isinstance(record, VolumeRecord) and record.source_volid:
+        storage_objects.volume(context, record).remove_inner_names()
+        context.recovery_queue.add(VolumeRecord, record.source_volid)
 
 
 def _review_source(context: ControllerContext, snapshot: SnapshotRecord) -> None:

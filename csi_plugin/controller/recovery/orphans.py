@@ -25,6 +25,7 @@ class Orphan:
     backend: str
     phase: str
     """creating (interrupted, no repeat came), leftover (an orphan), or deferred (a deletion that waits)."""
+    created: datetime | None
     ended_at: datetime | None
     condition: str
 
@@ -41,6 +42,7 @@ def list_orphans(store: RecordStore) -> list[Orphan]:
             name=record.intent.name,
             backend=record.backend,
             phase=record.intent.phase.value,
+            created=record.created_at,
             ended_at=record.intent.ended_at,
             condition=record.intent.condition,
         )

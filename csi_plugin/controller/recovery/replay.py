@@ -8,6 +8,7 @@ from csi_plugin.controller.attempts import KINDS, Attempt, intent_of, resource_o
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.recovery.failures import logged
 from csi_plugin.persistence.records import (
+    UNDER_WAY,
     ConnectionRecord,
     GroupRecord,
     GroupSnapshotRecord,
@@ -50,6 +51,16 @@ def _replay_attempt(context: ControllerContext, record: Attempt) -> None:
             context.recovery_queue.add(type(record), record.id)
         case Phase.DELETING:
             _finish_deletion(context, record)
+        case _ if isinstance(record, VolumeRecord) and UNDER_WAY in record.admin_metadata:
+            _clear_under_way(context, record.id)
+
+
+def _clear_under_way(context: ControllerContext, volume_id: str) -> None:
+    with context.hold(resource_of(VolumeRecord, volume_id)):
+        current = context.store.get(VolumeRecord, volume_id)
+        if current is not None and current.admin_metadata.pop(UNDER_WAY, ""):
+            LOG.info("volume %s: what was under way has ended", volume_id)
+            context.store.update(current)
 
 
 def _finish_deletion(context: ControllerContext, record: Attempt) -> None:

@@ -1,14 +1,23 @@
-"""One object of the recovery queue is reviewed: an orphan, an interrupted creation, a waiting deletion, a group."""
+"""One object of the recovery queue is reviewed: an orphan, an interrupted creation, a waiting deletion, a group; and
+connections to nodes that have changed."""
 
 import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from csi_plugin.controller import cinder_groups, storage_objects
+from csi_plugin.controller import changed_connectors, cinder_groups, storage_objects
 from csi_plugin.controller.attempts import Attempt, intent_of, name_resource_of, phase_of, resource_of
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.recovery.clean_up import Outcome, clean_up
-from csi_plugin.persistence.records import GroupRecord, GroupSnapshotRecord, Phase, Record, SnapshotRecord, VolumeRecord
+from csi_plugin.persistence.records import (
+    ConnectionRecord,
+    GroupRecord,
+    GroupSnapshotRecord,
+    Phase,
+    Record,
+    SnapshotRecord,
+    VolumeRecord,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -20,6 +29,10 @@ def review(context: ControllerContext, kind: type[Record], record_id: str) -> No
     """Do what can be done for an object now. It stays in the queue while something may still be done."""
     if kind is GroupRecord:
         cinder_groups.remove_if_unused(context, record_id)
+        context.recovery_queue.discard(kind, record_id)
+        return
+    if kind is ConnectionRecord:
+        changed_connectors.renew(context, record_id)
         context.recovery_queue.discard(kind, record_id)
         return
     record: Any = context.store.get(kind, record_id)

@@ -8,14 +8,19 @@ to a person.
 """
 
 import threading
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.recovery.failures import logged
+from csi_plugin.controller.recovery.predecessor import PredecessorCalls
 from csi_plugin.controller.recovery.replay import replay
 from csi_plugin.controller.recovery.review import review
+from csi_plugin.controller.recovery.silent_nodes import forget_silent_nodes
 from csi_plugin.controller.recovery_queue import Item
+from csi_plugin.persistence.leases import LeaseTerm
+from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 
 _BACKENDS_POLL_SECONDS = 2.0
 """Pause between two looks whether another backend has become ready."""
@@ -32,7 +37,9 @@ class Recovery:
         self._context = context
         self._began = datetime.now(UTC)
         self._replayed: set[str] = set()
+        self._nodes_due = 0.0
         self._stopped = threading.Event()
+        self._predecessor = PredecessorCalls(context)
         self._thread: threading.Thread | None = None
         self._changed = threading.Condition()
         self._to_do: dict[str, dict[Item | None, None]] = {}
@@ -47,7 +54,16 @@ class Recovery:
     def stop(self) -> None:
         """Start no further step. A step that runs is not waited for."""
         self._stopped.set()
+        self._predecessor.stop()
         self._context.recovery_queue.wake()
+
+    def hold(self, term: LeaseTerm) -> None:
+        """Leave alone what the controller before may still be doing; see PredecessorCalls. Before start()."""
+        self._predecessor.hold(term)
+
+    def release(self) -> None:
+        """After stop(), when nothing runs any more: the next controller has nothing to leave alone of this one."""
+        self._predecessor.release()
 
     def run_once(self) -> None:
         """Recover backends that have become ready, then review everything that is queued, to the end."""
@@ -61,10 +77,15 @@ class Recovery:
             self._changed.wait_for(lambda: not self._to_do)
 
     def _run(self) -> None:
+        self._predecessor.wait()
         while not self._stopped.is_set():
             with logged("recovery"):
                 self._recover_backends()
                 self._review_all(self._context.recovery_queue.items(due=True))
+            if time.monotonic() >= self._nodes_due:
+                self._nodes_due = time.monotonic() + self._context.configuration.recovery_interval_seconds
+                with logged("nodes"):
+                    forget_silent_nodes(self._context)
             self._context.recovery_queue.wait(_BACKENDS_POLL_SECONDS)
 
     def _recover_backends(self) -> None:
@@ -81,6 +102,8 @@ class Recovery:
             # Whatever comes of this review, the next one is not before then.
             queue.add(kind, record_id, after_seconds=self._context.configuration.recovery_interval_seconds)
             record: Any = self._context.store.get(kind, record_id)
+            if isinstance(record, ConnectionRecord):
+                record = self._context.store.get(VolumeRecord, record.volume_id)
             if record is None:
                 queue.discard(kind, record_id)
             else:

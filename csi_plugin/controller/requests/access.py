@@ -14,6 +14,10 @@ MULTI_NODE = frozenset(
 READER_ONLY = frozenset({AccessMode.SINGLE_NODE_READER_ONLY, AccessMode.MULTI_NODE_READER_ONLY})
 
 
+ACCESS_KEY = "csi_access"
+"""Entry of a connection's connector that says how the volume was published; drivers ignore what they don't know."""
+
+
 def check_access(
     capabilities: Iterable[csi_pb2.VolumeCapability], configuration: ControllerConfiguration, *, field: str
 ) -> None:

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from csi_plugin.controller import filesystem_records, lifecycle, luks_headers, responses, storage_objects
+from csi_plugin.controller import (
+    filesystem_records,
+    lifecycle,
+    luks_headers,
+    requested_sizes,
+    responses,
+    storage_objects,
+)
 from csi_plugin.controller.attempts import intent_of
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
@@ -81,7 +88,8 @@ class VolumeCreation(lifecycle.Creation[VolumeRecord]):
             "admin_metadata": filesystem_records.copy_metadata(
                 context.store, snapshot=placement.snapshot, volume=placement.volume
             )
-            | luks_headers.marks(placement.header),
+            | luks_headers.marks(placement.header)
+            | requested_sizes.volume_marks(self._request.capacity.required_bytes),
             "extra_specs": placement.extra_specs,
             "qos_specs": placement.qos_specs,
             "multiattach": self._request.needs_multiattach,

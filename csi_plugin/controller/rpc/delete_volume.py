@@ -11,6 +11,9 @@ from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import failed_precondition
 
+_LIST_AGE = 60.0
+"""Seconds after which the storage is listed anew while volumes are deleted."""
+
 
 def delete_volume(
     context: ControllerContext, request: csi_pb2.DeleteVolumeRequest, call: Call
@@ -36,7 +39,10 @@ class VolumeDeletion(lifecycle.Deletion[VolumeRecord]):
         _check_unused(context, record)
         with driver_errors(f"deleting volume {record.id}"):
             record = cinder_groups.leave_group(context, record)
-            storage_objects.volume(context, record).delete(deferred=True)
+            volume = storage_objects.volume(context, record)
+            # What is deleted soon after this one is compared with what the storage has now.
+            volume.backend.inventory.refresh(max_age=_LIST_AGE)
+            volume.delete(deferred=True)
         # It may wait for a dependant; the one that goes last takes it along, unless something is in its way then.
         interval = context.configuration.recovery_interval_seconds
         context.recovery_queue.add(VolumeRecord, record.id, after_seconds=interval)

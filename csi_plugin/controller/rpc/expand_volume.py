@@ -85,9 +85,10 @@ def _new_size(volume: VolumeRecord, capacity: csi_pb2.CapacityRange, *, header: 
 
 
 def _check_online(context: ControllerContext, volume: VolumeRecord) -> None:
-    """FAILED_PRECONDITION while the volume is in use and can only be expanded offline."""
+    """FAILED_PRECONDITION while the volume is in use and can only be expanded offline, or nobody has configured its
+    backend."""
     nodes = [connection.node_id or "a host" for connection in lookups.connections_of(context.store, volume.id)]
-    backend = storage_objects.backend(context, volume.backend)
+    backend = storage_objects.configured_backend(context, volume.backend, field="volume_id")
     offline_only = "expand_online" in context.configuration.disabled_features or not backend.supports("online_extend")
     if nodes and offline_only:
         raise failed_precondition(

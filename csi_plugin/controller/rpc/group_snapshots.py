@@ -10,12 +10,13 @@ from csi_plugin.controller import (
     lifecycle,
     lookups,
     luks_headers,
+    requested_sizes,
     responses,
     storage_objects,
 )
 from csi_plugin.controller.attempts import intent_of, resource_of
 from csi_plugin.controller.context import Call, ControllerContext
-from csi_plugin.controller.error_table import driver_errors
+from csi_plugin.controller.error_table import driver_errors, exhaustion_is_final
 from csi_plugin.controller.requests.labels import GROUP_SNAPSHOT, make_labels
 from csi_plugin.controller.requests.parameters import check_group_snapshot_parameters, without_sidecar_keys
 from csi_plugin.persistence.records import JSON, GroupSnapshotRecord, Intent, SnapshotRecord, VolumeRecord
@@ -94,13 +95,14 @@ class GroupSnapshotCreation(lifecycle.Creation[GroupSnapshotRecord]):
                 "description": titles.description,
                 "metadata": titles.metadata
                 | filesystem_records.snapshot_metadata(context.store, volume)
-                | luks_headers.marks(luks_headers.header_gib(volume)),
+                | luks_headers.marks(luks_headers.header_gib(volume))
+                | requested_sizes.snapshot_marks(volume),
             }
             for volume in volumes
         }
         with driver_errors("putting the volumes into one group"):
             group = cinder_groups.group_of(context, volumes)
-        with driver_errors(f"creating group snapshot {object_id} ({self.name})"):
+        with exhaustion_is_final(), driver_errors(f"creating group snapshot {object_id} ({self.name})"):
             snapshot = group.create_snapshot(name=titles.name, id=object_id, intent=intent, snapshots=members)
         record: GroupSnapshotRecord = snapshot.record
         return record
@@ -118,7 +120,8 @@ class GroupSnapshotCreation(lifecycle.Creation[GroupSnapshotRecord]):
             raise failed_precondition(
                 f"source_volume_ids: the volumes are on backends {', '.join(backends)}; a group snapshot is of one"
             )
-        if not storage_objects.backend(context, backends[0]).supports("groups"):
+        backend = storage_objects.configured_backend(context, backends[0], field="source_volume_ids")
+        if not backend.supports("groups"):
             raise failed_precondition(
                 f"source_volume_ids: the driver of backend {backends[0]} takes no consistent snapshots of several "
                 "volumes"

@@ -11,7 +11,8 @@ from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import RpcError, invalid_argument
 
-_CANNOT = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED)
+_CANNOT = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+"""With INVALID_ARGUMENT the claim can be given another class; the last one is work in progress for its sidecar."""
 
 
 def controller_modify_volume(
@@ -39,7 +40,13 @@ def _modify(context: ControllerContext, volume_id: str, extra_specs: dict[str, s
     new_qos_specs = record.qos_specs | qos_specs
     if (new_extra_specs, new_qos_specs) == (record.extra_specs, record.qos_specs):
         return
+    storage_objects.configured_backend(context, record.backend, field="volume_id")
     volume = storage_objects.volume(context, record)
+    changed = {name: value for name, value in qos_specs.items() if record.qos_specs.get(name) != value}
+    try:
+        volume.backend.check_qos(changed)
+    except ValueError as error:
+        raise invalid_argument(f"mutable_parameters: backend {record.backend}: {error}") from error
     try:
         with driver_errors(f"modifying volume {volume_id}"):
             volume.retype(extra_specs=new_extra_specs, qos_specs=new_qos_specs)

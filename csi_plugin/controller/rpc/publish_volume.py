@@ -5,7 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from csi_plugin.controller import filesystem_records, initiator_conflicts, lookups, lost_nodes, storage_objects
+from csi_plugin.controller import (
+    changed_connectors,
+    filesystem_records,
+    initiator_conflicts,
+    lookups,
+    lost_nodes,
+    node_connectors,
+    storage_objects,
+)
 from csi_plugin.controller.attempts import resource_of
 from csi_plugin.controller.context import Call, ControllerContext
 from csi_plugin.controller.error_table import driver_errors
@@ -24,9 +32,6 @@ from csi_plugin.persistence.records import (
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import aborted, already_exists, failed_precondition, invalid_argument
 from csi_plugin.protocol.node_identity import UNFENCED
-
-ACCESS_KEY = "csi_access"
-"""Entry of a connection's connector that says how the volume was published; drivers ignore what they don't know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +121,8 @@ def _publish(context: ControllerContext, request: PublishRequest) -> dict[str, s
     present = next((connection for connection in connections if connection.node_id == node.id), None)
     if present is not None and present.attach_status == "attached":
         _check_same_node(present, request)
+    is_outdated = present is not None and changed_connectors.has_changed(present, node)
+    if present is not None and present.attach_status == "attached" and not is_outdated:
         return _publish_context(context, volume, present, node)
     if request.is_multi_node and not volume.multiattach:
         raise invalid_argument(
@@ -123,6 +130,9 @@ def _publish(context: ControllerContext, request: PublishRequest) -> dict[str, s
             "SINGLE_NODE mode, or create a volume with a MULTI_NODE one"
         )
     initiator_conflicts.check_owner(context, node)
+    if present is not None and is_outdated:
+        changed_connectors.end_export(context, volume, present, node)
+        volume = lookups.get_volume(context.store, volume.id)
     with context.node_limits.reserve(context.store, node, volume.id):
         return _publish_context(context, volume, _connect(context, volume, node, request), node)
 
@@ -142,14 +152,14 @@ def _publish_context(
 ) -> dict[str, str]:
     """What the node needs to attach the volume, readable for that node alone."""
     had_filesystem = filesystem_records.had_filesystem(context.store, volume)
-    sealed = seal_connection(volume, connection, node, had_filesystem=had_filesystem)
+    sealed = seal_connection(context, volume, connection, node, had_filesystem=had_filesystem)
     published = {"connection": base64.b64encode(sealed).decode(), "sealed": "x25519"}
     return published | ({UNFENCED: "true"} if lost_nodes.is_unfenced(connection) else {})
 
 
 def _check_same_node(present: ConnectionRecord, request: PublishRequest) -> None:
     """The volume is on this node already: the same way, or ALREADY_EXISTS."""
-    access_now = (present.connector or {}).get(ACCESS_KEY, request.access)
+    access_now = (present.connector or {}).get(access.ACCESS_KEY, request.access)
     if (access_now, present.attach_mode) != (request.access, request.attach_mode):
         raise already_exists(
             f"volume {request.volume_id} is published to node {request.node_id} as {access_now} "
@@ -179,7 +189,7 @@ def _is_multi_node(connection: ConnectionRecord) -> bool:
 
 def _mode(connection: ConnectionRecord) -> str:
     """Name of the access mode with which a connection was published; empty where it was not for a CO."""
-    return str((connection.connector or {}).get(ACCESS_KEY, "")).rpartition("/")[2]
+    return str((connection.connector or {}).get(access.ACCESS_KEY, "")).rpartition("/")[2]
 
 
 def _connect(
@@ -188,9 +198,9 @@ def _connect(
     """Let the driver export the volume; an interrupted attempt's record is taken over and the driver called again."""
     _check_snapshots(context, volume)
     with driver_errors(f"publishing volume {volume.id} to node {node.id}"):
-        own = {"mode": request.attach_mode, ACCESS_KEY: request.access, PUBLIC_KEY: node.public_key}
+        own = {"mode": request.attach_mode, access.ACCESS_KEY: request.access, PUBLIC_KEY: node.public_key}
         connection = storage_objects.volume(context, volume).connect(
-            filesystem_records.without_lists(node) | own,
+            node_connectors.for_drivers(context.store, node) | own,
             id=context.identifiers.of_connection(volume.id, node.id),
             node_id=node.id,
             attach_mode=request.attach_mode,

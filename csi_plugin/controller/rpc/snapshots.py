@@ -9,12 +9,13 @@ from csi_plugin.controller import (
     lifecycle,
     lookups,
     luks_headers,
+    requested_sizes,
     responses,
     storage_objects,
 )
 from csi_plugin.controller.attempts import resource_of
 from csi_plugin.controller.context import Call, ControllerContext
-from csi_plugin.controller.error_table import driver_errors
+from csi_plugin.controller.error_table import driver_errors, exhaustion_is_final
 from csi_plugin.controller.placement import full_pool_errors
 from csi_plugin.controller.requests import topology
 from csi_plugin.controller.requests.labels import SNAPSHOT, make_labels
@@ -22,6 +23,7 @@ from csi_plugin.controller.requests.parameters import check_snapshot_parameters,
 from csi_plugin.persistence.records import JSON, GroupSnapshotRecord, Intent, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import invalid_argument, not_found, resource_exhausted, unimplemented
+from csi_plugin.storage.cinder import scheduler
 
 
 def create_snapshot(
@@ -78,18 +80,21 @@ class SnapshotCreation(lifecycle.Creation[SnapshotRecord]):
     def create(self, context: ControllerContext, object_id: str, intent: Intent) -> SnapshotRecord:
         volume = self._source(context)
         titles = make_labels(self.given_parameters, context.configuration, csi_name=self.name, owner=SNAPSHOT)
-        backend = storage_objects.backend(context, volume.backend)
+        backend = storage_objects.configured_backend(context, volume.backend, field="source_volume_id")
         with (
+            exhaustion_is_final(),
             full_pool_errors(backend, pool=volume.pool, gib=volume.size, extra_specs=volume.extra_specs),
             driver_errors(f"creating snapshot {object_id} ({self.name})"),
         ):
+            scheduler.check_takes_snapshots(backend, pool_name=volume.pool)
             snapshot = storage_objects.volume(context, volume).create_snapshot(
                 titles.name,
                 titles.description,
                 id=object_id,
                 metadata=titles.metadata
                 | filesystem_records.snapshot_metadata(context.store, volume)
-                | luks_headers.marks(luks_headers.header_gib(volume)),
+                | luks_headers.marks(luks_headers.header_gib(volume))
+                | requested_sizes.snapshot_marks(volume),
                 intent=intent,
             )
         record: SnapshotRecord = snapshot.record
