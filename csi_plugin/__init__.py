@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from csi_plugin.storage import exception as exception
+    from csi_plugin.storage import objects as objects
+    from csi_plugin.storage import serialization as serialization
     from csi_plugin.storage.backend import setup as setup
-    from csi_plugin.storage.cinder.driver_catalogue import supported_drivers as list_supported_drivers  # noqa: F401
+    from csi_plugin.storage.cinder import driver_catalogue as _driver_catalogue
     from csi_plugin.storage.compatibility.cinderlib_alias import install_as_cinderlib as install_as_cinderlib
     from csi_plugin.storage.objects import *  # noqa: F403
     from csi_plugin.storage.serialization import *  # noqa: F403
 
+    list_supported_drivers = _driver_catalogue.supported_drivers
     get_connector_properties: Any
 
     __version__: str
@@ -61,12 +64,15 @@ def __getattr__(name: str) -> Any:
 
 def _version() -> str:
     # Not at import: this takes longer than all else that the node's short-lived children import.
-    from importlib.metadata import PackageNotFoundError, version
+    import tomllib
+    from importlib.metadata import version
+    from pathlib import Path
 
-    try:
-        return version("cinderbox")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "0.0.0"
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    if project.is_file():
+        # A source tree, whatever version is installed.
+        return str(tomllib.loads(project.read_text())["project"]["version"])
+    return version("cinderbox")
 
 
 def __dir__() -> list[str]:

@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import socket
+from typing import Any
 
 _ELSEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 """Addresses for documentation (RFC 5737, RFC 3849), routed like any other."""
@@ -47,13 +48,24 @@ def check_host(text: str) -> None:
         raise ValueError("must be an IPv4 or IPv6 address, without brackets and port, or a name")
 
 
-def listening_address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
-    """Family and address to bind a TCP socket to. Raises OSError for a name that nobody knows."""
+def check_network(text: str) -> None:
+    """Raises ValueError for what is no network, such as an address with bits behind the network's."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"must have networks such as 192.0.2.0/24 or 2001:db8::/32: {error}") from None
+
+
+def listening_address(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
+    """Family and address to bind a TCP socket to: host and port, and of IPv6 also the link, where the host names one.
+
+    Raises OSError for a name that nobody knows.
+    """
     if host == ALL_ADDRESSES and not socket.has_dualstack_ipv6():
         host = "0.0.0.0"  # this kernel has no IPv6
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, address = found[0]
-    return family, (str(address[0]), int(address[1]))
+    return family, address
 
 
 def _is_ipv6(text: str) -> bool:

@@ -131,23 +131,26 @@ def keep_secrets_of_driver(data: object) -> None:
 # Names whose values are secret.
 
 SECRET_WORDS = (
-    r"pass(?:word|wd|phrase)?|secret\w*|token|keyring|credential\w*|auth_password|chap\w*|api_?key|private_?key|"
-    r"encryption_?key|provider_auth|sealing_?keys?|authorization|cookie"
+    r"pass(?:words?|wd|phrases?|code)?|pwd|secret\w*|token|keyring|credential\w*|auth_password|chap\w*|"
+    r"(?:api|access|private|shared|session|encryption)[_-]?key|psk|jsessionid|provider_auth|sealing_?keys?|"
+    r"authorization|cookie"
 )
 # As values they are not looked for: a masked name would no longer tell that what follows it is secret.
 _PLAIN_NAMES = frozenset(
     (
         *("password", "passwd", "passphrase", "secret", "secrets", "keyring", "credential", "credentials"),
         *("authorization", "cookie", "auth_password", "provider_auth", "api_key", "apikey", "private_key"),
-        *("privatekey", "encryption_key", "sealing_key", "sealing_keys"),
+        *("privatekey", "encryption_key", "sealing_key", "sealing_keys", "passwords", "access_key", "session_key"),
     )
 )
 _SECRET_NAME = re.compile(rf"(?:{SECRET_WORDS})(?:$|[._-])", re.IGNORECASE)
 # Names that sound secret and are not: what they hold helps to understand a log.
 _HARMLESS = re.compile(
-    r"(?:starting|next|page)_?token$|_(?:type|method|id|file|path|file_path)$|^encryption_key_id$", re.I
+    r"(?:starting|next|page)_?token$|^secret_?(?:options|ref)$|_(?:type|method|id|file|path|file_path)$|^encryption_key_id$",
+    re.I,
 )
 _NAME_LENGTH = 256
+_VALUE = "value"
 # Of what is masked under its name, values that may be words, and are not looked for elsewhere.
 _MASKED_THERE_ALONE = re.compile(r"(?:user|username|name|login|uuid|group|level|mode|enabled|auth)$", re.IGNORECASE)
 
@@ -160,11 +163,19 @@ def is_secret_name(name: object) -> bool:
     return bool(_SECRET_NAME.search(name)) and not _HARMLESS.search(name)
 
 
+def names_a_secret(data: Mapping[str, object]) -> bool:
+    """Whether a mapping has a secret name and, under ``value``, what that has: {"name": "password", "value": "x"}."""
+    return _VALUE in data and any(is_secret_name(data.get(name)) for name in ("name", "key", "option"))
+
+
 def secrets_in(data: object) -> Iterable[str]:
     """The texts under secret names in data of JSON's types, at any depth."""
     if isinstance(data, Mapping):
+        named = names_a_secret(data)
         for name, value in data.items():
-            if is_secret_name(name) and not _MASKED_THERE_ALONE.search(str(name)[-_NAME_LENGTH:]):
+            if named and name == _VALUE:
+                yield from texts_in(value)
+            elif is_secret_name(name) and not _MASKED_THERE_ALONE.search(str(name)[-_NAME_LENGTH:]):
                 # Some options name the file with a key.
                 yield from (text for text in texts_in(value) if not text.startswith("/"))
             else:

@@ -19,25 +19,48 @@ TEXT_LIMIT = 32 * 1024
 _MARGIN = 4096
 """Characters that are searched beyond a cut."""
 
+_KEY = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _QUOTED = r"""(?:\\+"[^"]*(?:"|\z)|"(?:[^"\\]|\\.|\\\z)*(?:"|\z)|\\+'[^']*(?:'|\z)|'(?:[^'\\]|\\.|\\\z)*(?:'|\z))"""
+_WORDS = f"(?i:{SECRET_WORDS})"
+_QUOTE = r"\\*['\"]"
+_IS = r"\s*(?:=>|->|:=|[:=])\s*"
 _SHAPES: tuple[tuple[str, str], ...] = (
     # private keys; one without an end goes on to the end of the text
-    (r"()-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----(?:.*?-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|.*)", ""),
-    # Authorization: Basic x, Bearer x; before what would take the first word for the secret
+    (rf"()-----BEGIN {_KEY}(?:.*?-----END {_KEY}|.*)", ""),
+    # Authorization: Digest username="user", response="x", Cookie: a=x; b=y
+    (r"(\b(?i:authorization|cookie):\s*)[^\s'\"][^\r\n]*", ""),
+    # Basic x, Bearer x, elsewhere; before what would take the first word for the secret
     (r"\b((?:Basic|Bearer)\s+)[A-Za-z0-9+/=._~-]{8,}", ""),
+    # password: |, and what is indented below it
+    (rf"({_WORDS}(?:{_QUOTE})?\s*:\s*[|>][-+0-9]*[ \t]*\n)(?:[ \t]+[^\n]*(?:\n|\z))+", ""),
+    # passwords: ['x', 'y'], 'password': {'value': 'x'}
+    (rf"({_WORDS}(?:{_QUOTE})?{_IS})(?:\[[^\]]*(?:\]|\z)|\{{[^}}]*(?:\}}|\z))", ""),
     # {'auth_password': 'x'}, "password": "x", password=x, password: x
-    (rf"((?i:{SECRET_WORDS})(?:\\*['\"])?\s*[:=]\s*[ub]?){_QUOTED}", ""),
-    (rf"((?i:{SECRET_WORDS})\s*[:=]\s*)[^\s,;&}})\]'\"\\][^\s,;&}})\]]*", ""),
+    (rf"({_WORDS}(?:{_QUOTE})?{_IS}[ub]?){_QUOTED}", ""),
+    (rf"({_WORDS}{_IS}(?:!\S*\s+)?)[^\s,;&}})\]'\"\\=>:-][^\s,;&}})\]]*", ""),
+    (rf"({_WORDS}\s*[:=]\s*)[-:=>][^\s,;&}})\]]+", ""),
     # "password": x; but not Invalid URL 'http://array/token': x, where a path ends in the word
-    (rf"((?:\A|[^/])(?i:{SECRET_WORDS})\\*['\"]\s*[:=]\s*)[^\s,;&}})\]'\"\\][^\s,;&}})\]]*", ""),
-    # --password x, --os-password=x, ['--password', 'x']
-    (rf"(--?[\w-]*(?i:{SECRET_WORDS})(?:\s+|=)){_QUOTED}", ""),
-    (rf"(--?[\w-]*(?i:{SECRET_WORDS})(?:\s+|=))[^\s'\"\\]\S*", ""),
-    (rf"(--?[\w-]*(?i:{SECRET_WORDS})['\"],\s*[ub]?){_QUOTED}", ""),
+    (rf"((?:\A|[^/]){_WORDS}{_QUOTE}\s*[:=]\s*)[^\s,;&}})\]'\"\\][^\s,;&}})\]]*", ""),
+    # password%3Dx, %22password%22%3A%22x
+    (rf"({_WORDS}(?:%22|%27)?%3[ADad](?:%20)*)[^\s&'\"]+", ""),
+    # {"name": "password", "value": "x"}, <option name="password" value="x"/>; and ('password', 'x')
+    (rf"({_WORDS}{_QUOTE}[,\s]\s*(?:{_QUOTE})?(?i:value)(?:{_QUOTE})?\s*[:=]\s*[ub]?){_QUOTED}", ""),
+    (rf"({_WORDS}['\"],\s*[ub]?){_QUOTED}", ""),
+    # the password is 'x'
+    (rf"(\b(?i:password|passphrase|passwd|secret|token)\s+(?:(?i:is|was)\s+)?){_QUOTED}", ""),
+    # HTTPBasicAuth('user', 'x'), login("user", "x"), auth=('user', 'x')
+    (rf"((?i:auth|login)\s*=?\s*\(\s*[ub]?{_QUOTED},\s*[ub]?){_QUOTED}", ""),
+    # --password x, --os-password=x
+    (rf"(--?[\w-]*{_WORDS}(?:\s+|=)){_QUOTED}", ""),
+    (rf"(--?[\w-]*{_WORDS}(?:\s+|=))[^\s'\"\\]\S*", ""),
+    # --key x of Ceph's programs, sshpass -p x, curl --user user:x
+    (r"(\s--key(?:\s+|=))[^\s'\"]+", ""),
+    (r"(\bsshpass['\",\s]+-p['\",\s]*)[^\s'\",]+", ""),
+    (r"((?:-u|--user|--proxy-user)(?:['\",\s]+|=)[^\s:'\",]+:)[^\s'\",]+", ""),
     # <adminPass>x</adminPass>
-    (r"(<[\w:]*(?i:pass(?:word|wd|phrase)?|secret|token)>)[^<]+", ""),
+    (r"(<[\w:]*(?i:pass(?:word|wd|phrase)?|secret|token)(?:\s[^<>]*)?>)[^<]+", ""),
     # iscsiadm ... -n node.session.auth.password -v x
-    (r"((?i:auth\.password(?:_in)?)['\",\s]+(?:-v|--value)['\",\s]+)[^\s'\",]+", ""),
+    (r"((?i:auth\.password(?:_in)?)['\",\s]+(?:-v|--value)(?:['\",\s]+|=))[^\s'\",]+", ""),
     # CHAP user password, as drivers keep it in provider_auth; IncomingUser user password, as targets are told it
     (r"\b((?:CHAP|(?i:(?:incoming|outgoing)user)=?)\s+[^\s,;()'\"]+\s+)[^\s'\",}]+", ""),
     # cinder-rtstool create device target user password; cinder-rtstool add-initiator target user password initiator
@@ -48,16 +71,18 @@ _SHAPES: tuple[tuple[str, str], ...] = (
     ),
     # scheme://user:password@host, where the password is no port with a path behind it
     (r"(://[^\s:/@'\"]*:)(?:[0-9]+(?:[^\s'\"/0-9][^\s'\"]*)?|[^\s'\"0-9][^\s'\"]*)@", "@"),
-    # cephx keys have a shape of their own
+    # those with a shape of their own: cephx keys, NVMe's secrets and keys, JSON web tokens
     (r"\b()AQ[A-Za-z0-9+/]{36,}={0,2}", ""),
+    (r"\b()(?:DHHC-1|NVMeTLSkey-1):[0-9]{2}:[A-Za-z0-9+/]+={0,2}:?", ""),
+    (r"\b()eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", ""),
 )
 _OPEN_AT_THE_END = (
     # scheme://user:passw
     r"(://[^\s:/@'\"]*:)[^\s'\"]*\z",
     # A cephx key, or a token, that has only begun.
-    r"\b()(?:AQ|Basic\s|Bearer\s)[A-Za-z0-9+/=._~-]*\z",
+    r"\b()(?:AQ|DHHC-1:|NVMeTLSkey-1:|eyJ|Basic\s|Bearer\s)[A-Za-z0-9+/=._~:-]*\z",
 )
-_OPEN_AT_THE_BEGINNING = (r"\A().*?-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----",)
+_OPEN_AT_THE_BEGINNING = (rf"\A().*?-----END {_KEY}",)
 
 
 def _compiled(pattern: str) -> re2._Regexp:
@@ -110,13 +135,13 @@ def _joined(beginning: bytes, end: bytes, left_out: str) -> str:
 def _masked(text: str, *, is_cut_before: bool = False, is_cut_after: bool = False) -> bytes:
     found = mask_known(text).encode(errors="backslashreplace")
     if is_cut_before:
-        found = _substituted(found, _BEGINNING_PATTERNS)
+        found = _substitute(found, _BEGINNING_PATTERNS)
     if _ANY.search(found):
-        found = _substituted(found, PATTERNS)
-    return _substituted(found, _END_PATTERNS) if is_cut_after else found
+        found = _substitute(found, PATTERNS)
+    return _substitute(found, _END_PATTERNS) if is_cut_after else found
 
 
-def _substituted(text: bytes, patterns: list[tuple[re2._Regexp, bytes]]) -> bytes:
+def _substitute(text: bytes, patterns: list[tuple[re2._Regexp, bytes]]) -> bytes:
     for pattern, replacement in patterns:
         text = pattern.sub(replacement, text)
     return text

@@ -21,7 +21,7 @@ BackendArgument = Annotated[str, typer.Argument(help="Name of a backend.")]
 
 def manageable(backend: BackendArgument, settings: SettingsOption = None, output: OutputOption = Output.TABLE) -> None:
     """What a backend's storage holds, as its driver lists it, and whether it can be adopted."""
-    with _started(backend, settings) as started, _driver_errors():
+    with _start_backend(backend, settings) as started, _driver_errors():
         rows = [
             {
                 "reference": json.dumps(found["reference"]),
@@ -41,18 +41,21 @@ def adopt(
         str, typer.Argument(help='As `manageable` lists it: JSON such as {"source-name": "lun7"}, or only the name.')
     ],
     name: Annotated[str, typer.Option(help="Name of the volume in the metadata.")] = "",
+    grow: Annotated[
+        bool, typer.Option("--grow", help="Grow a volume that is no whole number of GiB to the next one.")
+    ] = False,
     settings: SettingsOption = None,
 ) -> None:
     """Make a volume of what the storage holds, and print its id: the volumeHandle of a PersistentVolume.
 
     The driver may rename it in the storage. Run it where the active controller runs, and when nothing uses the volume.
     """
-    with _started(backend, settings) as started, _driver_errors():
-        print(started.manage_existing(_parsed(reference), name=name or backend).id)
+    with _start_backend(backend, settings) as started, _driver_errors():
+        print(started.manage_existing(_parse_reference(reference), name=name or backend, grow=grow).id)
 
 
 @contextmanager
-def _started(name: str, settings: Path | None) -> "Iterator[Backend]":
+def _start_backend(name: str, settings: Path | None) -> "Iterator[Backend]":
     """The backend, started in this process beside the one that serves."""
     with metadata(settings):
         with _driver_errors():
@@ -100,7 +103,7 @@ def _driver_errors() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _parsed(reference: str) -> dict[str, Any] | str:
+def _parse_reference(reference: str) -> dict[str, Any] | str:
     if not reference.lstrip().startswith("{"):
         return reference
     try:

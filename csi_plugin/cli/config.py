@@ -1,5 +1,6 @@
 """``cinderbox config``: whether the settings can work, before a server runs with them."""
 
+from contextlib import closing
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,12 @@ from csi_plugin.cli.settings_source import EXIT_SETTINGS, SettingsOption, load_s
 def config(
     settings: SettingsOption = None,
     connect: Annotated[
-        bool, typer.Option("--connect", help="Open the metadata and start every backend's driver once, too.")
+        bool,
+        typer.Option(
+            "--connect",
+            help="Open the metadata, too, and start the driver of every backend in the settings once; say what the "
+            "active controller does of CinderBackends.",
+        ),
     ] = False,
 ) -> None:
     """Check the settings and print those in effect, without secrets, as YAML."""
@@ -19,7 +25,7 @@ def config(
 
     from csi_plugin.server.redaction import redact
 
-    loaded = load_settings(settings)
+    loaded = load_settings(settings, serves=True)
     shown = loaded.model_dump(mode="json", exclude_defaults=True)
     if loaded.mode != "node":
         _mask_options(shown)
@@ -29,17 +35,39 @@ def config(
     from csi_plugin.server.backend_configurations import backend_configurations
     from csi_plugin.server.metadata_store import open_store
     from csi_plugin.storage.backend_set import BackendSet
+    from csi_plugin.storage.library_state import STATE
 
-    with readable_errors():
-        open_store(loaded)
+    # Closed, since a store in custom resources has threads, which must not run when the process ends.
+    with readable_errors(), closing(open_store(loaded)):
         backends = BackendSet(backend_configurations(loaded))
-    backends.start()
-    backends.wait_until_attempted()
-    for status in backends.status():
-        say(f"backend {status.name}: {'ready' if status.is_ready else status.error}", err=True)
-    backends.close()
-    if not all(status.is_ready for status in backends.status()):
+        STATE.only_looks = True
+        backends.start()
+        backends.wait_until_attempted()
+        for status in backends.status():
+            say(f"backend {status.name}: {'ready' if status.is_ready else status.error}", err=True)
+        backends.close()
+        is_well = all(status.is_ready for status in backends.status())
+        if loaded.persistence.get("storage") == "crd":
+            is_well = _say_cinder_backends() and is_well
+    if not is_well:
         raise typer.Exit(EXIT_SETTINGS)
+
+
+def _say_cinder_backends() -> bool:
+    """What the active controller says of each CinderBackend; whether all of them serve. Starts no driver, which that
+    has running."""
+    from csi_plugin.storage.backend import Backend
+
+    found = Backend.persistence.backends.last_reports()
+    for name, conditions in found.items():
+        ready, reason, message = conditions.get("Ready", (False, "Unknown", "no controller has said anything of it"))
+        say(f"CinderBackend {name}: {'ready' if ready else f'{reason}: {message}'}", err=True)
+        current, reason, message = conditions.get("UpToDate", (ready, "", ""))
+        if ready and not current:
+            say(f"CinderBackend {name}: serves with an earlier configuration: {reason}: {message}", err=True)
+    if not found:
+        say("there is no CinderBackend", err=True)
+    return all(conditions.get("Ready", (False,))[0] for conditions in found.values())
 
 
 def _mask_options(shown: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ def drivers(
         ]
         show(rows, output, empty="no drivers")
         return
-    options = [_described(option) for option in _find(name)["driver_options"]]
+    options = [_describe(option) for option in _find(name)["driver_options"]]
     show(sorted(options, key=lambda option: str(option["option"])), output, empty=f"{name} has no options")
 
 
@@ -45,7 +45,7 @@ def _find(name: str) -> dict[str, Any]:
     return found
 
 
-def _described(option: dict[str, Any]) -> dict[str, Any]:
+def _describe(option: dict[str, Any]) -> dict[str, Any]:
     return {
         "option": option["name"],
         "type": str(option["type"]["type_class"]),

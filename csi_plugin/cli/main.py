@@ -8,9 +8,12 @@ import typer
 
 from csi_plugin.cli import metadata, node, snapshots, volumes
 from csi_plugin.cli.config import config
+from csi_plugin.cli.doctor import doctor
 from csi_plugin.cli.drivers import drivers
+from csi_plugin.cli.nodes import nodes
 from csi_plugin.cli.operations import operations
 from csi_plugin.cli.settings_source import SettingsOption, load_settings, readable_errors
+from csi_plugin.cli.uninstall import uninstall
 
 app = typer.Typer(
     name="cinderbox",
@@ -38,12 +41,14 @@ def serve(
 
     with readable_errors():
         flags = _flags(context.args)
-    sys.exit(run(load_settings(settings, flags)))
+    sys.exit(run(load_settings(settings, flags, serves=True)))
 
 
 app.command()(drivers)
 app.command()(config)
+app.command()(doctor)
 app.command()(operations)
+app.command()(nodes)
 app.add_typer(volumes.app, name="volumes")
 app.add_typer(snapshots.app, name="snapshots")
 app.command()(metadata.migrate)
@@ -51,6 +56,7 @@ app.command("import-ember-csi")(metadata.import_ember_csi)
 app.command("generate-key")(metadata.generate_key)
 app.command("ensure-sealing-keys")(metadata.ensure_sealing_keys)
 app.command()(metadata.reseal)
+app.command()(uninstall)
 app.command("wait-for-detach")(node.wait_for_detach)
 
 

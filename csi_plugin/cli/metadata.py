@@ -28,7 +28,7 @@ def migrate(
     It can be interrupted and run again: what has arrived is skipped. Put the new place into the settings afterwards.
     """
     loaded = load_settings(settings)
-    config = _parsed(target)
+    config = _parse(target)
     with readable_errors():
         from csi_plugin.server.metadata_store import check_sealing, open_store
         from csi_plugin.storage.backend import Backend
@@ -131,7 +131,7 @@ def _show(steps: "Iterable[Progress]") -> None:
             bars.update(tasks[step.kind], completed=step.copied, total=total, description=description)
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
     try:
         config = json.loads(text)
     except ValueError as error:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -18,6 +19,19 @@ class Output(StrEnum):
 
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="A table for humans, or JSON.")]
+
+
+def age(created: datetime | None) -> str:
+    """How long ago that was, in the two largest units, as kubectl has it: 3d4h; empty when it is not known."""
+    if created is None:
+        return ""
+    left = max(0, int((datetime.now(UTC) - created).total_seconds()))
+    parts: list[str] = []
+    for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, seconds)
+        if count or parts or unit == "s":
+            parts.append(f"{count}{unit}")
+    return "".join(parts[:2])
 
 
 def complain(text: str) -> None:

@@ -23,7 +23,7 @@ _INTRODUCTION = """# Settings
 
 A setting that is unknown or ill-typed ends the command with exit status 2 and a message that names the setting, where
 it came from, and what is allowed. `cinderbox config` checks settings without serving; with `--connect` it opens the
-metadata and starts every backend's driver once.
+metadata, starts the driver of every backend in the settings once, and says how CinderBackends are.
 
 `cinderbox serve` ends with 0 after SIGTERM, 2 for settings that cannot work, 3 when another controller has taken over,
 and 4 when operations did not end within `stop_seconds` of SIGTERM.

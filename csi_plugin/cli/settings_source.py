@@ -29,12 +29,12 @@ def readable_errors() -> Iterator[None]:
         raise typer.Exit(EXIT_SETTINGS) from None
 
 
-def load_settings(file: Path | None, flags: Mapping[str, Any] | None = None) -> "Settings":
-    """The settings. Ends the command when they cannot work."""
+def load_settings(file: Path | None, flags: Mapping[str, Any] | None = None, *, serves: bool = False) -> "Settings":
+    """The settings; those that one ``serves`` with need backends. Ends the command when they cannot work."""
     from csi_plugin.server.settings import load
 
     with readable_errors():
-        return load(flags, file=file)
+        return load(flags, file=file, serves=serves)
 
 
 @contextmanager

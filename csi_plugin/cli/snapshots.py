@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import typer
 
-from csi_plugin.cli.output import Output, OutputOption, complain, show
+from csi_plugin.cli.output import Output, OutputOption, age, complain, show
 from csi_plugin.cli.settings_source import EXIT_SETTINGS, SettingsOption, load_settings, metadata, readable_errors
 
 app = typer.Typer(help="Compare snapshots with what Kubernetes knows of them.", no_args_is_help=True)
@@ -34,7 +34,7 @@ def orphans(settings: SettingsOption = None, output: OutputOption = Output.TABLE
     with metadata(settings) as store, readable_errors():
         api = ResourceAPI(GROUP, VERSION, namespace=namespace, kubeconfig=kubeconfig)
         try:
-            rows = [asdict(found) for found in list_unreferenced(store, api, driver_name=loaded.driver_name)]
+            found = list_unreferenced(store, api, driver_name=loaded.driver_name)
         finally:
             api.close()
-    show(rows, output, empty="no orphans")
+    show([asdict(orphan) | {"age": age(orphan.created)} for orphan in found], output, empty="no orphans")

@@ -2,15 +2,20 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from csi_plugin.cli import adoption
-from csi_plugin.cli.output import Output, OutputOption, complain, say, show
-from csi_plugin.cli.settings_source import SettingsOption, metadata
+from csi_plugin.cli.output import Output, OutputOption, age, complain, say, show
+from csi_plugin.cli.settings_source import SettingsOption, load_settings, metadata
+from csi_plugin.persistence.base import PersistenceError, RecordStore
 from csi_plugin.persistence.encoding import to_json
 from csi_plugin.persistence.records import ConnectionRecord, SnapshotRecord, VolumeRecord
+
+if TYPE_CHECKING:
+    from csi_plugin.controller.recovery.orphans import Orphan
 
 app = typer.Typer(help="Look at the metadata of volumes, and adopt what the storage holds.", no_args_is_help=True)
 app.command()(adoption.manageable)
@@ -61,12 +66,13 @@ def show_volume(volume_id: str, settings: SettingsOption = None) -> None:
 
 @app.command()
 def orphans(settings: SettingsOption = None, output: OutputOption = Output.TABLE) -> None:
-    """What interrupted or failed operations may have left on the storage, and deletions that wait."""
+    """What interrupted or failed operations may have left on the storage, deletions that wait and, in Kubernetes,
+    volumes that no PersistentVolume refers to."""
     from csi_plugin.controller.recovery.orphans import list_orphans
 
     with metadata(settings) as store:
-        rows = [asdict(orphan) for orphan in list_orphans(store)]
-    show(rows, output, empty="no orphans")
+        found = list_orphans(store) + _unreferenced(store, settings)
+    show([asdict(orphan) | {"age": age(orphan.created)} for orphan in found], output, empty="no orphans")
 
 
 app.command("leftovers", help="The same as `orphans`: its earlier name.")(orphans)
@@ -108,6 +114,40 @@ def release(
         if not release(store, volume_id, node_id):
             complain(f"volume {volume_id} is not published to node {node_id}")
             raise typer.Exit(1)
+
+
+def _unreferenced(store: RecordStore, settings: Path | None) -> "list[Orphan]":
+    where = load_settings(settings).persistence
+    if where.get("storage") != "crd":
+        return []
+    from csi_plugin.controller.unreferenced_volumes import list_unreferenced
+    from csi_plugin.persistence.crd.api import ResourceAPI
+    from csi_plugin.persistence.crd.kinds import GROUP, VERSION
+
+    api = ResourceAPI(GROUP, VERSION, namespace=where.get("namespace"), kubeconfig=where.get("kubeconfig"))
+    try:
+        return list_unreferenced(store, api)
+    except PersistenceError as error:
+        complain(f"volumes without a PersistentVolume are not known: {error}")
+        return []
+    finally:
+        api.close()
+
+
+@app.command()
+def settle(
+    settings: SettingsOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Say that what the last controller had told the storage has ended. Until settle_seconds after its lease ran out,
+    the volumes and snapshots that it was working on are left alone."""
+    from csi_plugin.controller.recovery.predecessor import settle
+
+    with metadata(settings) as store:
+        if not yes:
+            typer.confirm("Has all ended that the last controller was doing in the storage?", abort=True)
+        held = settle(store)
+    say("\n".join(held) or "nothing is held")
 
 
 def _public(record: Any, fields: dict[str, Any]) -> dict[str, Any]:

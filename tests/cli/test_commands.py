@@ -34,6 +34,8 @@ def test_volumes(served: Served) -> None:
     table = served.command("volumes", "list").splitlines()
     assert table[0].split() == ["ID", "NAME", "STATUS", "GIB", "BACKEND", "POOL", "NODES", "CREATED"]
     assert life.volume.volume_id in table[1]
+    (node,) = json.loads(served.command("nodes", "--output", "json"))
+    assert (node["id"], node["volumes"], node["limit"]) == ("test-node", 1, 0)
     shown = json.loads(served.command("volumes", "show", life.volume.volume_id))
     assert shown["id"] == life.volume.volume_id
     assert [snapshot["id"] for snapshot in shown["snapshots"]] == [life.snapshot_id]
@@ -71,7 +73,8 @@ def test_migration(served: Served, tmp_path: Path) -> None:
     assert served.stop() == 0
     target = {"storage": "db", "connection": f"sqlite:///{tmp_path}/other.sqlite"}
     for _ in range(2):
-        served.command("migrate", json.dumps(target))
+        served.command("migrate", json.dumps(target), X_CSI_BACKEND_CONFIG="[]")  # which only a server needs
+    assert life.volume.volume_id in served.command("volumes", "list", X_CSI_BACKEND_CONFIG="[]")
     served.start(X_CSI_PERSISTENCE_CONFIG=json.dumps(target))
     listed = served.controller.ListVolumes(csi_pb2.ListVolumesRequest()).entries
     assert [entry.volume.volume_id for entry in listed] == [life.volume.volume_id]
@@ -110,6 +113,8 @@ def test_config(served: Served) -> None:
     printed = served.command("config", "--connect", X_CSI_EMBER_CONFIG='{"san_password": "hunter2"}')
     assert "loop_volumes_dir" in printed
     assert "hunter2" not in printed
+    # It looks, and leaves the storage to the one that serves: no id is put into a directory that may be a mount point.
+    assert not list(served.volumes.glob(".*"))
     printed = served.command(
         "config",
         X_CSI_PERSISTENCE_CONFIG='{"storage": "db", "connection": "mysql+pymysql://cinder:planted/1@db.example/cinder"}',

@@ -22,6 +22,7 @@ from tests.support.serving import Served
 KINDS = ("cvol", "csnap", "cconn", "ckv", "cgrp", "cgsnap", "cnode")
 OTHERS = 100
 """Volumes that are only records, so that a copy takes a while."""
+_NOW = "2026-11-30T12:00:00Z"
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_from_a_database_to_custom_resources_and_back(
     assert count("cvol") <= OTHERS
     served.command("migrate", json.dumps(resources))
     counts = {kind: count(kind) for kind in KINDS}
-    assert counts == {"cvol": 101, "csnap": 2, "cconn": 1, "ckv": 2, "cgrp": 1, "cgsnap": 1, "cnode": 1}
+    assert counts == {"cvol": 101, "csnap": 2, "cconn": 1, "ckv": 5, "cgrp": 1, "cgsnap": 1, "cnode": 1}
 
     served.start(X_CSI_PERSISTENCE_CONFIG=json.dumps(resources))
     known, volume = listed(served), life.volume.volume_id
@@ -106,6 +107,30 @@ def test_from_a_database_to_custom_resources_and_back(
     assert life.volume.volume_id == volume
     life.run("delete_snapshot", "delete_group_snapshot", "delete")
     assert served.files() == []
+
+
+def test_config_says_how_cinder_backends_are(
+    kubernetes: KubernetesAPI, namespace: str, resources: dict[str, Any], new_server: Callable[..., Served]
+) -> None:
+    served = new_server(persistence=resources, environment={"CINDERBOX_SEALING_KEYS": generate_key()})
+    backend = {
+        "apiVersion": "cinderbox.io/v1",
+        "kind": "CinderBackend",
+        "metadata": {"name": "fast", "namespace": namespace},
+        "spec": {"driver": "PowerStoreDriver"},
+    }
+    kubernetes.kubectl("apply", "-f", "-", input_text=json.dumps(backend))
+    said = served.command("config", "--connect", expect=2, with_errors=True)
+    assert "CinderBackend fast: Unknown: no controller has said anything of it" in said
+    ready = {"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": _NOW}
+    stale = ready | {"type": "UpToDate", "status": "False", "reason": "StartFailed", "message": "no answer"}
+    patch = json.dumps({"status": {"conditions": [ready, stale]}})
+    kubernetes.kubectl(
+        "patch", "cbackend", "fast", "-n", namespace, "--subresource=status", "--type=merge", "-p", patch
+    )
+    said = " ".join(served.command("config", "--connect", with_errors=True).split())
+    assert "CinderBackend fast: ready " in said
+    assert "serves with an earlier configuration: StartFailed: no answer" in said
 
 
 def test_rotation_of_the_sealing_keys(

@@ -2,11 +2,12 @@
 
 import json
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from csi_plugin.persistence.crd import CRDPersistence
-from csi_plugin.persistence.records import GroupSnapshotRecord, Intent, Phase, SnapshotRecord
+from csi_plugin.persistence.records import GroupSnapshotRecord, Intent, Phase, SnapshotRecord, VolumeRecord
 from csi_plugin.persistence.sealing import generate_key
 from tests.support.kubernetes_api import KubernetesAPI
 from tests.support.project import PROJECT
@@ -89,7 +90,24 @@ def test_snapshots_that_no_content_refers_to_are_listed(kubernetes: KubernetesAP
     (row,) = [row for row in found if row["id"] == lost_member.id]
     assert (row["name"], row["group_snapshot"], row["volume"]) == ("lost-member", lost_group.id, lost_member.volume_id)
     assert lost.id in served.command("snapshots", "orphans")
+    assert row["age"].endswith("s")
     contents.remove()
+
+
+def test_volumes_that_no_persistent_volume_refers_to_are_listed(kubernetes: KubernetesAPI, tmp_path: Path) -> None:
+    where = {"namespace": kubernetes.new_namespace(), "kubeconfig": str(kubernetes.kubeconfig)}
+    served = Served(
+        tmp_path, persistence={"storage": "crd", **where}, environment={"CINDERBOX_SEALING_KEYS": generate_key()}
+    )
+    intent = Intent(name="pvc-1", phase=Phase.READY)
+    lost = VolumeRecord(id=str(uuid.uuid4()), host="host@loop", status="available", intent=intent)
+    lost.created_at = datetime.now(UTC) - timedelta(days=3, hours=4)
+    store = CRDPersistence(**where)
+    store.create(lost)
+    store.close()
+    (row,) = json.loads(served.command("volumes", "orphans", "-o", "json"))
+    assert (row["id"], row["phase"], row["age"]) == (lost.id, "ready", "3d4h")
+    assert row["condition"] == "no PersistentVolume refers to it"
 
 
 def test_other_metadata_has_no_kubernetes_to_compare_with(tmp_path: Path) -> None:
