@@ -11,8 +11,7 @@
 # VERSION   for the labels
 ARG BASE=docker.io/library/debian:trixie-slim
 
-FROM ${BASE} AS build
-ARG EXTRAS="controller node mysql postgresql crd otel"
+FROM ${BASE} AS uv
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
@@ -21,10 +20,24 @@ WORKDIR /src
 # Compiled here: at run time the root filesystem may be read-only, and Cinder loads in less than half the time.
 ENV UV_PROJECT_ENVIRONMENT=/opt/cinderbox UV_PYTHON=/usr/bin/python3 UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy \
     UV_NO_CACHE=1 UV_SYSTEM_CERTS=1 UV_COMPILE_BYTECODE=1
-# Dependencies first: they change less often than the code.
+
+# The dependencies alone, which change less often than pyproject.toml: with the same ones, their layer stays.
+FROM uv AS dependencies
+ARG EXTRAS="controller node mysql postgresql crd otel"
 COPY pyproject.toml uv.lock ./
-RUN /uv/bin/uv sync --frozen --no-dev --no-install-project $(printf -- '--extra %s ' $EXTRAS)
-COPY README.md LICENSE hatch_build.py ./
+RUN /uv/bin/uv export --quiet --frozen --no-dev --no-emit-project --no-header $(printf -- '--extra %s ' $EXTRAS) \
+        --output-file /dependencies.txt \
+    && touch --date=@0 /dependencies.txt
+
+FROM uv AS environment
+COPY --from=dependencies /dependencies.txt /
+RUN /uv/bin/uv venv --quiet "$UV_PROJECT_ENVIRONMENT" \
+    && /uv/bin/uv pip sync --python "$UV_PROJECT_ENVIRONMENT" --require-hashes /dependencies.txt
+
+FROM environment AS build
+RUN touch /began
+ARG EXTRAS="controller node mysql postgresql crd otel"
+COPY pyproject.toml uv.lock README.md LICENSE hatch_build.py ./
 COPY scripts/generate/protocol.py scripts/generate/
 COPY proto proto
 COPY csi_plugin csi_plugin
@@ -40,6 +53,11 @@ RUN if [ -n "$PIP_PACKAGES" ]; then \
         && /uv/bin/uv pip install --python /opt/cinderbox/bin/python --compile-bytecode \
             --constraint /tmp/constraints.txt $PIP_PACKAGES; \
     fi
+# What has come on top of the dependencies: a new version of Cinderbox is a small layer over the same large one.
+RUN mkdir /added \
+    && cd / \
+    && find opt/cinderbox -newerct "$(stat --format=%z /began)" ! -type d -print0 \
+        | tar --create --null --files-from=- | tar --extract --directory=/added
 
 FROM ${BASE}
 ARG CLIENTS="lsscsi multipath-tools nfs-common nvme-cli open-iscsi sg3-utils lvm2 thin-provisioning-tools ceph-common python3-rados python3-rbd"
@@ -56,7 +74,8 @@ RUN apt-get update \
     # For controllers that need no privileges: a name and a home for the user that the chart gives them.
     && groupadd --gid 65532 cinderbox \
     && useradd --uid 65532 --gid cinderbox --home-dir /var/lib/cinderbox --create-home --shell /usr/sbin/nologin cinderbox
-COPY --from=build /opt/cinderbox /opt/cinderbox
+COPY --from=environment /opt/cinderbox /opt/cinderbox
+COPY --from=build /added/opt/cinderbox /opt/cinderbox
 # Ceph's bindings are no Python packages: they come with the distribution's Python, which is the one used here.
 RUN for module in /usr/lib/python3/dist-packages/rados*.so /usr/lib/python3/dist-packages/rbd*.so; do \
         if [ -e "$module" ]; then ln -s "$module" /opt/cinderbox/lib/python3.*/site-packages/; fi; \

@@ -3,17 +3,22 @@
 import json
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.cluster.inside import api_objects, first_process, mounts_and_volumes
+from tests.support.api_objects import APIObjects
 from tests.support.polling import wait_until
 from tests.support.project import PROJECT
 
 CHART = PROJECT / "deploy/helm/cinderbox"
+VALUES = PROJECT / "tests/cluster/values.yaml"
 NAMESPACE = "cinderbox"
 DRIVER_NAME = "csi.cinderbox.io"
 VOLUMES = Path("/var/lib/cinderbox-volumes")
 NODES = ("node1", "node2")
+DIRECTORY = Path(os.environ.get("CLUSTER_DIR", PROJECT / ".tools/cluster"))
 Object = dict[str, Any]
 
 
@@ -28,7 +33,7 @@ class Cluster:
     @property
     def state(self) -> Path:
         """Directory of the cluster's control plane and nodes; what tests put there goes with the cluster."""
-        return Path(os.environ.get("CLUSTER_DIR", PROJECT / ".tools/cluster")) / "state"
+        return DIRECTORY / "state"
 
     def command(self, *arguments: str) -> list[str]:
         """How a command is run in the cluster: `kubectl`, `helm`, or another of scripts/cluster."""
@@ -52,8 +57,14 @@ class Cluster:
         arguments = ("kubectl", "-n", self.namespace, *arguments)
         return self.run(*arguments, input_text=input_text, check=check, timeout=timeout)
 
-    def get(self, *arguments: str) -> Any:
-        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+    def get(self, kind: str, name: str = "", *, labels: str = "", fields: str = "") -> Any:
+        """An object, or a list of those that selectors of labels and fields take."""
+        selectors = {"labelSelector": labels, "fieldSelector": fields}
+        found = _api_server().get(self.namespace, kind, name, **{key: text for key, text in selectors.items() if text})
+        if found is not None:
+            return found
+        assert not (name or labels or fields), f"the API server knows no {kind}"
+        return json.loads(self.kubectl("get", kind, "-o", "json"))  # a category
 
     def apply(self, *objects: Object) -> None:
         self.kubectl("apply", "-f", "-", input_text=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
@@ -84,7 +95,7 @@ class Cluster:
         return str(self.get("pod", pod)["spec"]["nodeName"])
 
     def all_records(self, kind: str) -> list[Any]:
-        return list(json.loads(self.run("kubectl", "-n", NAMESPACE, "get", kind, "-o", "json"))["items"])
+        return list(Cluster(NAMESPACE).get(kind)["items"])
 
     def volume_of(self, claim: str) -> str:
         """The id of a claim's volume."""
@@ -93,7 +104,7 @@ class Cluster:
 
     def files(self) -> set[str]:
         """What is on the storage."""
-        listed = self.run("enter", "ls", str(VOLUMES)).split()
+        listed = [path.name for path in Path(f"/proc/{first_process(DIRECTORY)}/root/{VOLUMES}").iterdir()]
         return {name for name in listed if name.startswith(("volume-", "snapshot-", "_snapshot-"))}
 
     def on_node(self, node: str, script: str) -> str:
@@ -111,13 +122,8 @@ class Cluster:
         self.on_node(found["spec"]["nodeName"], script)
 
     def wait_for_api_server(self) -> None:
-        answers: list[str] = []
-
-        def is_ready() -> bool:
-            answers.append(self.run("kubectl", "get", "--raw", "/readyz", check=False))
-            return answers[-1] == "ok"
-
-        wait_until(is_ready, lambda: answers[-1], timeout=60)
+        server = _api_server()
+        wait_until(lambda: server.read("/readyz") == (200, "ok"), lambda: server.read("/readyz"), timeout=60)
 
     def wait_until_only_these_are_left(self, *volume_ids: str) -> None:
         """Each of these volumes of this namespace is there once, and no other: in Kubernetes, in the records and on the
@@ -143,10 +149,8 @@ class Cluster:
             volumes = [one["metadata"]["name"] for one in self._persistent_volumes()]
             records = [one["spec"]["id"] for one in (*self.records("cvol"), *self.records("csnap"))]
             connections = [one["spec"]["volumeId"] for one in self.all_records("cconn")]
-            devices = [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
-            # A node that never had a volume has no such folder.
-            seen = "cat /proc/mounts; ls /var/lib/cinderbox/*/node/volumes || true"
-            states = [self.on_node(node, seen) for node in NODES]
+            devices = [os.fsdecode(path.read_bytes()) for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+            states = [text for node in NODES for text in mounts_and_volumes(DIRECTORY, node)]
             used = [one for one in volume_ids if any(one in text for text in (*connections, *devices, *states))]
             return [*volumes, *records, *used, *sorted(self.files() - self.files_before)]
 
@@ -192,11 +196,16 @@ class Cluster:
         wait_until(lambda: not left(), lambda: f"{left()}\n{self.events()}", timeout=90)
 
 
+@cache
+def _api_server() -> APIObjects:
+    return api_objects(DIRECTORY)
+
+
 def install(cluster: Cluster, *arguments: str) -> None:
     """Install the chart with the tests' values, or bring the release to them again. ``arguments``: further, of helm."""
     cluster.run(
         *("helm", "upgrade", "--install", "cinderbox", str(CHART)),
-        *("--namespace", NAMESPACE, "--values", str(PROJECT / "tests/cluster/values.yaml"), *arguments),
+        *("--namespace", NAMESPACE, "--values", str(VALUES), *arguments),
         *("--wait", "--timeout", "120s"),
     )
 

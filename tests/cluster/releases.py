@@ -1,13 +1,17 @@
 """Further releases of the chart, each in a namespace of its own, as an admin installs and removes them."""
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.cluster.cluster import CHART, VOLUMES, Cluster, Object
+import yaml
+
+from tests.cluster.cluster import CHART, VALUES, VOLUMES, Cluster, Object
 
 HOST_PATH = f"{VOLUMES}/{{name}}"
+SIDECARS: Object = yaml.safe_load(VALUES.read_text())["sidecars"]
 
 
 def host_values(name: str, number: int) -> Object:
@@ -33,6 +37,7 @@ def host_values(name: str, number: int) -> Object:
             "http": {"port": 9808 + 10 * number},
         },
         "node": {"hostMounts": [], "http": {"port": 9809 + 10 * number}},
+        "sidecars": copy.deepcopy(SIDECARS),
         "storageClasses": [{"name": name, "parameters": {"backend": "loop"}, "volumeBindingMode": "Immediate"}],
     }
 
@@ -40,8 +45,14 @@ def host_values(name: str, number: int) -> Object:
 def helm_install(
     name: str, values: Object, *arguments: str, namespace: str = "", chart: Path = CHART, check: bool = True
 ) -> str:
-    """`helm upgrade --install` of release ``name``, in the namespace of that name if no other is said; what it says."""
-    return Cluster(name).run(
+    """`helm upgrade --install` of release ``name``, in the namespace of that name if no other is said; what it says.
+
+    As an admin does first, it makes the folders of the host that the release has its volumes in.
+    """
+    cluster = Cluster(name)
+    for folder in values.get("hostPaths", []):
+        cluster.run("enter", "mkdir", "-p", folder)
+    return cluster.run(
         *("helm", "upgrade", "--install", name, str(chart), "--namespace", namespace or name),
         *("--values", "-", *arguments),
         input_text=json.dumps(values),

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.cluster.cluster import DRIVER_NAME, NAMESPACE, Cluster, Object, claim, pod
+from tests.cluster.cluster import DRIVER_NAME, Cluster, Object, claim, pod
 from tests.support.polling import wait_until
 
 
@@ -21,11 +21,11 @@ def change_class(cluster: Cluster, name: str) -> None:
     cluster.kubectl("patch", "pvc", "orders", "-p", json.dumps({"spec": {"volumeAttributesClassName": name}}))
 
 
-def test_class_of_a_claim_changes_while_a_pod_writes(cluster: Cluster) -> None:
+def test_class_of_a_claim_changes_while_a_pod_writes(cluster: Cluster, driver: Cluster) -> None:
     slow, fast, wrong = (f"{name}-{cluster.namespace}" for name in ("slow", "fast", "wrong"))
     cluster.apply(
-        attributes_class(slow, **{"qos.total_iops_sec": "500"}),
-        attributes_class(fast, **{"qos.total_iops_sec": "9000", "extra_specs.tier": "gold"}),
+        attributes_class(slow, **{"extra_specs.example:tier": "silver"}),
+        attributes_class(fast, **{"extra_specs.example:tier": "gold", "extra_specs.example:speed": "high"}),
         attributes_class(wrong, backend="elsewhere"),
         claim("orders", volumeAttributesClassName=slow),
         pod("shop", "orders"),
@@ -35,19 +35,18 @@ def test_class_of_a_claim_changes_while_a_pod_writes(cluster: Cluster) -> None:
     volume = cluster.volume_of("orders")
 
     def spec() -> Any:
-        return json.loads(cluster.run("kubectl", "-n", NAMESPACE, "get", "cvol", volume, "-o", "json"))["spec"]
+        return driver.get("cvol", volume)["spec"]
 
-    assert spec()["qosSpecs"] == {"total_iops_sec": "500"}
+    assert spec()["extraSpecs"] == {"example:tier": "silver"}
     change_class(cluster, fast)
     cluster.wait("pvc/orders", f"jsonpath={{.status.currentVolumeAttributesClassName}}={fast}")
-    assert spec()["qosSpecs"] == {"total_iops_sec": "9000"}
-    assert spec()["extraSpecs"] == {"tier": "gold"}
+    assert spec()["extraSpecs"] == {"example:tier": "gold", "example:speed": "high"}
     assert cluster.exec("shop", "cat /data/file") == "precious\n"
 
     change_class(cluster, wrong)
     cluster.wait("pvc/orders", "jsonpath={.status.modifyVolumeStatus.status}=Infeasible")
     wait_until(lambda: "mutable_parameters: 'backend' is unknown" in cluster.events(), cluster.events)
-    assert spec()["qosSpecs"] == {"total_iops_sec": "9000"}
+    assert spec()["extraSpecs"] == {"example:tier": "gold", "example:speed": "high"}
     change_class(cluster, fast)  # the way back
     cluster.wait("pvc/orders", f"jsonpath={{.spec.volumeAttributesClassName}}={fast}")
     assert cluster.exec("shop", "cat /data/file") == "precious\n"

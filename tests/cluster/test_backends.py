@@ -24,7 +24,7 @@ def wait_in_force(driver: Cluster) -> None:
 
 
 def restarts(driver: Cluster) -> list[int]:
-    pods = driver.get("pod", "-l", "app.kubernetes.io/component=controller")["items"]
+    pods = driver.get("pod", labels="app.kubernetes.io/component=controller")["items"]
     return [container["restartCount"] for each in pods for container in each["status"]["containerStatuses"]]
 
 

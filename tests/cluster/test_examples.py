@@ -51,7 +51,8 @@ def default(driver: Cluster) -> Iterator[Cluster]:
     for file in (*CLASSES, "claim.yaml"):
         apply(cluster, file)
     cluster.wait_running("writer")
-    cluster.exec("writer", "until [ -s /data/log ]; do sleep 0.1; done; sync")
+    # Each line is synced by the pod itself before the next one.
+    cluster.exec("writer", "until [ $(wc -l < /data/log) -ge 2 ]; do sleep 0.1; done")
     yield cluster
     end(cluster, "--all")
     cluster.kubectl("delete", "pod", "--all", "--timeout=90s")
@@ -107,8 +108,8 @@ def test_attributes(default: Cluster, driver: Cluster) -> None:
     apply(default, "volumeattributesclass.yaml")
     default.apply(pod("tuner", "tuned"))
     default.wait_running("tuner")
-    specs = driver.get("cvol", default.volume_of("tuned"))["spec"]["qosSpecs"]
-    assert specs == {"total_iops_sec": "500"}
+    specs = driver.get("cvol", default.volume_of("tuned"))["spec"]["extraSpecs"]
+    assert specs == {"example:tier": "silver"}
     default.delete("pod", "tuner")
     delete(default, "volumeattributesclass.yaml")
 

@@ -3,12 +3,6 @@
 from tests.cluster.cluster import Cluster, claim, pod, snapshot
 
 
-def test_helm_test(driver: Cluster) -> None:
-    said = driver.run("helm", "test", "cinderbox", "--namespace", driver.namespace, "--logs", timeout=240)
-    assert "8 MiB written by one pod and read by another" in said
-    assert "the claim is gone" in said
-
-
 def test_explain(driver: Cluster) -> None:
     def explained(field: str) -> str:
         return " ".join(driver.kubectl("explain", field).split())

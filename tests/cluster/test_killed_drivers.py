@@ -57,15 +57,12 @@ def _live(cluster: Cluster, wave: int) -> list[str]:
 def _kill_at_random(driver: Cluster, chance: random.Random, over: threading.Event) -> list[str]:
     """Kill a pod of the driver, or the processes of one, some seconds after the last; what was killed."""
     kills: list[str] = []
-    while len(kills) < KILLS and not over.wait(chance.uniform(4, 14)):
+    while len(kills) < KILLS and not over.wait(chance.uniform(2, 7)):
         component, node = chance.choice([("controller", "node1"), ("node", "node1"), ("node", "node2")])
-        selector = f"app.kubernetes.io/component={component}"
-        names = driver.kubectl(
-            *("get", "pod", "-l", selector, "--field-selector", f"spec.nodeName={node}", "-o", "name")
-        ).split()
-        if not names:
+        found = driver.get("pods", labels=f"app.kubernetes.io/component={component}", fields=f"spec.nodeName={node}")
+        if not found["items"]:
             continue
-        name = names[0].removeprefix("pod/")
+        name = found["items"][0]["metadata"]["name"]
         if chance.random() < 0.3:
             with contextlib.suppress(AssertionError, KeyError, subprocess.TimeoutExpired):  # it is on its way out
                 driver.signal(name, "KILL", "cinderbox")

@@ -5,10 +5,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.cluster import Cluster, Object, claim, pod
+from tests.cluster.page_commands import follow
+from tests.support.pages import commands
 from tests.support.polling import wait_until
 
 LOST, OTHER = "node2", "node1"
+PAGE = "docs/kubernetes.md"
 _TAINT = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+_OF_NODES = "app.kubernetes.io/component=node"
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +83,9 @@ def remove(cluster: Cluster, volumes: list[str]) -> None:
 
 
 def _node(cluster: Cluster, name: str) -> str:
-    return cluster.kubectl("get", "pod", name, "-o", "jsonpath={.spec.nodeName}", check=False)
+    """Where a pod is, or nothing before it is there."""
+    found = cluster.get("pods", fields=f"metadata.name={name}")["items"]
+    return str(found[0]["spec"].get("nodeName", "")) if found else ""
 
 
 def attached_to_lost_node(cluster: Cluster) -> list[str]:
@@ -91,12 +97,12 @@ def test_drain(cluster: Cluster, driver: Cluster) -> None:
     """The driver's pod, which ends at the same time, stays until the last volume is gone from the node."""
     volumes = start_on_lost_node(cluster, 2)
     cluster.kubectl("cordon", LOST)
-    name = driver.kubectl("get", "pod", "-l", *driver_pod_of(LOST), "-o", "name").strip()
-    uid = driver.get(name)["metadata"]["uid"]
-    driver.kubectl("delete", name, "--wait=false")
+    (found,) = driver.get("pods", labels=_OF_NODES, fields=f"spec.nodeName={LOST}")["items"]
+    name, uid = found["metadata"]["name"], found["metadata"]["uid"]
+    driver.kubectl("delete", "pod", name, "--wait=false")
 
     def stays() -> bool:
-        return uid in driver.kubectl("get", "pod", "-o", "jsonpath={.items[*].metadata.uid}")
+        return uid in [one["metadata"]["uid"] for one in driver.get("pods")["items"]]
 
     assert attached_to_lost_node(cluster) and stays()
     cluster.kubectl("drain", LOST, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=90s")
@@ -121,12 +127,12 @@ def test_out_of_service(cluster: Cluster, driver: Cluster) -> None:
     """Power is cut, an admin says that the node is really off, and the volumes are taken from it; then it is back."""
     volumes = start_on_lost_node(cluster, 1)
     cut_power(cluster)
-    cluster.kubectl("taint", "node", LOST, _TAINT)
+    follow(commands(PAGE, "its network alone - say so:"))
     wait_until(lambda: not attached_to_lost_node(cluster), lambda: attached_to_lost_node(cluster), timeout=90)
     check_on_other_node(cluster, 1)
     cluster.run("start", LOST)
     wait_ready(driver)
-    cluster.kubectl("taint", "node", LOST, f"{_TAINT}-")
+    follow(commands(PAGE, "Once it is back and its pods are gone:"))
     assert cluster.exec("shop-0", "cat /data/file") == "shop-0\n"
     remove(cluster, volumes)
 
@@ -144,17 +150,14 @@ def test_deleted_node(cluster: Cluster, driver: Cluster) -> None:
     cluster.kubectl("delete", "volumeattachment", attachment, "--timeout=60s")
     check_on_other_node(cluster, 1)
     # As Kubernetes does a minute later.
-    driver.kubectl("delete", "pod", "-l", *driver_pod_of(LOST), "--force", "--grace-period=0")
+    of_node = ("-l", _OF_NODES, "--field-selector", f"spec.nodeName={LOST}")
+    driver.kubectl("delete", "pod", *of_node, "--force", "--grace-period=0")
     cluster.run("start", LOST)
-    wait_until(lambda: LOST in driver.kubectl("get", "nodes", "-o", "name"), driver.events, timeout=60)
+    wait_until(lambda: bool(driver.get("nodes", fields=f"metadata.name={LOST}")["items"]), driver.events, timeout=60)
     # It has looked for its Node before there was one, which it would take two minutes to get over.
     cluster.run("kill", f"{LOST}/kubelet")
     wait_ready(driver)
     remove(cluster, volumes)
-
-
-def driver_pod_of(node: str) -> tuple[str, str, str]:
-    return "app.kubernetes.io/component=node", "--field-selector", f"spec.nodeName={node}"
 
 
 def cut_power(cluster: Cluster) -> None:

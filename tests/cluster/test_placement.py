@@ -39,7 +39,8 @@ def zones(driver: Cluster) -> Iterator[Cluster]:
         for node in PLACES
     ]
     values["node"] |= {"topology": {TOPOLOGY: "$(NODE_NAME)"}, "maxVolumes": LIMIT}
-    values["sidecars"] = {"provisioner": {"extraArgs": ["--capacity-poll-interval=2s"]}}
+    arguments = values["sidecars"]["provisioner"]["extraArgs"]
+    values["sidecars"]["provisioner"] = {"extraArgs": [*arguments, "--capacity-poll-interval=2s"]}
     values["storageClasses"] = [{"name": NAME}]
     for node, gib in PLACES.items():
         driver.run("enter", "mkdir", "-p", f"{folder}/{node}")

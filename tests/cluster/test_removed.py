@@ -43,7 +43,7 @@ def test_namespace_is_deleted_and_its_records_serve_in_another(cluster: Cluster,
     check(cluster, volume, GONE)
 
     driver.run("kubectl", "create", "namespace", FOUND)
-    left = (*old.get("cinderbox")["items"], *old.get("secrets", "--field-selector", "type=Opaque")["items"])
+    left = (*old.get("cinderbox")["items"], *old.get("secrets", fields="type=Opaque")["items"])
     copied = [copy_of(one) for one in left]
     new.kubectl("create", "-f", "-", input_text=json.dumps({"apiVersion": "v1", "kind": "List", "items": copied}))
     taking = ("--take-ownership", "--force-conflicts", "--wait", "--timeout=120s")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.cluster import Cluster, Object, claim
-from tests.cluster.releases import release
+from tests.cluster.releases import SIDECARS, release
 from tests.support.polling import wait_until
 
 NAME = "restricted"
@@ -20,6 +20,7 @@ VALUES: Object = {
         "extraVolumeMounts": [{"name": "drivers", "mountPath": "/drivers"}],
     },
     "node": {"hostMounts": [], "http": {"port": 9829}},
+    "sidecars": SIDECARS,
     "storageClasses": [{"name": NAME, "volumeBindingMode": "Immediate"}],
 }
 
@@ -35,7 +36,7 @@ def restricted(driver: Cluster) -> Iterator[Cluster]:
 
 def controllers(cluster: Cluster) -> list[str]:
     """The replicas that are ready."""
-    pods = cluster.get("pods", "-l", "app.kubernetes.io/component=controller")["items"]
+    pods = cluster.get("pods", labels="app.kubernetes.io/component=controller")["items"]
     ready = [
         one["metadata"]["name"]
         for one in pods

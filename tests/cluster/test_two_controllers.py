@@ -8,9 +8,9 @@ import pytest
 from tests.cluster.cluster import Cluster, claim, install
 from tests.support.polling import wait_until
 
-REFUSALS = 10 + 3
+REFUSALS = 15 + 3
 """How often the other controller is refused the lease of one that has gone: it asks once a second until it runs out,
-which is after 10 seconds."""
+which is after 15 seconds."""
 _CLAIMS = 8
 _LABELS = {"app.kubernetes.io/name": "cinderbox", "app.kubernetes.io/component": "controller"}
 _APART = {
@@ -25,7 +25,7 @@ _PAIR = (
     *("--set", "controller.replicas=2", "--set", "controller.nodeSelector=null"),
     *("--set-json", f"controller.affinity={json.dumps(_APART)}"),
 )
-_CONTROLLERS = ("-l", "app.kubernetes.io/component=controller")
+_CONTROLLERS = "app.kubernetes.io/component=controller"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def both(pair: Cluster) -> Iterator[None]:
 def active(driver: Cluster) -> str:
     """The pod of the active controller. On the host's network, it is called what its node is."""
     holder = driver.get("lease", "cinderbox-controller")["spec"]["holderIdentity"]
-    pods = driver.get("pod", *_CONTROLLERS)["items"]
+    pods = driver.get("pod", labels=_CONTROLLERS)["items"]
     return next(
         (str(one["metadata"]["name"]) for one in pods if one["spec"].get("nodeName") == holder.partition("/")[0]), ""
     )
@@ -53,7 +53,7 @@ def active(driver: Cluster) -> str:
 
 def standby(driver: Cluster) -> str:
     """The pod of the controller that waits for the lease."""
-    found = [one["metadata"] for one in driver.get("pod", *_CONTROLLERS)["items"]]
+    found = [one["metadata"] for one in driver.get("pod", labels=_CONTROLLERS)["items"]]
     (name,) = {str(one["name"]) for one in found if "deletionTimestamp" not in one} - {active(driver)}
     return name
 

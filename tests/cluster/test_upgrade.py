@@ -78,5 +78,5 @@ def charts(release: Cluster) -> list[tuple[str, str]]:
     """Of each pod of the release its part, and the chart that made it. Pods that end are there a while yet."""
     return [
         (one["metadata"]["labels"]["app.kubernetes.io/component"], one["metadata"]["labels"]["helm.sh/chart"])
-        for one in release.get("pods", "-l", "app.kubernetes.io/component")["items"]
+        for one in release.get("pods", labels="app.kubernetes.io/component")["items"]
     ]

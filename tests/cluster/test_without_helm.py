@@ -1,11 +1,9 @@
-"""docs/kubernetes.md, word by word: the release is removed with all its records, and plain manifests installed.
+"""README.md and docs/kubernetes.md, word by word, from removal to installation, twice: by Helm, and without it.
 
 By its name the last one of this folder: it takes away the driver that the others use.
 """
 
 import json
-import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,22 +13,12 @@ import pytest
 import yaml
 
 from tests.cluster.cluster import NAMESPACE, VOLUMES, Cluster, claim
+from tests.cluster.page_commands import follow
+from tests.support.pages import commands
 from tests.support.project import PROJECT
 
-PAGE = (PROJECT / "docs/kubernetes.md").read_text()
+README, PAGE = "README.md", "docs/kubernetes.md"
 VALUES = yaml.safe_load(Path(__file__).with_name("values.yaml").read_text())
-
-
-def commands(after: str) -> str:
-    """The indented block of the page that follows the line that ends with ``after``."""
-    found = re.search(re.escape(after) + r"\n\n((?:    .*\n|\n(?=    ))+)", PAGE)
-    assert found, f"docs/kubernetes.md has no commands after {after!r}"
-    return re.sub("^    ", "", found[1], flags=re.MULTILINE)
-
-
-def follow(script: str, folder: Path = PROJECT) -> None:
-    path = f"PATH={PROJECT}/.venv/bin:{PROJECT}/.tools/kubernetes/bin:{os.environ['PATH']}"
-    Cluster(NAMESPACE).run("enter", "env", "-C", str(folder), path, "bash", "-euc", script)
 
 
 def kinds_and_namespaces(cluster: Cluster) -> tuple[str, str]:
@@ -57,7 +45,24 @@ def manifests(folder: Path) -> None:
     subprocess.run([sys.executable, folder / "scripts/generate/manifests.py"], check=True)
 
 
-@pytest.mark.timeout(240)
+def install_by_helm(folder: Path) -> None:
+    """As the page says, with the values of README.md's first look, of which `helm test` makes a claim."""
+    folder.mkdir()
+    (folder / "deploy").symlink_to(PROJECT / "deploy")
+    values = yaml.safe_load((PROJECT / "deploy/examples/values.yaml").read_text())
+    changed = {name: values.get(name, {}) | VALUES[name] for name in ("controller", "node")}
+    (folder / "values.yaml").write_text(yaml.safe_dump(values | changed))
+    said = follow(commands(PAGE, "and"), folder)
+    assert "8 MiB written by one pod and read by another" in said
+    assert "the claim is gone" in said
+
+
+def follow_outside(script: str) -> None:
+    """README.md's commands enter the cluster by themselves."""
+    subprocess.run(["bash", "-euc", script], cwd=PROJECT, check=True, timeout=180)
+
+
+@pytest.mark.timeout(500)
 def test_release_is_removed_and_plain_manifests_are_installed(
     cluster: Cluster, driver: Cluster, tmp_path: Path
 ) -> None:
@@ -69,19 +74,31 @@ def test_release_is_removed_and_plain_manifests_are_installed(
     cluster.delete("pvc", "kept")
     cluster.delete("pv", name)
 
-    follow(commands("and then the CinderBackends. Then"))
+    follow(commands(PAGE, "and then the CinderBackends. Then"))
     assert kept in driver.kubectl("get", "cvol", "-o", "name")
-    follow(commands("that nothing protects them any more:"))
+    removal = commands(PAGE, "and `pip install 'cinderbox[crd]'`:")
+    follow(removal.replace("cinderbox uninstall", "cinderbox uninstall --leave-volumes"))
     assert kinds_and_namespaces(driver) == ("", "")
     assert f"volume-{kept}" in driver.files()
 
+    install_by_helm(tmp_path / "helm")
+    follow_outside(commands(README, "applies a claim, and a pod that writes on its volume:"))
+    follow(commands(PAGE, "so they come first:"), tmp_path / "helm")
+    follow(commands(PAGE, "## When something takes too long"))
+    volume = Cluster("default").volume_of("data")
+    follow_outside(commands(README, "and this ends it:"))
+    cluster.wait_until_gone(volume)
+    follow(commands(PAGE, "and then the CinderBackends. Then"))
+    follow(removal)
+    assert kinds_and_namespaces(driver) == ("", "")
+
     manifests(tmp_path)
-    follow(commands("Without Helm:"), tmp_path)
+    follow(commands(PAGE, "Without Helm:"), tmp_path)
     for part in ("deployment/cinderbox-controller", "daemonset/cinderbox-node"):
         driver.kubectl("rollout", "status", part, "--timeout=90s")
     driver.kubectl("apply", "-f", str(PROJECT / "deploy/examples/storageclass.yaml"))
     cluster.check_claims_are_served(storageClassName="cinderbox")
 
-    follow(commands("Without Helm, instead of these:"), tmp_path)
-    follow(commands("that nothing protects them any more:"))
+    follow(commands(PAGE, "or, without Helm,"), tmp_path)
+    follow(removal)
     assert kinds_and_namespaces(driver) == ("", "")

@@ -11,6 +11,21 @@ from tests.deploy.chart import RESTRICTED
 NAMESPACE = "storage"
 CONTROLLER = f"--as=system:serviceaccount:{NAMESPACE}:box-cinderbox-controller"
 NODE_ACCOUNT = "box-cinderbox-node"
+_READER = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "kubectl", "namespace": NAMESPACE}}
+READER = [
+    {
+        **_READER,
+        "kind": "Role",
+        "rules": [{"apiGroups": ["cinderbox.io"], "resources": ["*/status"], "verbs": ["get"]}],
+    },
+    {
+        **_READER,
+        "kind": "RoleBinding",
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "kubectl"},
+        "subjects": [{"kind": "ServiceAccount", "name": "box-cinderbox-controller", "namespace": NAMESPACE}],
+    },
+]
+"""kubectl reads what it patches, which the controller's own client does not."""
 ALLOW = "cinderbox.io/allow-delete=true"
 
 SPECS: dict[str, dict[str, Any]] = {
@@ -59,6 +74,7 @@ class Records:
 def records(api_server: ApiServer) -> Records:
     api_server.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}}])
     api_server.install(RESTRICTED, namespace=NAMESPACE)
+    api_server.apply(READER)
     return Records(api_server)
 
 
@@ -239,23 +255,27 @@ def test_the_sealing_keys_stay_unless_annotated(records: Records) -> None:
     records.server.kubectl("delete", "secret", "box-cinderbox-settings", "-n", NAMESPACE, "--dry-run=server")
 
 
-@pytest.fixture(scope="module")
-def node_token(records: Records) -> str:
-    """The token that kubelet gives to a pod of the DaemonSet on node-1."""
+def bound_token(records: Records, node: str) -> str:
+    """The token that kubelet gives to a pod of the DaemonSet on a node."""
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "node-pod", "namespace": NAMESPACE},
+        "metadata": {"name": f"pod-of-{node}", "namespace": NAMESPACE},
         "spec": {
-            "nodeName": "node-1",
+            "nodeName": node,
             "serviceAccountName": NODE_ACCOUNT,
             "containers": [{"name": "cinderbox", "image": "localhost/cinderbox"}],
         },
     }
-    records.server.apply([{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}, pod])
-    uid = records.server.get("pod", "node-pod", "-n", NAMESPACE)["metadata"]["uid"]
-    bound = ["--bound-object-kind=Pod", "--bound-object-name=node-pod", f"--bound-object-uid={uid}"]
+    records.server.apply([{"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}}, pod])
+    uid = records.server.get("pod", f"pod-of-{node}", "-n", NAMESPACE)["metadata"]["uid"]
+    bound = ["--bound-object-kind=Pod", f"--bound-object-name=pod-of-{node}", f"--bound-object-uid={uid}"]
     return records.server.kubectl("create", "token", NODE_ACCOUNT, "-n", NAMESPACE, *bound).strip()
+
+
+@pytest.fixture(scope="module")
+def node_token(records: Records) -> str:
+    return bound_token(records, "node-1")
 
 
 def test_a_node_writes_its_own_record(records: Records, node_token: str) -> None:
@@ -272,6 +292,40 @@ def test_a_node_writes_no_other_nodes_record(records: Records, node_token: str) 
     assert "node node-1 may write its own CinderNode only, not node-2" in message
     message = records.server.refusal("create", "-f", "-", token, stdin=json.dumps(record("Node", "node-3")))
     assert "node node-1 may write its own CinderNode only, not node-3" in message
+
+
+DANGLING = {"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "00000000-0000-0000-0000-000000000000"}
+
+
+@pytest.mark.parametrize(
+    ("node", "change", "field"),
+    [
+        (
+            "node-5",
+            {"metadata": {"annotations": {"cinderbox.io/allow-delete": "true"}}},
+            "annotations",
+        ),
+        ("node-6", {"metadata": {"ownerReferences": [DANGLING]}}, "metadata.ownerReferences"),
+        ("node-7", {"metadata": {"finalizers": ["cinderbox.io/record", "example.org/mine"]}}, "metadata.finalizers"),
+    ],
+)
+def test_a_node_lets_nobody_delete_its_record(records: Records, node: str, change: dict[str, Any], field: str) -> None:
+    token = f"--token={bound_token(records, node)}"
+    new = record("Node", node)
+    new["metadata"] |= change["metadata"]
+    assert field in records.server.refusal("create", "-f", "-", token, stdin=json.dumps(new))
+    records.server.create(record("Node", node), token)
+    records.server.kubectl("annotate", f"cindernodes/{node}", "-n", NAMESPACE, "cinderbox.io/note=of-a-person")
+    assert field in records.server.refusal(*records.patching("Node", node, change, token))
+    fine = {"metadata": {"annotations": {"cinderbox.io/write": "node"}}, "spec": {"publicKey": "new"}}
+    records.patch("Node", node, fine, token)
+
+
+def test_a_node_speaks_for_no_other_in_its_own_record(records: Records) -> None:
+    token = f"--token={bound_token(records, 'node-8')}"
+    new = record("Node", "node-8") | {"spec": {"id": "node-2"}}
+    message = records.server.refusal("create", "-f", "-", token, stdin=json.dumps(new))
+    assert "spec.id of CinderNode node-8 must be node-8, not node-2" in message
 
 
 def test_a_token_of_no_node_writes_no_nodes_record(records: Records) -> None:

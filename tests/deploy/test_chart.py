@@ -29,6 +29,7 @@ from tests.deploy.chart import (
     render,
     try_render,
 )
+from tests.support.programs import after_importing_the_library
 from tests.support.project import PROJECT
 
 pytestmark = pytest.mark.kubernetes  # helm is built with it
@@ -131,6 +132,13 @@ def test_two_releases_share_no_object(cluster: ApiServer) -> None:
         {v["hostPath"]["path"] for v in s["spec"]["volumes"] if v["name"] in ("socket", "state")} for s in settings
     ]
     assert directories[0] & directories[1] == set()
+    # Of the host, where both have their nodes, and in the host profile their controllers.
+    ports = [
+        {port["containerPort"] for kind in ("DaemonSet", "Deployment") for port in container(one(each, kind))["ports"]}
+        for each in (first, second, render(RESTRICTED | {"driverName": "third.example"}, namespace="third"))
+    ]
+    assert ports[0] == {9808, 9809}
+    assert len(set.union(*ports)) == 6
 
 
 def test_pods_meet_their_pod_security_level(cluster: ApiServer) -> None:
@@ -185,6 +193,14 @@ def test_an_upgrade_keeps_keys_and_backends(cluster: ApiServer, tmp_path: Path) 
     keys = cluster.get("secret", secret, "-n", "cinderbox")["data"]
     second = helm(cluster, "install", "rival", str(CHART), "-n", "cinderbox", "-f", str(values), check=False)
     assert "namespace cinderbox already has release kept" in second
+    for value, reason in (
+        ("driverName=new.example", "driverName: release kept is driver kept.example"),
+        ("node.stateDir=/var/lib/new", "node.stateDir: nodes keep their keys"),
+        ("node.kubeletDir=/data/kubelet", "node.kubeletDir: volumes are mounted below /var/lib/kubelet"),
+        ("fullnameOverride=new", "the objects of release kept are named kept-cinderbox, and would be named new"),
+    ):
+        arguments = ("upgrade", "kept", str(CHART), "-n", "cinderbox", "-f", str(values), "--set", value)
+        assert reason in helm(cluster, *arguments, check=False)
     for _ in range(2):  # what was left is taken over by an installation of the same name
         helm(cluster, "uninstall", "kept", "-n", "cinderbox")
         assert cluster.get("secret", secret, "-n", "cinderbox")["data"] == keys
@@ -220,6 +236,12 @@ def test_the_plain_manifests_are_fresh(tmp_path: Path) -> None:
     assert sorted(applied) == sorted(["namespace.yaml", *(n.name for n in made if n.parent.name == "kubernetes")])
 
 
+def test_the_schema_has_the_programs_settings() -> None:
+    generator = PROJECT / "scripts/generate/chart_settings.py"
+    made = subprocess.run([sys.executable, generator, "-"], check=True, capture_output=True, text=True).stdout
+    assert (CHART / "values.schema.json").read_text() == made, "run `make docs`"
+
+
 def test_the_chart_has_the_projects_version() -> None:
     project = re.search(r'^version = "(.*)"$', (PROJECT / "pyproject.toml").read_text(), re.MULTILINE)
     assert project is not None
@@ -235,6 +257,8 @@ def test_every_value_has_a_schema_and_a_default() -> None:
             part = schema["$defs"][part["$ref"].rpartition("/")[2]]
         if not isinstance(part.get("properties"), dict) or not isinstance(value, dict):
             return []
+        if path.endswith("settings."):
+            return []  # the program's own, whose defaults are there
         allowed = {name for name, allows in part["properties"].items() if allows is not False}
         differ = [f"{path}{name}" for name in allowed ^ set(value)]
         for name in allowed & set(value):
@@ -263,6 +287,9 @@ def test_cinderbox_takes_the_settings(values: Object, tmp_path: Path) -> None:
     controller = settings_of(one(manifests, "Deployment"), tmp_path / "settings.yaml", content)
     assert controller.mode == "controller"
     assert controller.backends == []
+    # Messages about the keys name the Secret by this.
+    keys = next(e["value"] for e in container(one(manifests, "Deployment"))["env"] if "SEALING_KEYS" in e["name"])
+    assert Path(keys).parent.name == (values.get("sealing", {}).get("existingSecret") or "box-cinderbox-sealing")
     content = one(manifests, "ConfigMap", "-node")["data"]["settings.yaml"]
     node = settings_of(one(manifests, "DaemonSet"), tmp_path / "node.yaml", content)
     assert (node.mode, node.node_id) == ("node", "node-1")
@@ -355,8 +382,7 @@ for name, driver in supported_drivers(2).items():
     if issubclass(found, (lvm.LVMVolumeDriver, remotefs.RemoteFSDriver)):
         print(found.__name__)
 """
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    drivers = done.stdout.split()
+    drivers = after_importing_the_library().run(code).split()
     assert "LVMVolumeDriver" in drivers and "NfsDriver" in drivers
     for driver in drivers:
         assert driver in refusal({"backends": [{"name": "b", "driver": f"some.module.{driver}"}]})
@@ -398,6 +424,11 @@ def test_old_clusters_are_refused() -> None:
         (RESTRICTED | {"driverName": "No Domain"}, "at '/driverName'"),
         (RESTRICTED | {"backends": [{"name": "b"}]}, "missing property 'driver'"),
         (RESTRICTED | {"settings": {"mode": "all"}}, "at '/settings/mode': false schema"),
+        (RESTRICTED | {"settings": {"wokers": 3}}, "at '/settings': additional properties 'wokers' not allowed"),
+        (RESTRICTED | {"settings": {"workers": "many"}}, "at '/settings/workers': got string, want integer"),
+        (RESTRICTED | {"node": {"settings": {"max_volume": 9}}}, "at '/node/settings': additional properties 'max_vol"),
+        (RESTRICTED | {"node": {"settings": {"max_volumes": 9}}}, "at '/node/settings/max_volumes': false schema"),
+        (RESTRICTED | {"node": {"settings": {"default_filesystem": "ext5"}}}, "at '/node/settings/default_filesystem'"),
         (RESTRICTED | {"images": {"attacher": {"digest": "sha256:1"}}}, "at '/images/attacher/digest'"),
         (RESTRICTED | {"storageClasses": [{"parameters": {}}]}, "at '/storageClasses/0': missing property 'name'"),
         (RESTRICTED | {"node": {"hostMounts": [{"name": "x", "path": "relative"}]}}, "at '/node/hostMounts/0/path'"),
@@ -414,7 +445,7 @@ def test_room_is_published() -> None:
         assert one(manifests, "CSIDriver")["spec"]["storageCapacity"] is True
         containers = one(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
         (provisioner,) = [each for each in containers if each["name"] == "provisioner"]
-        assert "--enable-capacity" in provisioner["args"]
+        assert {"--enable-capacity", "--capacity-for-immediate-binding"} <= set(provisioner["args"])
 
 
 def test_immediate_binding_needs_no_node_where_all_of_them_reach_the_storage() -> None:

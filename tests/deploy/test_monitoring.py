@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.project import PROJECT
 
@@ -38,6 +39,14 @@ def test_each_alert_fires_when_it_has_to(tmp_path: Path) -> None:
     shutil.copyfile(RULES, tmp_path / "alerts.yaml")
     shutil.copyfile(Path(__file__).parent / "alerts_test.yaml", tmp_path / "alerts_test.yaml")
     promtool("test", "rules", tmp_path / "alerts_test.yaml")
+
+
+def test_each_alert_is_tried_when_all_is_well_and_when_it_is_not() -> None:
+    tried = yaml.safe_load((Path(__file__).parent / "alerts_test.yaml").read_text())["tests"]
+    alerts = {rule["alert"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]}
+    asked = [found for test in tried for found in test["alert_rule_test"]]
+    assert {found["alertname"] for found in asked if found.get("exp_alerts")} == alerts
+    assert {found["alertname"] for found in asked if not found.get("exp_alerts")} == alerts
 
 
 @pytest.mark.parametrize("expression", list(expressions()))

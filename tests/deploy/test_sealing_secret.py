@@ -17,6 +17,7 @@ from csi_plugin.persistence.sealing import generate_key
 from tests.deploy.api_server import ApiServer
 from tests.deploy.chart import CHART, HELM, HOST, RESTRICTED, one, render
 
+pytestmark = pytest.mark.kubernetes  # helm renders the chart
 NAMESPACE = "sealing"
 SECRET = "box-cinderbox-sealing"
 VALUES = RESTRICTED | {"driverName": "sealing.example"}

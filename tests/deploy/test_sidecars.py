@@ -1,4 +1,5 @@
-"""The sidecars with the chart's arguments and rights, before a controller with its rights: a claim gets its volume."""
+"""The sidecars with the chart's arguments and rights, before a controller with its rights: a claim gets its volume, and
+can be set back where no room is; a snapshot that found none can be deleted."""
 
 import base64
 import contextlib
@@ -34,7 +35,7 @@ SIDECARS = {
 def values(volumes: Path) -> Object:
     loop = {
         "name": "loop",
-        "driver": "csi_plugin.storage.drivers.loop.LoopDriver",
+        "driver": "tests.controller.drivers.FullDriver",  # no snapshot finds room
         "options": {"loop_volumes_dir": str(volumes)},
     }
     return {
@@ -127,6 +128,74 @@ def claim() -> dict[str, Any]:
     }
 
 
+def expand(cluster: ApiServer, pv: Object) -> None:
+    """A claim that asked for too much is given a size that is possible, and gets it."""
+    # What the PersistentVolume controller does.
+    cluster.kubectl("patch", "pvc", "data", "-n", NAMESPACE, "-p", json.dumps({"spec": {"volumeName": name_of(pv)}}))
+    bound = {"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}}
+    cluster.kubectl(
+        *("patch", "pvc", "data", "-n", NAMESPACE, "--subresource=status", "-p", json.dumps({"status": bound}))
+    )
+    cluster.kubectl("patch", "pv", name_of(pv), "--subresource=status", "-p", '{"status": {"phase": "Bound"}}')
+
+    def ask_for(size: str) -> None:
+        spec = {"resources": {"requests": {"storage": size}}}
+        cluster.kubectl("patch", "pvc", "data", "-n", NAMESPACE, "-p", json.dumps({"spec": spec}))
+
+    def status() -> Object:
+        found: Object = cluster.get("pvc", "data", "-n", NAMESPACE)["status"]
+        return found
+
+    def resize_state() -> str:
+        return str(status().get("allocatedResourceStatuses", {}).get("storage", ""))
+
+    ask_for("1000Ti")
+    wait_until(lambda: resize_state() == "ControllerResizeInfeasible", status, timeout=60)
+    ask_for("2Gi")
+    wait_until(lambda: cluster.get("pv", name_of(pv))["spec"]["capacity"]["storage"] == "2Gi", status, timeout=60)
+
+
+def give_up_snapshot(cluster: ApiServer, pv: Object, folder: Path) -> None:
+    """One that found no room is deleted, and nothing is made of it in the folder."""
+    name = "no-room"
+    group = {"apiVersion": "snapshot.storage.k8s.io/v1"}
+    snapshot_class = {"kind": "VolumeSnapshotClass", "metadata": {"name": name}, "driver": DRIVER}
+    cluster.create(group | snapshot_class | {"deletionPolicy": "Delete"})
+    content = group | {
+        "kind": "VolumeSnapshotContent",
+        "metadata": {"name": name},
+        "spec": {
+            "deletionPolicy": "Delete",
+            "driver": DRIVER,
+            "volumeSnapshotClassName": name,
+            "source": {"volumeHandle": pv["spec"]["csi"]["volumeHandle"]},
+            "volumeSnapshotRef": {"name": name, "namespace": NAMESPACE, "uid": "1"},
+        },
+    }
+    cluster.create(content)
+
+    def error() -> str:
+        found = cluster.get("volumesnapshotcontent", name).get("status", {})
+        return str(found.get("error", {}).get("message", ""))
+
+    wait_until(lambda: "No space left" in error(), error, timeout=60)
+    # The snapshot controller's word that nobody wants it any more.
+    cluster.kubectl(
+        "annotate", "volumesnapshotcontent", name, "snapshot.storage.kubernetes.io/volumesnapshot-being-deleted=yes"
+    )
+    cluster.kubectl("delete", "volumesnapshotcontent", name, "--wait=false")
+
+    def listed() -> list[str]:
+        return [name_of(one) for one in cluster.get("volumesnapshotcontents")["items"]]
+
+    wait_until(lambda: name not in listed(), listed, timeout=60)
+    assert list(folder.glob("snapshot-*")) == []
+
+
+def name_of(item: Object) -> str:
+    return str(item["metadata"]["name"])
+
+
 def test_a_claim_gets_its_volume(cluster: ApiServer, tmp_path: Path) -> None:
     manifests = render(values(tmp_path / "volumes"), namespace=NAMESPACE)
     kubeconfig = cluster.service_account(NAMESPACE, "box-cinderbox-controller")
@@ -174,14 +243,16 @@ def test_a_claim_gets_its_volume(cluster: ApiServer, tmp_path: Path) -> None:
             found = cluster.get("csistoragecapacities", "-n", NAMESPACE)["items"]
             return {capacity["storageClassName"]: capacity for capacity in found}
 
-        wait_until(lambda: bool(capacities()), lambda: "storage capacities", timeout=60)
-        (first,) = capacities().values()
+        wait_until(lambda: len(capacities()) == 2, lambda: "storage capacities", timeout=60)
+        first = capacities()["sidecars-later"]
         assert first["nodeTopology"] == {"matchLabels": SEGMENT}
         one_more = cluster.get("storageclass", "sidecars-later")
         cluster.create(one_more | {"metadata": {"name": "sidecars-still-later"}})
-        wait_until(lambda: len(capacities()) == 2, lambda: str(capacities()), timeout=60)
+        wait_until(lambda: len(capacities()) == 3, lambda: str(capacities()), timeout=60)
         # The provisioner would have taken back one whose selector has no labels, and made another one.
         assert capacities()["sidecars-later"]["metadata"]["uid"] == first["metadata"]["uid"]
+        give_up_snapshot(cluster, volumes()[0], tmp_path / "volumes")
+        expand(cluster, volumes()[0])
     complaints = [
         line
         for name in SIDECARS

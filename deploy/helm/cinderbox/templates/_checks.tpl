@@ -49,4 +49,32 @@ loop lvmvolume
   {{- fail (printf "namespace %s already has release %s of cinderbox: records and leadership are a namespace's, so every release needs one of its own" $.Release.Namespace (dig "metadata" "labels" "app.kubernetes.io/instance" "" .)) -}}
   {{- end -}}
 {{- end -}}
+{{- include "cinderbox.checkUnchanged" . -}}
+{{- end }}
+
+{{/* What an upgrade cannot change, compared with the DaemonSet that is there: pods use volumes by these. */}}
+{{- define "cinderbox.checkUnchanged" -}}
+{{- $name := printf "%s-node" (include "cinderbox.fullname" .) -}}
+{{- range (lookup "apps/v1" "DaemonSet" .Release.Namespace "").items -}}
+  {{- $labels := dig "metadata" "labels" dict . -}}
+  {{- if and (eq (dig "app.kubernetes.io/instance" "" $labels) $.Release.Name) (eq (dig "app.kubernetes.io/component" "" $labels) "node") (hasPrefix "cinderbox-" (dig "helm.sh/chart" "" $labels)) -}}
+    {{- if ne .metadata.name $name -}}
+    {{- fail (printf "nameOverride, fullnameOverride: the objects of release %s are named %s, and would be named %s. They keep their names: the sealing keys and accounts go by them. Set the values back" $.Release.Name (trimSuffix "-node" .metadata.name) (trimSuffix "-node" $name)) -}}
+    {{- end -}}
+    {{- range .spec.template.spec.volumes -}}
+      {{- if eq .name "state" -}}
+        {{- $path := dig "hostPath" "path" "" . -}}
+        {{- if ne (base $path) $.Values.driverName -}}
+        {{- fail (printf "driverName: release %s is driver %s, as which pods use its volumes; as %s nobody could mount or delete them. Set driverName back, or install another release in a namespace of its own" $.Release.Name (base $path) $.Values.driverName) -}}
+        {{- end -}}
+        {{- if ne (clean (dir $path)) (clean $.Values.node.stateDir) -}}
+        {{- fail (printf "node.stateDir: nodes keep their keys, and what they know of the volumes that pods use, in %s; in %s they would know nothing of them. Set it back" (dir $path) $.Values.node.stateDir) -}}
+        {{- end -}}
+      {{- end -}}
+      {{- if and (eq .name "kubelet") (ne (clean (dig "hostPath" "path" "" .)) (clean $.Values.node.kubeletDir)) -}}
+      {{- fail (printf "node.kubeletDir: volumes are mounted below %s, and %s would have none of them. Set it back; where kubelet has moved, drain all nodes and uninstall the release first" (dig "hostPath" "path" "" .) $.Values.node.kubeletDir) -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
 {{- end }}

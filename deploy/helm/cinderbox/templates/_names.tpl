@@ -65,3 +65,14 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{ int .Values.controller.replicas }}
 {{- end -}}
 {{- end }}
+
+{{/* Name of the Secret with a backend's secret options; empty for one without. Takes the root and the backend. */}}
+{{- define "cinderbox.backendSecret" -}}
+{{- $root := index . 0 -}}
+{{- $backend := index . 1 -}}
+{{- if $backend.secretOptions -}}
+{{- printf "%s-backend-%s" (include "cinderbox.fullname" $root) $backend.name -}}
+{{- else -}}
+{{- ($backend.secretRef | default dict).name | default "" -}}
+{{- end -}}
+{{- end }}

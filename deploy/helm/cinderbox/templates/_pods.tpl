@@ -50,21 +50,36 @@ readinessProbe:
   timeoutSeconds: 5
 {{- end }}
 
-{{/* Where HTTP is served, given address and port: an IPv6 address is in brackets. */}}
-{{- define "cinderbox.hostPort" -}}
-{{- $address := .address | trimPrefix "[" | trimSuffix "]" -}}
-{{- if contains ":" $address }}[{{ $address }}]{{ else }}{{ $address }}{{ end }}:{{ .port }}
+{{/* The port at which HTTP is served: list of the root and "controller" or "node". Nodes', and that of a controller in the
+host profile, are their host's, where another release may run: its driver's name makes it another one. */}}
+{{- define "cinderbox.httpPort" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- $isNode := eq $component "node" | ternary 1 0 -}}
+{{- if (index $root.Values $component).http.port -}}
+{{- int (index $root.Values $component).http.port -}}
+{{- else if eq $root.Values.driverName "csi.cinderbox.io" -}}
+{{- add 9808 $isNode -}}
+{{- else -}}
+{{- add 20000 (mul 2 (mod (adler32sum $root.Values.driverName | int64) 4000)) $isNode -}}
+{{- end -}}
 {{- end }}
 
-{{/* Environment that controller and node have in common: list of the root and the component's values. */}}
+{{/* Where HTTP is served, of a list of the root and the component: an IPv6 address is in brackets. */}}
+{{- define "cinderbox.hostPort" -}}
+{{- $address := (index (index . 0).Values (index . 1)).http.address | trimPrefix "[" | trimSuffix "]" -}}
+{{- if contains ":" $address }}[{{ $address }}]{{ else }}{{ $address }}{{ end }}:{{ include "cinderbox.httpPort" . }}
+{{- end }}
+
+{{/* Environment that controller and node have in common: list of the root and "controller" or "node". */}}
 {{- define "cinderbox.environment" -}}
 {{- $root := index . 0 -}}
-{{- $part := index . 1 -}}
+{{- $part := index $root.Values (index . 1) -}}
 - {name: CINDERBOX_SETTINGS, value: /etc/cinderbox/settings/settings.yaml}
 - {name: CINDERBOX_ENDPOINT, value: "unix:///csi/csi.sock"}
 - {name: CINDERBOX_DRIVER_NAME, value: {{ $root.Values.driverName | quote }}}
 - {name: CINDERBOX_PERSISTENCE, value: '{"storage": "crd"}'}
-- {name: CINDERBOX_HTTP_ADDRESS, value: "{{ include "cinderbox.hostPort" $part.http }}"}
+- {name: CINDERBOX_HTTP_ADDRESS, value: "{{ include "cinderbox.hostPort" . }}"}
 - {name: CINDERBOX_LOG_LEVEL, value: {{ $part.logLevel }}}
 - {name: CINDERBOX_LOG_FORMAT, value: {{ $part.logFormat }}}
 - {name: CINDERBOX_STOP_SECONDS, value: {{ $part.stopSeconds | quote }}}
