@@ -1,4 +1,4 @@
-.PHONY: cluster-up cluster-down test-cluster test-ipv6 storage-lab setup quickstart check test failover soak coverage lint bench proto crds docs manifests clean
+.PHONY: cluster-up cluster-down test-cluster test-ipv6 upstream-e2e storage-lab setup quickstart check test failover soak test-wheel coverage lint bench proto crds docs manifests clean
 
 # Everything that the other targets need. Safe to repeat; the first time needs root, for Debian packages.
 setup:
@@ -9,13 +9,12 @@ quickstart:
 	scripts/setup quickstart
 	scripts/quickstart
 
-# With STORAGE_LAB=1 also the shortest tests of the storage lab, one for each protocol (8 minutes). The scripts' own
+# With STORAGE_LAB=1 also the shortest tests of the storage lab, one for each protocol (10 minutes). The scripts' own
 # variables have no CINDERBOX_ prefix: all that begin so are settings of the server, which tests start.
 test:
 	scripts/setup begin
-	scripts/lint
-	scripts/test
-	$(if $(STORAGE_LAB),scripts/storage_lab test -k "guest or raw_block and (multipath or nvme or nfs or rbd)")
+	scripts/checks/beside scripts/test
+	$(if $(STORAGE_LAB),scripts/storage_lab test -k "guest or raw_block and (iscsi or nvme or nfs or rbd)")
 
 # An active controller and a standby on PostgreSQL under 64 clients, the active one killed or frozen 40 times (20 minutes).
 failover:
@@ -26,6 +25,11 @@ failover:
 soak:
 	scripts/setup
 	SOAK_OPERATIONS=20000 scripts/test tests/crash/test_soak.py
+
+# The library from its wheel, in a virtual environment on each Python (5 minutes).
+test-wheel:
+	scripts/setup
+	WHEEL_PYTHONS="3.11 3.12 3.13" scripts/test tests/library/test_wheel.py
 
 # All tests, and which lines of our code they ran; it takes half as long again.
 coverage:
@@ -58,6 +62,11 @@ test-cluster: cluster-up
 test-ipv6:
 	scripts/setup begin
 	CLUSTER_FAMILY=ipv6 scripts/test tests/cluster/test_ipv6.py
+
+# What says most of Kubernetes' own storage suite, on the chart in a cluster of its own.
+upstream-e2e:
+	scripts/setup quickstart
+	scripts/upstream_e2e run
 
 # Tests with real iSCSI, NVMe over TCP, NFS and Ceph, in a virtual machine made for them.
 storage-lab:

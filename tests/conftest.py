@@ -1,6 +1,9 @@
 """What holds for all tests."""
 
+import gc
+import importlib
 import subprocess
+import sys
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -16,6 +19,18 @@ from tests.support.mariadb import MariaDB
 from tests.support.needs import mark_needs
 from tests.support.postgresql import PostgreSQL
 from tests.support.project import PROJECT
+
+gc.disable()
+"""What is loaded stays: looking through it again and again would be a third of the loading."""
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is looked for among what tests make, and less often than where memory is short."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
+    if "csi_plugin.persistence.dbms" in sys.modules:  # else no test of this process opens one
+        importlib.import_module("tests.support.quick_databases").install()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -63,38 +78,44 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
 
 
-_WITH_BUILT_PROGRAMS = (
-    *("tests/conformance", "tests/crash/test_two_controllers.py", "tests/deploy/test_monitoring.py"),
-    "tests/protocol/test_csi_proto.py",
-)
-"""They use csi-sanity and what comes with it, promtool or, by a parameter, Kubernetes; the rest has markers."""
+_BUILT_FOR = {
+    "tests/conformance": ("csi_sanity", "kubernetes"),
+    "tests/crash/test_two_controllers.py": ("kubernetes",),  # by a parameter
+    "tests/deploy/test_monitoring.py": ("promtool",),
+    "tests/protocol/test_csi_proto.py": ("specification",),
+}
+"""What `scripts/setup build` builds or fetches for them; the rest has markers."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         mark_needs(item)
-    files = {item.path for item in items if _has_built_programs(item)}
+    files = {item.path for item in items if _built_for(item)}
     items.sort(key=lambda item: (*(not item.nodeid.startswith(folder) for folder in _FIRST), item.path in files))
 
 
-def _has_built_programs(item: pytest.Item) -> bool:
+def _built_for(item: pytest.Item) -> tuple[str, ...]:
     if item.nodeid.startswith("tests/lab"):  # its machine has them
-        return False
+        return ()
+    for start, programs in _BUILT_FOR.items():
+        if item.nodeid.startswith(start):
+            return programs
     marked = any(item.get_closest_marker(name) for name in ("cluster", "kubernetes"))
-    return marked or item.nodeid.startswith(_WITH_BUILT_PROGRAMS)
+    return ("kubernetes",) if marked else ()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> None:
     """On a new machine programs are built while other tests run; no test's two minutes are spent waiting for them."""
-    if _has_built_programs(item):
-        _wait_for_built_programs()
+    if programs := _built_for(item):
+        _wait_for_built_programs(*programs)
 
 
 @cache
-def _wait_for_built_programs() -> None:
-    done = subprocess.run([PROJECT / "scripts/setup", "build"], capture_output=True, text=True, check=False)
+def _wait_for_built_programs(*programs: str) -> None:
+    build = [PROJECT / "scripts/setup", "build", *programs]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
     if done.returncode:
         warnings.warn(f"`scripts/setup build` failed, so tests will fail: {done.stderr[-2000:]}", stacklevel=1)
 

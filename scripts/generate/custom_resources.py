@@ -57,18 +57,34 @@ class Shown:
 
 STATE: dict[str, tuple[str, str] | Schema] = {"state": ("string", "State of the object, as the driver serves it.")}
 RESEALED_CONNECTIONS: Schema = {
-    "description": "What volumes were published with, resealed because the node has another key now.",
+    "description": "What volumes were published with, resealed because the node has another key, or name, now.",
     "type": "array",
     "x-kubernetes-list-type": "map",
     "x-kubernetes-list-map-keys": ["volumeId"],
     "items": {
         "type": "object",
-        "required": ["volumeId", "revision", "publicKey", "sealed"],
+        "required": ["volumeId", "revision", "publicKey"],
         "properties": {
             "volumeId": {"type": "string", "description": "Id of the volume."},
             "revision": {"type": "integer", "format": "int64", "description": "Of the CinderConnection."},
             "publicKey": {"type": "string", "description": "Key that it is sealed to."},
             "sealed": {"type": "string", "description": "Readable for the node alone.", "format": "byte"},
+            "refusal": {
+                "type": "string",
+                "description": "Why that is not there: all together do not fit into a resource.",
+            },
+        },
+    },
+}
+NAMES: Schema = {
+    "description": "Names and addresses by which arrays know it, or knew it, each since when.",
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["name", "since"],
+        "properties": {
+            "name": {"type": "string", "description": "Initiator, NQN, port or address."},
+            "since": {"type": "string", "description": "When the controller first saw it with that."},
         },
     },
 }
@@ -154,9 +170,13 @@ SHOWN: dict[type[Record], Shown] = {
         wide=(("IP", ".spec.connector.ip"), ("NQN", ".spec.connector.nqn")),
         status={
             "volumes": ("integer", "Volumes that are published to it."),
+            "published": {"description": "Their ids.", "type": "array", "items": {"type": "string"}},
             "topology": ("string", "Topology segments in one text."),
             "publicKey": ("string", "Key of the node that its connections were last compared with."),
             "connections": RESEALED_CONNECTIONS,
+            "lastSeen": ("string", "When the controller last saw it write its spec."),
+            "seenGeneration": ("integer", "metadata.generation at that time."),
+            "names": NAMES,
         },
         fixed=("id",),
     ),

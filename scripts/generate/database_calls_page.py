@@ -5,6 +5,7 @@ the modules about types, whose functions call the first two. Tests compare what 
 """
 
 import ast
+import gc
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 warnings.simplefilter("ignore")
+if __name__ == "__main__":
+    gc.disable()  # it takes most of the time that a million nodes of syntax take
 
 import cinder  # noqa: E402
 from cinder import objects  # noqa: E402
@@ -147,17 +150,16 @@ def _name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def main() -> None:
-    drivers, database = driver_sources(), database_sources()
+def page(drivers: Mapping[str, Source], database: Mapping[str, Source]) -> str:
+    """``drivers``: what ``driver_sources`` gives; ``database``: what ``database_sources`` gives."""
     behind = sorted(set().union(*(source.functions for source in database.values())))
     refused = [(f"`{name}`", NOT_REACHED_BY_DRIVERS[name]) for name in behind if name in NOT_REACHED_BY_DRIVERS]
-    page = PAGE.format(
+    return PAGE.format(
         functions=_table("Function", {name: source.functions for name, source in drivers.items()}),
         calls=_table("Call", {name: source.calls for name, source in drivers.items()}),
         answered=", ".join(f"`{name}`" for name in behind if name in ANSWERED),
         refused="\n".join(f"| {name} | {reason} |" for name, reason in [("Function", "Why"), ("---", "---"), *refused]),
     )
-    print(page, end="")
 
 
 def _table(header: str, named_by_module: Mapping[str, set[str]]) -> str:
@@ -171,4 +173,4 @@ def _table(header: str, named_by_module: Mapping[str, set[str]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    print(page(driver_sources(), database_sources()), end="")

@@ -1,6 +1,7 @@
 """Prints docs/backends/drivers.md: what is known of each of Cinder's drivers from its class and its source."""
 
 import ast
+import gc
 import importlib.metadata
 import os
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 warnings.simplefilter("ignore")
+gc.disable()  # it takes most of the time that all drivers and a million nodes of syntax take
 
 import cinder  # noqa: E402
 from cinder.interface import util  # noqa: E402

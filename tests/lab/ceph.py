@@ -14,12 +14,13 @@ from tests.lab.storage import disk
 POOL = "volumes"
 USER = "cinder"
 KEYRING = Path(f"/etc/ceph/ceph.client.{USER}.keyring")
+_RIGHTS = dict.fromkeys(("osd", "mgr"), f"profile rbd pool={POOL}") | {"mon": "profile rbd"}
 _ADMIN = "/etc/ceph/ceph.client.admin.keyring"
 _FSID = "11111111-2222-3333-4444-555555555555"
 _START_SECONDS = 300
-_ADDRESS = "192.0.2.16"
+ADDRESS = "192.0.2.16"
 """Of this machine, and not of its loopback network: pods have one of their own."""
-_MONITOR = f"[v2:{_ADDRESS}:3300,v1:{_ADDRESS}:6789]"
+_MONITOR = f"[v2:{ADDRESS}:3300,v1:{ADDRESS}:6789]"
 
 # Small, patient, and without copies: one OSD on an emulated machine.
 _CONFIGURATION = f"""\
@@ -27,7 +28,7 @@ _CONFIGURATION = f"""\
 fsid = {_FSID}
 mon_host = {_MONITOR}
 mon_initial_members = a
-public_addr = {_ADDRESS}
+public_addr = {ADDRESS}
 ms_bind_ipv6 = false
 auth_cluster_required = cephx
 auth_service_required = cephx
@@ -68,13 +69,13 @@ def start() -> None:
     for folder in (*folders, *(f"/var/lib/ceph/{daemon}" for daemon in daemons)):
         Path(folder).mkdir(parents=True, exist_ok=True)
     Path("/etc/ceph/ceph.conf").write_text(_CONFIGURATION)
-    run("ip", "address", "replace", f"{_ADDRESS}/32", "dev", "lo")
+    run("ip", "address", "replace", f"{ADDRESS}/32", "dev", "lo")
     _start_monitor()
     _start_manager()
     _start_osd()
     run("ceph", "osd", "pool", "create", POOL, "8", "8", "replicated")
     run("ceph", "osd", "pool", "application", "enable", POOL, "rbd")
-    rights = ("mon", "profile rbd", "osd", f"profile rbd pool={POOL}", "mgr", f"profile rbd pool={POOL}")
+    rights = [word for kind, right in _RIGHTS.items() for word in (kind, right)]
     run("ceph", "auth", "get-or-create", f"client.{USER}", *rights, "--out-file", str(KEYRING))
 
 
@@ -130,6 +131,24 @@ def make_image(name: str) -> str:
         run("rbd", "unmap", device)
 
 
+def snapshots(image: str) -> list[str]:
+    """Names of an image's snapshots."""
+    return [found["name"] for found in json.loads(run("rbd", "snap", "ls", "--format", "json", f"{POOL}/{image}"))]
+
+
+def protected_snapshot(image: str, name: str) -> None:
+    run("rbd", "snap", "create", f"{POOL}/{image}@{name}")
+    run("rbd", "snap", "protect", f"{POOL}/{image}@{name}")
+
+
+def rotate_key() -> None:
+    """Give Cinder's user another key, and tell its keyring, as an administrator does."""
+    key = run("ceph-authtool", "--gen-print-key").strip()
+    caps = "".join(f'\tcaps {kind} = "{right}"\n' for kind, right in _RIGHTS.items())
+    KEYRING.write_text(f"[client.{USER}]\n\tkey = {key}\n{caps}")
+    run("ceph", "auth", "import", "--in-file", str(KEYRING))
+
+
 @contextlib.contextmanager
 def quota(size: int) -> Iterator[None]:
     """The pool may have that many bytes."""
@@ -147,7 +166,7 @@ def limits(image: str) -> dict[str, str]:
 
 
 def room() -> float:
-    """GiB that can be provisioned in the pool, at Cinder's default of twenty times its size."""
+    """GiB that can be provisioned in the pool, at the lab's twenty times its size."""
     (pool,) = [
         pool["stats"] for pool in json.loads(run("ceph", "df", "--format", "json"))["pools"] if pool["name"] == POOL
     ]

@@ -34,6 +34,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", able, ids=names, indirect=True, scope="session")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test sets the storage of all up, for minutes."""
+    if items and not collect_ignore_glob:
+        items[0].add_marker(pytest.mark.timeout(1800))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     shown = config.stash[SHOWN]
     if not shown:

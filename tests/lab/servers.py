@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from csi_plugin.protocol import csi_pb2
 from tests.conformance import csi_sanity
-from tests.lab import storage
+from tests.lab import ceph, storage
 from tests.lab.backends import LabBackend, python_path
 from tests.lab.data import GIB
 from tests.support.polling import wait_until
@@ -24,8 +25,8 @@ class LabServer:
     """A controller with the backends, and a node. ``folder`` has their logs and state."""
 
     def __init__(self, folder: Path, backends: Sequence[LabBackend], **environment: str) -> None:
-        for backend in backends:
-            backend.make()
+        with ThreadPoolExecutor() as pool:  # the guest has two processors
+            list(pool.map(lambda backend: backend.make(), backends))
         self.folder = folder
         self.number_of_backends = len(backends)
         self.multipath = False
@@ -38,13 +39,17 @@ class LabServer:
             **csi_sanity.ENVIRONMENT,
             **environment,
         }
+        # By which Ceph's blocklist knows the node.
+        network = {"CINDERBOX_STORAGE_NETWORK_IP": ceph.ADDRESS}
         settings = {"X_CSI_BACKEND_CONFIG": json.dumps([backend.settings for backend in backends])}
         self.controller_process = Served(folder, mode="controller", name="controller", environment=shared | settings)
-        self.node_process = Served(folder, mode="node", name="node", environment=shared)
+        self.node_process = Served(folder, mode="node", name="node", environment=shared | network)
 
     def start(self) -> "LabServer":
+        before = _count(REGISTERED, self.node_process)
+        self._launch_node()  # it loads while the controller does
         self.start_controller()
-        self.start_node()
+        self._wait_for_node(before)
         return self
 
     def start_controller(self, **environment: str) -> None:
@@ -60,10 +65,17 @@ class LabServer:
         if self.node_process.is_running():
             self.node_process.kill()
         before = _count(REGISTERED, self.node_process)
+        self._launch_node(**environment)
+        self._wait_for_node(before)
+
+    def _launch_node(self, **environment: str) -> None:
         multipath = {"CINDERBOX_REQUEST_MULTIPATH": str(self.multipath).lower()}
         self.node_process.start(wait=False, **multipath, **environment)
-        self.node_process.wait_until_ready(READY_SECONDS)
+
+    def _wait_for_node(self, before: int) -> None:
+        """``before``: how often it has registered."""
         process = self.node_process
+        process.wait_until_ready(READY_SECONDS, pause=1)
         wait_until(lambda: _count(REGISTERED, process) > before, process.log_text, timeout=READY_SECONDS)
 
     def prepare(self, *, multipath: bool) -> None:

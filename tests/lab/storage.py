@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.lab import data
@@ -19,6 +19,10 @@ blacklist {
     devnode "^(vd|nvme|rbd|loop|dm-)"
 }
 """
+_NUMBER = 1_000_000
+"""Of a thin pool's volumes, the first that LVM does not give out."""
+_AT_ONCE = 50
+"""Of those: emulated, a program starts in a second."""
 FULL_MIB = 700
 """More than the disk of the group pool."""
 NFS_ADDRESS = "127.0.0.16"
@@ -37,13 +41,40 @@ def volume_group(name: str) -> None:
 
 
 def grow(name: str) -> None:
-    """Give a group the disk that is there for it."""
+    """Give a group the disk that is there for it, unless it has it."""
+    if os.path.realpath(disk(f"{name}-more")) in run("pvs", "--noheadings", "--options", "pv_name").split():
+        return
     run("vgextend", name, disk(f"{name}-more"))
 
 
 def thin_pool_is_full(group: str) -> bool:
     used = run("lvs", "--noheadings", "--options", "data_percent", f"{group}/{group}-pool")
     return float(used) > 99.9
+
+
+@contextlib.contextmanager
+def full_metadata(group: str, percent: int) -> Iterator[None]:
+    """In the block, a group's thin pool has that much of its metadata used, by volumes that LVM does not know."""
+    pool = f"{group}-{group}--pool-tpool"
+    numbers: list[int] = []
+    try:
+        while metadata_percent(group) < percent:
+            more = range(_NUMBER + len(numbers), _NUMBER + len(numbers) + _AT_ONCE)
+            numbers += more
+            _send(pool, "create_thin", more)
+        yield
+    finally:
+        for first in range(0, len(numbers), _AT_ONCE):
+            _send(pool, "delete", numbers[first : first + _AT_ONCE])
+
+
+def metadata_percent(group: str) -> float:
+    return float(run("lvs", "--noheadings", "--options", "metadata_percent", f"{group}/{group}-pool"))
+
+
+def _send(pool: str, message: str, numbers: Iterable[int]) -> None:
+    words = " ".join(map(str, numbers))
+    run("sh", "-ec", f'for number in {words}; do dmsetup message {pool} 0 "{message} $number"; done')
 
 
 def grow_thin_pool(group: str) -> None:
@@ -85,6 +116,14 @@ def portal_and_target(volume: str) -> tuple[str, str]:
     return portal.name, target.name
 
 
+def delete_target_alone(name: str) -> None:
+    """Delete an iSCSI target, and leave its backstore."""
+    from rtslib_fb import RTSRoot
+
+    (target,) = [target for target in RTSRoot().targets if target.wwn == name]
+    target.delete()
+
+
 @contextlib.contextmanager
 def failing_reads(group: str, volume: str) -> Iterator[None]:
     """Whatever is read from a logical volume, or written to it, is an error."""
@@ -110,7 +149,7 @@ def thin_volume(group: str, name: str) -> str:
 
 
 def room_in_pool(group: str) -> float:
-    """GiB that can be provisioned in a group's thin pool, at Cinder's default of twenty times its size."""
+    """GiB that can be provisioned in a group's thin pool, at the lab's twenty times its size."""
     lines = run("lvs", "--noheadings", "--units", "b", "--nosuffix", "--options", "lv_name,lv_size", group).split("\n")
     sizes = {line.split()[0]: int(line.split()[1]) / GIB for line in lines if line.strip()}
     return 20 * sizes.pop(f"{group}-pool") - sum(sizes.values())
@@ -152,7 +191,7 @@ def nfs_files() -> list[str]:
 
 
 def nfs_room() -> float:
-    """GiB that can be provisioned on the share, at Cinder's default of twenty times its size."""
+    """GiB that can be provisioned on the share, at the lab's twenty times its size."""
     counts = os.statvfs(EXPORT)
     return 20 * counts.f_blocks * counts.f_frsize / GIB - sum(path.stat().st_size for path in _nfs_volumes()) / GIB
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from csi_plugin.protocol import csi_pb2
 from tests.lab.backends import LabBackend
 from tests.lab.servers import LabServer
@@ -11,6 +13,16 @@ from tests.support.claims import Claim
 from tests.support.devices import mounts_below
 
 MakeClaim = Callable[..., "LabClaim"]
+
+
+def is_created(claim: MakeClaim, name: str = "fits-now", **arguments: Any) -> bool:
+    """Whether there is room for a claim now; if so, it is made."""
+    try:
+        claim(name, block=True, **arguments)
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        return False
+    return True
 
 
 class LabClaim(Claim):

@@ -166,7 +166,7 @@ class Claim:
         )
         return int(self.served.node.NodeExpandVolume(request).capacity_bytes)
 
-    def stats(self, path: Path) -> dict[int, Any]:
+    def stats(self, path: Path | str) -> dict[int, Any]:
         request = csi_pb2.NodeGetVolumeStatsRequest(volume_id=self.id, volume_path=str(path))
         return {usage.unit: usage for usage in self.served.node.NodeGetVolumeStats(request).usage}
 

@@ -80,7 +80,7 @@ def running(kind: str, *, mebibytes: int = 0, has_clock: bool = False) -> Iterat
         cable = Cable(server.socket)
         ends.callback(cable.close)
         direct_url = server.create_database()
-        yield Database(server, cable, direct_url, _through(cable, direct_url), clock)
+        yield Database(server, cable, direct_url, through(cable, direct_url), clock)
 
 
 @contextmanager
@@ -104,7 +104,8 @@ def full(folder: Path) -> Iterator[Callable[[], None]]:
         ballast.unlink()
 
 
-def _through(cable: Cable, url: str) -> str:
+def through(cable: Cable, url: str) -> str:
+    """The URL of a server's database as one at the near end of a cable has it."""
     name = url.rpartition("/")[2] if "?" not in url else url.partition("?")[0].rpartition("/")[2]
     if url.startswith("mysql"):
         return f"mysql+pymysql://root@127.0.0.1:{cable.port}/{name}"

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support.mount_namespaces import private_mounts
+
 _ENTER = 'mount --rbind "$1/sys" /sys && mount --rbind "$1/dev" /dev && shift && exec "$@"'
 _RUNNER = """
 import importlib, json, logging, sys, time
@@ -89,7 +91,7 @@ class FakeHost:
         }
         enter: tuple[str, ...] = ()
         if self._kernel:
-            enter = ("unshare", "--mount", "--propagation", "private", "sh", "-c", _ENTER, "sh", str(self.folder))
+            enter = (*private_mounts(self.folder), "sh", "-c", _ENTER, "sh", str(self.folder))
         return subprocess.run(
             [*enter, sys.executable, "-W", "ignore", "-c", _RUNNER, function],
             input=json.dumps({"args": args, "kwargs": kwargs}),
@@ -165,11 +167,34 @@ class FakeHost:
         self.block_device(name, f"{scsi}/block/{name}", shows=shows)
         self.link(f"{scsi}/block/{name}/device", scsi)
 
+    def nvme_controller(self, number: int, portal: str, *, subsystem: str) -> str:
+        """A live controller of an NVMe subsystem, over TCP; its folder below /sys."""
+        address, _, port = portal.rpartition(":")
+        folder = f"devices/virtual/nvme-fabrics/ctl/nvme{number}"
+        for name, text in {
+            "transport": "tcp",
+            "state": "live",
+            "subsysnqn": subsystem,
+            "address": f"traddr={address},trsvcid={port},src_addr=127.0.0.1",
+        }.items():
+            self.write(f"{folder}/{name}", text)
+        self.link(f"class/nvme/nvme{number}", folder)
+        return folder
+
     def map(self, name: str, uuid: str, paths: list[str], *, shows: str = "", dm_name: str = "") -> None:
         """A device-mapper device over others."""
         at = f"devices/virtual/block/{name}"
         self.write(f"{at}/dm/uuid", uuid)
         self.write(f"{at}/dm/name", dm_name or uuid.partition("-")[2])
+        self._built_on(name, at, paths, shows=shows)
+
+    def array(self, name: str, paths: list[str], *, shows: str = "") -> None:
+        """An md array over others."""
+        at = f"devices/virtual/block/{name}"
+        self.write(f"{at}/md/array_state", "clean")
+        self._built_on(name, at, paths, shows=shows)
+
+    def _built_on(self, name: str, at: str, paths: list[str], *, shows: str) -> None:
         self.block_device(name, at, shows=shows)
         for path in paths:
             below = str((self.sys / "block" / path).resolve().relative_to(self.sys))

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # eventlet leaves its own at http.server
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import urllib3
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.support.api_objects import APIObjects
 from tests.support.network import free_ports
 from tests.support.project import PROJECT
 
@@ -35,6 +37,8 @@ class KubernetesAPI:
         self._etcd_port, self._peer_port, self.port = free_ports(3)
         self._token = secrets.token_hex(16)
         self.kubeconfig = self.write_kubeconfig()
+        url, authority = f"https://127.0.0.1:{self.port}", directory / "pki/apiserver.crt"
+        self._objects = APIObjects(url, self._token, authority)
         self._prepare_keys()
         self._etcd: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
@@ -76,6 +80,16 @@ class KubernetesAPI:
         _end(self._etcd)
         self._etcd = None
 
+    def compact(self) -> None:
+        """Let etcd forget everything but what is there now."""
+        etcd = f"http://127.0.0.1:{self._etcd_port}/v3/kv"
+        pool = urllib3.PoolManager()
+        found = pool.request("POST", f"{etcd}/range", json={"key": "eA=="}).json()
+        done = pool.request(
+            "POST", f"{etcd}/compaction", json={"revision": found["header"]["revision"], "physical": True}
+        )
+        assert done.status == 200, done.data
+
     def kubectl(self, *arguments: str, input_text: str | None = None, check: bool = True) -> str:
         """What kubectl prints; its error, when it fails and ``check`` is off."""
         done = subprocess.run(
@@ -96,7 +110,16 @@ class KubernetesAPI:
 
     def get(self, *arguments: str) -> Any:
         """What ``kubectl get`` finds, as JSON."""
-        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+        match arguments:
+            case [kind, "-n", namespace]:
+                name = ""
+            case [kind, name, "-n", namespace]:
+                pass
+            case _:
+                kind = name = namespace = ""
+        kind, _, name_behind = kind.partition("/")
+        found = self._objects.get(namespace, kind, name or name_behind) if kind else None
+        return json.loads(self.kubectl("get", *arguments, "-o", "json")) if found is None else found
 
     def writes(self, subresource: str = "") -> Counter[str]:
         """How often each verb changed each kind of our resources so far, "verb kind", or only their ``status``; the
@@ -104,7 +127,7 @@ class KubernetesAPI:
         a race against another writer changed nothing, and depend on chance.
         """
         counted: Counter[str] = Counter()
-        for line in self.kubectl("get", "--raw", "/metrics").splitlines():
+        for line in self._objects.read("/metrics")[1].splitlines():
             if line.startswith("apiserver_request_total{") and 'group="cinderbox.io"' in line:
                 labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
                 if (labels["verb"] in CHANGING, labels["subresource"], labels["code"][0]) == (True, subresource, "2"):
@@ -156,38 +179,43 @@ class KubernetesAPI:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while self.kubectl("get", "--raw", "/readyz", check=False).strip() != "ok":
+        while not self._is_ready():
             if time.monotonic() > deadline or self._server is None or self._server.poll() is not None:
                 log = (self.directory / "kube-apiserver.log").read_text()
                 raise RuntimeError(f"kube-apiserver did not start: {log[-4000:]}")
             time.sleep(0.1)
 
+    def _is_ready(self) -> bool:
+        # Its certificate is made when it starts for the first time.
+        return (self.directory / "pki/apiserver.crt").exists() and self._objects.read("/readyz") == (200, "ok")
 
-class LosingProxy:
-    """Stands before the API server, without TLS; the answers to some requests can be lost on the way back."""
+
+class FaultyProxy:
+    """Stands before the API server, without TLS: answers can be lost on the way back, late, refused, or end in the
+    middle without a word."""
 
     def __init__(self, kubernetes: KubernetesAPI) -> None:
+        self.answered: Counter[str] = Counter()
+        """How often the server was asked for each "METHOD plural", of our resources and Leases."""
         self.lost: list[str] = []
         """"METHOD plural" of each answer that did not arrive."""
+        self.delay_seconds = 0.0
+        """How late each answer comes."""
+        self.is_refusing = False
+        """Whether requests for our resources are refused (429)."""
         self._to_lose: list[str] = []
+        self._silences = threading.Event()
+        self._closing = threading.Event()
         authority = kubernetes.directory / "pki" / "apiserver.crt"
-        pool = urllib3.PoolManager(maxsize=32, ca_certs=str(authority), retries=False)
-        proxy, server = self, f"https://127.0.0.1:{kubernetes.port}"
+        self._pool = urllib3.PoolManager(maxsize=32, ca_certs=str(authority), retries=False)
+        self._upstream = f"https://127.0.0.1:{kubernetes.port}"
+        proxy = self
 
         class Handler(BaseHTTPRequestHandler):
             def forward(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                kept = {name: value for name, value in self.headers.items() if name.lower() not in _BETWEEN_TWO}
-                answer = pool.request(self.command, server + self.path, body=body, headers=kept, preload_content=False)
-                if proxy._loses(self.command, self.path):
-                    self.close_connection = True
-                    return
-                self.send_response(answer.status)
-                self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
-                self.end_headers()
-                for piece in answer.stream(65536):
-                    self.wfile.write(piece)
-                    self.wfile.flush()
+                with suppress(OSError, urllib3.exceptions.HTTPError):  # one of the two has gone
+                    proxy._forward(self)
+                self.close_connection = True
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward
 
@@ -196,18 +224,49 @@ class LosingProxy:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def lose(self, *requests: str) -> None:
         """Lose the next answer to each of these, given as "METHOD plural"."""
         self._to_lose += requests
 
+    def silence(self) -> None:
+        """What is being watched brings nothing more, and does not end; later requests are answered."""
+        silences, self._silences = self._silences, threading.Event()
+        silences.set()
+
     def close(self) -> None:
+        self._closing.set()
         self._server.shutdown()
         self._server.server_close()
 
+    def _forward(self, handler: BaseHTTPRequestHandler) -> None:
+        silences, method, path = self._silences, handler.command, handler.path
+        body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        if self.is_refusing and "/cinderbox.io/" in path:
+            handler.send_response(429)
+            handler.send_header("Retry-After", "1")
+            handler.end_headers()
+            return
+        kept = {name: value for name, value in handler.headers.items() if name.lower() not in _BETWEEN_TWO}
+        answer = self._pool.request(method, self._upstream + path, body=body, headers=kept, preload_content=False)
+        if self._loses(method, path):
+            return
+        self._closing.wait(self.delay_seconds)
+        handler.send_response(answer.status)
+        handler.send_header("Content-Type", answer.headers.get("Content-Type", ""))
+        handler.end_headers()
+        for piece in answer.stream(65536):
+            if silences.is_set():
+                self._closing.wait()  # the client ends it
+            handler.wfile.write(piece)
+            handler.wfile.flush()
+
     def _loses(self, method: str, path: str) -> bool:
+        resource = next((word for word in path.split("/") if word.startswith(("cinder", "leases"))), "")
+        self.answered[f"{method} {resource.partition('?')[0]}"] += 1
         for wanted in self._to_lose:
             verb, plural = wanted.split()
             if verb == method and plural in path and not path.endswith("/status"):

@@ -25,6 +25,7 @@ STEPS = (
     "group_snapshot",
     "expand",
     "expand_node",
+    "modify",
     "read",
     "unpublish_node",
     "unstage",
@@ -123,6 +124,12 @@ class Life:
     def delete_group_snapshot(self) -> None:
         request = csi_pb2.DeleteVolumeGroupSnapshotRequest(group_snapshot_id=self.group_snapshot_id)
         self.call(self.served.group_controller.DeleteVolumeGroupSnapshot, request)
+
+    def modify(self) -> None:
+        request = csi_pb2.ControllerModifyVolumeRequest(
+            volume_id=self.volume.volume_id, mutable_parameters={"extra_specs.test:speed": "fast"}
+        )
+        self.call(self.served.controller.ControllerModifyVolume, request)
 
     def expand(self) -> None:
         request = csi_pb2.ControllerExpandVolumeRequest(

@@ -21,6 +21,7 @@ class MariaDB:
         self.environment = dict(environment or {})
         self._options = options
         (directory / "data").mkdir()
+        (directory / "temporary").mkdir()
         self.start()
 
     def start(self, *options: str) -> None:
@@ -33,6 +34,8 @@ class MariaDB:
             command = [
                 *(shutil.which("mariadbd") or "/usr/sbin/mariadbd", "--no-defaults", "--skip-grant-tables"),
                 *(f"--datadir={self.directory}/data", f"--socket={self.socket}", "--skip-networking"),
+                # In a shared one, a server that starts deletes the temporary tables of those that run.
+                f"--tmpdir={self.directory}/temporary",
                 *("--innodb-flush-log-at-trx-commit=0", "--max-connections=300"),
                 *(["--user=root"] if os.geteuid() == 0 else []),
                 *self._options,
@@ -53,7 +56,7 @@ class MariaDB:
             cursor.execute(statement)
             return list(cursor.fetchall())
 
-    def create_database(self, options: str = "") -> str:
+    def create_database(self, options: str = "CHARACTER SET utf8mb4") -> str:
         """The SQLAlchemy URL of a new, empty database."""
         name = f"test_{uuid4().hex}"
         self.execute(f"CREATE DATABASE {name} {options}")

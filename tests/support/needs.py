@@ -33,5 +33,7 @@ def _markers(item: pytest.Item) -> Iterator[str]:
         if item.nodeid.startswith(folder):
             yield marker
     for fixture in getattr(item, "fixturenames", ()):
+        if (item.nodeid.startswith("tests/node/"), fixture) == (True, "server"):
+            yield "root"  # it is a node, too
         if fixture in _OF_FIXTURES:
             yield _OF_FIXTURES[fixture]

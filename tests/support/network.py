@@ -18,6 +18,7 @@ class Cable:
         self.url = f"https://127.0.0.1:{self.port}"
         self._open: list[socket.socket] = []
         self._is_cut = False
+        self._is_unplugged = False
         self._lock = threading.Lock()
         self._requests_left: int | None = None
         self._loses_answer = False
@@ -32,6 +33,15 @@ class Cable:
         """What was connected has broken; new connections work."""
         self._is_cut = False
         self._break()
+
+    def unplug(self) -> None:
+        """What was connected has broken, and so does each new connection: a server that is away."""
+        self._is_unplugged = True
+        self._break()
+
+    def plug_in(self) -> None:
+        """End unplug()."""
+        self._is_unplugged = False
 
     def break_after(self, requests: int, *, lose: str) -> None:
         """Break what is connected after so many more requests of the near side. The next one is lost ("request"), or it
@@ -63,10 +73,9 @@ class Cable:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            try:
-                far = _connect(self.target)
-            except OSError:
-                near.close()  # nobody listens there now
+            far = None if self._is_unplugged else _connect(self.target)
+            if far is None:
+                near.close()
                 continue
             self._open += [near, far]
             threading.Thread(target=self._pump, args=(near, far, self._may_ask), daemon=True).start()
@@ -104,12 +113,15 @@ class Cable:
         return False
 
 
-def _connect(target: int | Path) -> socket.socket:
-    if isinstance(target, int):
-        return socket.create_connection(("127.0.0.1", target))
-    made = socket.socket(socket.AF_UNIX)
-    made.connect(str(target))
-    return made
+def _connect(target: int | Path) -> socket.socket | None:
+    """None where nobody listens now."""
+    with suppress(OSError):
+        if isinstance(target, int):
+            return socket.create_connection(("127.0.0.1", target))
+        made = socket.socket(socket.AF_UNIX)
+        made.connect(str(target))
+        return made
+    return None
 
 
 def free_ports(count: int) -> Sequence[int]:

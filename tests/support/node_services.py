@@ -1,16 +1,20 @@
 """The Node service in this process, whose devices are a test's: no server, and nothing is attached."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import grpc
 
+from csi_plugin.attachment.host_tables import device_identity
 from csi_plugin.node.configuration import NodeConfiguration
 from csi_plugin.node.context import NodeContext
+from csi_plugin.node.reconnection import Reconnection
 from csi_plugin.node.service import NodeService
 from csi_plugin.node.volume_state import VolumeState
 from csi_plugin.protocol import csi_pb2
+from csi_plugin.protocol.errors import RpcError, not_found
 from csi_plugin.protocol.inflight import InFlight
 from tests.support.csi import capability
 
@@ -43,8 +47,48 @@ class Tasks:
 
 
 class _Registration:
+    """What the node asks of the controller; ``connection_error``: why that has no connection of a volume."""
+
+    def __init__(self, connection_error: RpcError | None = None) -> None:
+        self._connection_error = connection_error
+
     def record_filesystem(self, volume_id: str, filesystem: str) -> None:
         pass
+
+    def connector(self) -> dict[str, Any]:
+        return {}
+
+    def was_taken_away(self, volume_id: str) -> bool:
+        return self._connection_error is not None
+
+    def connection(self, volume_id: str) -> str:
+        if self._connection_error is not None:
+            raise self._connection_error
+        return "c2VhbGVk"
+
+
+def unstage_mounted(folder: str, device: str, *, is_published: bool) -> None:
+    """Runs on a fake host (tests.support.fake_host): mount a device there, and unstage it as a volume that the
+    controller has published to the node, or has not."""
+    staging = Path(folder, "staging")
+    staging.mkdir()
+    subprocess.run(["/usr/bin/mount", device, str(staging)], check=True)
+    service, context, _ = node_service(Path(folder, "node"), detach=lambda **_: None)
+    context.registration = cast(Any, _Registration(None if is_published else not_found("volume_id: not published")))
+    context.states.save(staged(staging, device, device_identity(device)))
+    service.NodeUnstageVolume(
+        csi_pb2.NodeUnstageVolumeRequest(volume_id="volume-1", staging_target_path=str(staging)), CALL
+    )
+
+
+def look_at_waiting(folder: str, device: str, *, is_published: bool) -> None:
+    """Runs on a fake host: look once after a raw volume of one path, which the controller has published to the node, or
+    has not."""
+    _, context, _ = node_service(Path(folder, "node"), heal=lambda **_: None)
+    context.registration = cast(Any, _Registration(None if is_published else not_found("volume_id: not published")))
+    identity = device_identity(device)
+    context.states.save(staged(Path(folder), device, identity, access_type="block", path_count=1))
+    Reconnection(context).look(0.0)
 
 
 def node_service(folder: Path, **tasks: Task) -> tuple[NodeService, NodeContext, Tasks]:
@@ -52,7 +96,7 @@ def node_service(folder: Path, **tasks: Task) -> tuple[NodeService, NodeContext,
     configuration = NodeConfiguration(node_id="worker-1", state_dir=folder / "state", locks_dir=folder / "locks")
     service = NodeService(configuration, InFlight())
     context = service._context
-    given = Tasks(**tasks)
+    given = Tasks(**{"check": lambda **_: None} | tasks)
     context.attachment_process = cast(Any, given)
     context.registration = cast(Any, _Registration())
     return service, context, given

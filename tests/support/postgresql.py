@@ -35,10 +35,10 @@ class PostgreSQL:
         self.directory = directory or Path(tempfile.mkdtemp(prefix="postgresql-"))
         self._programs = programs
         self._options = options
-        self._user = None
+        self.account = None
         if os.geteuid() == 0:
-            self._user = "postgres" if any(entry.pw_name == "postgres" for entry in pwd.getpwall()) else "nobody"
-            shutil.chown(self.directory, self._user)
+            self.account = "postgres" if any(entry.pw_name == "postgres" for entry in pwd.getpwall()) else "nobody"
+            shutil.chown(self.directory, self.account)
         self.user = "cinderbox"
         self.environment = dict(environment or {})
         self.socket = self.directory / ".s.PGSQL.5432"
@@ -53,10 +53,10 @@ class PostgreSQL:
         words = " ".join((*common, *self._options, *options))
         self._run("pg_ctl", "-D", self._data, "-o", words, "-l", self.directory / "log", "-w", "start")
 
-    def create_database(self) -> str:
+    def create_database(self, options: str = "") -> str:
         """The SQLAlchemy URL of a new, empty database."""
         name = f"test_{uuid4().hex}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name} {options}")
         return f"postgresql+psycopg://{self.user}@/{name}?host={self.directory}"
 
     def execute(self, statement: str) -> None:
@@ -95,7 +95,7 @@ class PostgreSQL:
             done = subprocess.run(
                 [self._programs / program, *map(str, arguments)],
                 cwd=self.directory,
-                user=self._user,
+                user=self.account,
                 env=os.environ | self.environment,
                 check=False,
                 stdout=output,

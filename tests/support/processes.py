@@ -1,5 +1,7 @@
-"""``cinderbox`` commands as processes of their own, most of them forked from one that has loaded everything."""
+"""``cinderbox`` commands, and programs that use the library, as processes of their own, most of them forked from one
+that has loaded everything."""
 
+import contextlib
 import functools
 import itertools
 import json
@@ -9,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,11 +82,45 @@ def start(
     merged = os.environ | environment
     if prefix or not _can_follow(merged):
         return subprocess.Popen([*prefix, *COMMAND, *arguments], env=merged, stdout=stdout, stderr=stderr)
-    template = _template()
     with Path(os.devnull).open("r+b") as nothing:
         outputs = [nothing if file == subprocess.DEVNULL else file for file in (stdout, stderr)]
         files = [file if isinstance(file, int) else file.fileno() for file in (nothing, *outputs)]
-        return ForkedProcess(template, template.ask({"arguments": list(arguments), "environment": merged}, files))
+        return _fork({"arguments": list(arguments), "environment": merged, "folder": str(Path.cwd())}, files)
+
+
+def run_programs(
+    *commands: Sequence[str | Path], folder: Path, environment: Mapping[str, str] | None = None
+) -> list[str]:
+    """Run Python programs at once, each given by its file and arguments, as a user of the library runs them; what each
+    prints. The library is loaded before they begin.
+
+    ``environment``: all that they have of one beside PYTHONPATH, where it may be set, too.
+    """
+    variables = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(PROJECT), **(environment or {})}
+    with Path(os.devnull).open("rb") as nothing, contextlib.ExitStack() as opened:
+        started = []
+        for program, *arguments in commands:
+            outputs = [opened.enter_context(tempfile.TemporaryFile()) for _ in range(2)]
+            request = {"program": str(program), "arguments": [str(one) for one in arguments], "folder": str(folder)}
+            files = [file.fileno() for file in (nothing, *outputs)]
+            started.append((_fork(request | {"environment": variables}, files), *outputs))
+        return [_printed(*one) for one in started]
+
+
+def _printed(process: ForkedProcess, stdout: IO[bytes], stderr: IO[bytes]) -> str:
+    try:
+        status = process.wait(100)
+    finally:
+        process.kill()
+    for file in (stdout, stderr):
+        file.seek(0)
+    assert status == 0, f"exit status {status}: {stderr.read().decode()}"
+    return stdout.read().decode()
+
+
+def _fork(request: Mapping[str, object], files: Sequence[int]) -> ForkedProcess:
+    template = _template()
+    return ForkedProcess(template, template.ask(request, files))
 
 
 def _can_follow(environment: Mapping[str, str]) -> bool:

@@ -17,12 +17,16 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 import grpc
 
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
+from csi_plugin.server.serve import EXIT_LEADERSHIP_LOST
 from tests.support import processes
 from tests.support.devices import clean_up
+from tests.support.loop_volumes import file_names
 from tests.support.project import LOOP_DRIVER, PROJECT
 
 QUICK = {"CINDERBOX_SETTLE_SECONDS": "0.5", "CINDERBOX_RECOVERY_INTERVAL_SECONDS": "0.3"}
 """Settings of a server that recovers at once."""
+LOST = (EXIT_LEADERSHIP_LOST, -signal.SIGKILL)
+"""How a server ends that is no longer the active one: by itself, or by the kernel when it stood still."""
 
 
 class Served:
@@ -86,14 +90,15 @@ class Served:
             self.wait_until_ready()
         return self
 
-    def command(self, *arguments: str, expect: int = 0, **environment: str) -> str:
-        """What ``cinderbox`` prints to its output with this server's settings, and more environment variables."""
+    def command(self, *arguments: str, expect: int = 0, with_errors: bool = False, **environment: str) -> str:
+        """What ``cinderbox`` prints to its output, and ``with_errors`` besides, with this server's settings, and more
+        environment variables."""
         with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
             status = processes.start(arguments, self._environment | environment, stdout=stdout, stderr=stderr).wait()
             for file in (stdout, stderr):
                 file.seek(0)
             assert status == expect, f"exit status {status}: {stderr.read().decode()}"
-            return stdout.read().decode()
+            return stdout.read().decode() + (stderr.read().decode() if with_errors else "")
 
     def begin(self, *arguments: str) -> processes.Process:
         """Start a ``cinderbox`` command with this server's settings, and leave it running."""
@@ -148,7 +153,7 @@ class Served:
 
     def files(self) -> list[str]:
         """What the loop driver has on disk."""
-        return sorted(path.name for path in self.volumes.iterdir()) if self.volumes.is_dir() else []
+        return file_names(self.volumes) if self.volumes.is_dir() else []
 
     def records(self) -> list[tuple[str, str]]:
         """(table, id) of what the database has of volumes, snapshots, connections and groups."""
