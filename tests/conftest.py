@@ -105,11 +105,12 @@ def _built_for(item: pytest.Item) -> tuple[str, ...]:
     return ("kubernetes",) if marked else ()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest-timeout's, which is a wrapper, too
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """On a new machine programs are built while other tests run; no test's two minutes are spent waiting for them."""
     if programs := _built_for(item):
         _wait_for_built_programs(*programs)
+    return (yield)
 
 
 @cache

@@ -17,6 +17,7 @@ from csi_plugin.storage.library_state import STATE
 if TYPE_CHECKING:
     from csi_plugin.storage.volume import Volume
 
+_NEEDED_BY_SNAPSHOTS = "its snapshots need it"
 _DEPENDANT_LOCKS = tuple(threading.Lock() for _ in range(64))
 """Volumes share them by the hash of their ids: nothing is held but a few statements on the records."""
 
@@ -72,17 +73,24 @@ def _begin(volume: "Volume", deferred: bool) -> str | None:
     if STATE.store.find(SnapshotRecord, volume_id=volume_id, limit=1):
         if not deferred:
             raise exception.InvalidVolume(reason=f"volume {volume_id} has snapshots; delete them first")
-        defer(volume, "its snapshots need it")
+        defer(volume, _NEEDED_BY_SNAPSHOTS)
         return None
     previous = str(volume._ovo.status)
     volume._ovo.status, volume._ovo.terminated_at = "deleting", datetime.now(UTC)
     volume._set_phase(Phase.DELETING)
     volume._save_deletion(exception.VolumeNotFound(volume_id=volume_id))
     failpoint("delete.recorded")
-    if any(STATE.store.find(kind, volume_id=volume_id, limit=1) for kind in (ConnectionRecord, SnapshotRecord)):
-        # Another process's, between the first look and the record. Who comes now sees the record and refuses.
+    # Another process's, between the first look and the record. Who comes now sees the record and refuses.
+    if STATE.store.find(ConnectionRecord, volume_id=volume_id, limit=1):
         _withdraw(volume, previous)
-        raise exception.InvalidVolume(reason=f"volume {volume_id} was snapshotted or connected meanwhile")
+        raise exception.InvalidVolume(reason=f"volume {volume_id} was connected meanwhile")
+    if STATE.store.find(SnapshotRecord, volume_id=volume_id, limit=1):
+        if not deferred:
+            _withdraw(volume, previous)
+            raise exception.InvalidVolume(reason=f"volume {volume_id} was snapshotted meanwhile")
+        volume._ovo.terminated_at = None
+        defer(volume, _NEEDED_BY_SNAPSHOTS)
+        return None
     return previous
 
 

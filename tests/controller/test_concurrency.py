@@ -10,7 +10,7 @@ from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2
 from tests.controller.drivers import SlowDriver
 from tests.controller.plugin import Plugin, Serve, in_threads
-from tests.support.csi import Mode, block, create_request, fails, from_volume, mount
+from tests.support.csi import Mode, block, create_request, fails, from_volume, in_time, mount
 from tests.support.polling import wait_until
 
 Code = grpc.StatusCode
@@ -52,7 +52,7 @@ def test_conflicting_request_waits_for_its_turn(serve: Serve, gate: threading.Ev
     assert SlowDriver.started.wait(10)
 
     with fails(Code.ABORTED, "volume-name/gated has been running for"):
-        plugin.controller.CreateVolume(create_request("gated", 2), timeout=1)
+        in_time(lambda timeout: plugin.controller.CreateVolume(create_request("gated", 2), timeout=timeout))
     waiting = plugin.controller.CreateVolume.future(create_request("gated", 2), timeout=30)
     gate.set()
     assert running.result(10).volume.volume_id
@@ -66,7 +66,7 @@ def test_repeat_waits_up_to_its_own_deadline(serve: Serve, gate: threading.Event
     assert SlowDriver.started.wait(10)
 
     with fails(Code.ABORTED, "volume-name/gated has been running for"):
-        plugin.controller.CreateVolume(create_request("gated"), timeout=3)
+        in_time(lambda timeout: plugin.controller.CreateVolume(create_request("gated"), timeout=timeout))
     waiting = plugin.controller.CreateVolume.future(create_request("gated"))
     gate.set()
     assert waiting.result(10) == running.result(10)
@@ -80,7 +80,7 @@ def test_volume_that_is_being_created_cannot_be_deleted(serve: Serve, gate: thre
 
     assert plugin.list() == []
     with fails(Code.ABORTED, record.id):
-        plugin.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=record.id), timeout=1)
+        in_time(lambda timeout: plugin.delete(record.id, timeout=timeout))
     gate.set()
     assert running.result(10).volume.volume_id == record.id
 
@@ -134,7 +134,7 @@ def test_no_read_waits_behind_a_storage_all_of_whose_workers_are_busy(serve: Ser
             ),
         )
         for call, request in calls:
-            call(request, timeout=2)  # type: ignore[operator]
+            call(request, timeout=30)  # type: ignore[operator]
     finally:
         gate.set()
     assert len({call.result(30).volume.volume_id for call in running}) == 40
@@ -147,7 +147,7 @@ def test_one_source_is_cloned_by_many_at_once_and_cannot_go_meanwhile(plugin: Pl
 
     assert len({answer.volume_id for answer in answers}) == 8
     with plugin.service._context.source_locks.reading(f"volume/{source}"), fails(Code.ABORTED, source):
-        plugin.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=source), timeout=1)
+        in_time(lambda timeout: plugin.delete(source, timeout=timeout))
 
 
 def test_publishing_to_one_node_many_times_at_once_makes_one_connection(plugin: Plugin) -> None:

@@ -12,7 +12,7 @@ from csi_plugin.persistence.records import VolumeRecord
 from csi_plugin.protocol import csi_pb2
 from tests.controller.drivers import GatedDriver
 from tests.controller.plugin import Plugin, Serve
-from tests.support.csi import fails
+from tests.support.csi import fails, in_time
 from tests.support.polling import wait_until
 
 FIRST = LeaseTerm(1, holder="first/1")
@@ -27,20 +27,20 @@ def first(serve: Serve) -> Iterator[Plugin]:
     GatedDriver.gate.set()
 
 
-def modified(plugin: Plugin, volume_id: str, value: str) -> None:
+def modified(plugin: Plugin, volume_id: str, value: str, *, timeout: float) -> None:
     request = csi_pb2.ControllerModifyVolumeRequest(volume_id=volume_id, mutable_parameters={"xtra_gated": value})
-    plugin.controller.ControllerModifyVolume(request, timeout=3)
+    plugin.controller.ControllerModifyVolume(request, timeout=timeout)
 
 
 def test_a_retype_that_was_under_way_is_known_to_the_successor(first: Plugin, serve: Serve) -> None:
     volume_id, other = first.create("pvc-1").volume_id, first.create("pvc-2").volume_id
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(modified, first, volume_id, "1")
+        pool.submit(modified, first, volume_id, "1", timeout=3)
         assert GatedDriver.started.wait(30)
         second = serve(beside=first, settle_seconds=3600)
         second.service.recovery.hold(LeaseTerm(2, predecessor="first/1", holder="second/1"))
         with fails(grpc.StatusCode.ABORTED, volume_id, "the controller before this one (first)"):
-            modified(second, volume_id, "2")
+            in_time(lambda timeout: modified(second, volume_id, "2", timeout=timeout))
         second.delete(other)
         second.service.recovery.stop()
         GatedDriver.gate.set()
@@ -49,13 +49,13 @@ def test_a_retype_that_was_under_way_is_known_to_the_successor(first: Plugin, se
 def test_one_that_dies_before_it_has_looked_leaves_it_to_its_restart(first: Plugin, serve: Serve) -> None:
     volume_id = first.create("pvc-1").volume_id
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(modified, first, volume_id, "1")
+        pool.submit(modified, first, volume_id, "1", timeout=3)
         assert GatedDriver.started.wait(30)
         # The second took the lease, and was killed. It holds it still when it is started again.
         second = serve(beside=first, settle_seconds=3600)
         second.service.recovery.hold(LeaseTerm(3, holder="second/1"))
         with fails(grpc.StatusCode.ABORTED, volume_id, "the controller before this one (first)"):
-            second.delete(volume_id, timeout=3)
+            in_time(lambda timeout: second.delete(volume_id, timeout=timeout))
         second.service.recovery.stop()
         GatedDriver.gate.set()
 
@@ -69,7 +69,7 @@ def test_what_has_the_status_of_a_call_is_held(first: Plugin, serve: Serve, stat
     second = serve(beside=first, settle_seconds=3600)
     second.service.recovery.hold(LeaseTerm(2, predecessor="first/1", holder="second/1"))
     with fails(grpc.StatusCode.ABORTED, volume_id, "the controller before this one (first)"):
-        second.delete(volume_id, timeout=3)
+        in_time(lambda timeout: second.delete(volume_id, timeout=timeout))
     second.service.recovery.stop()
 
 

@@ -98,7 +98,7 @@ def test_every_request_gets_a_clean_status(server: Served, tmp_path: Path, rpc: 
     check()
     assert (folder / "file").read_text() == "kept"
     assert server.is_running()
-    assert server.is_ready()
+    server.wait_until_ready()
 
 
 @pytest.mark.parametrize(

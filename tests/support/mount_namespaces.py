@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
-_DROP = 'grep -o " /tmp/[^ ]*" /proc/self/mounts | grep -v "^ $0" | xargs --no-run-if-empty umount --lazy --quiet; '
+# The system's own umount: PATH may have one of a test, which writes down how it is called.
+_DROP = (
+    'grep -o " /tmp/[^ ]*" /proc/self/mounts | grep -v "^ $0" |'
+    " xargs --no-run-if-empty /usr/bin/umount --lazy --quiet; "
+)
 
 
 def private_mounts(keep: Path | None = None) -> tuple[str, ...]:
