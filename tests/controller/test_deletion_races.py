@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from csi_plugin.persistence.base import RecordStore
-from csi_plugin.persistence.records import ConnectionRecord, GroupSnapshotRecord, Phase, SnapshotRecord, VolumeRecord
+from csi_plugin.persistence.records import GroupSnapshotRecord, Phase, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2
 from tests.controller.drivers import GatedDriver
 from tests.controller.plugin import Plugin, Serve
@@ -21,30 +21,20 @@ RECORDS: dict[str, Any] = {"volume": VolumeRecord, "snapshot": SnapshotRecord, "
 
 
 class InterruptedStore:
-    """A store of which a test uses the moment after a record was read, or written, and before anything else is done."""
+    """A store of which a test uses the moment after a record was read, and before anything is done with it."""
 
     def __init__(self, store: RecordStore) -> None:
         self._store = store
-        self._after_reading: dict[str, Callable[[], object]] = {}
-        self._after_writing: dict[str, Callable[[], object]] = {}
+        self._meanwhile: dict[str, Callable[[], object]] = {}
 
     def after_reading(self, record_id: str, action: Callable[[], object]) -> None:
-        self._after_reading[record_id] = action
-
-    def after_writing(self, record_id: str, action: Callable[[], object]) -> None:
-        self._after_writing[record_id] = action
+        self._meanwhile[record_id] = action
 
     def get(self, kind: Any, record_id: str) -> Any:
         record = self._store.get(kind, record_id)
-        if action := self._after_reading.pop(record_id, None):
+        if action := self._meanwhile.pop(record_id, None):
             action()
         return record
-
-    def update(self, record: Any) -> Any:
-        revision = self._store.update(record)
-        if action := self._after_writing.pop(record.id, None):
-            action()
-        return revision
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -170,30 +160,3 @@ def test_a_deletion_that_another_controller_ends_meanwhile_is_one(
     store.after_reading(object_id, lambda: delete(other, kind, object_id))
     delete(plugin, kind, object_id)
     assert other.store.get(RECORDS[kind], object_id) is None
-
-
-@pytest.mark.parametrize("is_snapshotted", [True, False])
-def test_a_dependant_that_is_recorded_while_the_deletion_is(
-    serve: Serve, gate: threading.Event, is_snapshotted: bool
-) -> None:
-    """As the recovery of a snapshot's failed attempt writes its record anew: the volume goes after it. A connection is
-    in the way of the deletion, which has not begun then."""
-    gate.set()
-    other, plugin, store = serve_two(serve)
-    volume_id = other.create("source").volume_id
-    dependant = (
-        SnapshotRecord(id="snapshot", backend="main", volume_id=volume_id, status="error")
-        if is_snapshotted
-        else ConnectionRecord(id="connection", backend="main", volume_id=volume_id)
-    )
-    store.after_writing(volume_id, lambda: other.store.create(dependant))
-    if is_snapshotted:
-        plugin.delete(volume_id)
-        record = other.store.get(VolumeRecord, volume_id)
-        assert (record.status, record.intent.phase) == ("deferred_deleting", Phase.DEFERRED)
-    else:
-        with fails(Code.FAILED_PRECONDITION, volume_id, "was connected meanwhile"):
-            plugin.delete(volume_id)
-        record = other.store.get(VolumeRecord, volume_id)
-        assert (record.status, record.intent.phase) == ("available", Phase.READY)
-    assert plugin.files() == [f"volume-{volume_id}"]

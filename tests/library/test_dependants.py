@@ -6,7 +6,8 @@ import pytest
 from cinder import exception
 
 import csi_plugin as cl
-from csi_plugin.persistence.records import Intent, Phase
+from csi_plugin.persistence.records import ConnectionRecord, Intent, Phase, SnapshotRecord
+from csi_plugin.storage.library_state import STATE
 
 
 @pytest.mark.cinderlib("`delete()` with snapshots")
@@ -60,6 +61,34 @@ def test_a_deferred_delete_without_dependants_deletes(backend: cl.Backend, files
     backend.create_volume(1).delete(deferred=True)
     assert files() == set()
     assert backend.volumes == []
+
+
+@pytest.mark.parametrize("is_snapshotted", [True, False])
+def test_a_dependant_that_is_recorded_while_the_deletion_is(
+    backend: cl.Backend, files: Any, monkeypatch: pytest.MonkeyPatch, is_snapshotted: bool
+) -> None:
+    """As the clean-up after a snapshot's failed attempt writes its record anew: the volume goes after it. A connection
+    is in the way of the deletion, which has not begun then."""
+    volume = backend.create_volume(1)
+    snapshot = SnapshotRecord(id="s", backend=backend.id, volume_id=volume.id, status="error")
+    dependant = snapshot if is_snapshotted else ConnectionRecord(id="c", volume_id=volume.id)
+    update = STATE.store.update
+
+    def update_with_dependant(record: Any) -> Any:
+        stored = update(record)
+        if record.status == "deleting":
+            STATE.store.create(dependant)
+        return stored
+
+    monkeypatch.setattr(STATE.store, "update", update_with_dependant)
+    if is_snapshotted:
+        volume.delete(deferred=True)
+    else:
+        with pytest.raises(cl.exception.InvalidVolume, match="connected meanwhile"):
+            volume.delete(deferred=True)
+    assert cl.Volume.get_by_id(volume.id).status == ("deferred_deleting" if is_snapshotted else "available")
+    assert files() == {volume.name_in_storage}
+    STATE.store.delete(dependant)
 
 
 class CopyOnWrite:
