@@ -49,13 +49,13 @@ def test_32_creations_run_side_by_side_while_lists_answer(serve: Serve, gate: th
 def test_conflicting_request_waits_for_its_turn(serve: Serve, gate: threading.Event) -> None:
     plugin = serve(driver=SLOW)
     running = plugin.controller.CreateVolume.future(create_request("gated"))
-    assert SlowDriver.started.wait(10)
+    assert SlowDriver.started.wait(60)
 
     with fails(Code.ABORTED, "volume-name/gated has been running for"):
         in_time(lambda timeout: plugin.controller.CreateVolume(create_request("gated", 2), timeout=timeout))
     waiting = plugin.controller.CreateVolume.future(create_request("gated", 2), timeout=30)
     gate.set()
-    assert running.result(10).volume.volume_id
+    assert running.result(60).volume.volume_id
     with fails(Code.ALREADY_EXISTS):
         waiting.result(30)
 
@@ -63,35 +63,35 @@ def test_conflicting_request_waits_for_its_turn(serve: Serve, gate: threading.Ev
 def test_repeat_waits_up_to_its_own_deadline(serve: Serve, gate: threading.Event) -> None:
     plugin = serve(driver=SLOW)
     running = plugin.controller.CreateVolume.future(create_request("gated"))
-    assert SlowDriver.started.wait(10)
+    assert SlowDriver.started.wait(60)
 
     with fails(Code.ABORTED, "volume-name/gated has been running for"):
         in_time(lambda timeout: plugin.controller.CreateVolume(create_request("gated"), timeout=timeout))
     waiting = plugin.controller.CreateVolume.future(create_request("gated"))
     gate.set()
-    assert waiting.result(10) == running.result(10)
+    assert waiting.result(60) == running.result(10)
 
 
 def test_volume_that_is_being_created_cannot_be_deleted(serve: Serve, gate: threading.Event) -> None:
     plugin = serve(driver=SLOW)
     running = plugin.controller.CreateVolume.future(create_request("gated"))
-    assert SlowDriver.started.wait(10)
+    assert SlowDriver.started.wait(60)
     (record,) = plugin.store.find(VolumeRecord)
 
     assert plugin.list() == []
     with fails(Code.ABORTED, record.id):
         in_time(lambda timeout: plugin.delete(record.id, timeout=timeout))
     gate.set()
-    assert running.result(10).volume.volume_id == record.id
+    assert running.result(60).volume.volume_id == record.id
 
 
 def test_cancelled_call_goes_on_and_leaks_nothing(serve: Serve, gate: threading.Event) -> None:
     plugin = serve(driver=SLOW)
     running = plugin.controller.CreateVolume.future(create_request("gated"))
-    assert SlowDriver.started.wait(10)
+    assert SlowDriver.started.wait(60)
     running.cancel()
     gate.set()
-    assert plugin.service._context.inflight.drain(10)
+    assert plugin.service._context.inflight.drain(60)
 
     volume = plugin.create("gated")
     assert plugin.list() == [volume.volume_id]
@@ -104,9 +104,9 @@ def test_expired_deadline_leaks_nothing(serve: Serve, gate: threading.Event) -> 
     plugin = serve(driver=SLOW)
     with fails(Code.DEADLINE_EXCEEDED):
         plugin.controller.CreateVolume(create_request("gated"), timeout=0.5)
-    assert SlowDriver.started.wait(10)
+    assert SlowDriver.started.wait(60)
     gate.set()
-    assert plugin.service._context.inflight.drain(10)
+    assert plugin.service._context.inflight.drain(60)
 
     (volume_id,) = plugin.list()
     assert plugin.create("gated").volume_id == volume_id
@@ -119,7 +119,7 @@ def test_no_read_waits_behind_a_storage_all_of_whose_workers_are_busy(serve: Ser
     there = plugin.create("there").volume_id
     running = [plugin.controller.CreateVolume.future(create_request(f"gated-{number}")) for number in range(40)]
     try:
-        assert SlowDriver.started.wait(10)
+        assert SlowDriver.started.wait(60)
         calls = (
             (plugin.controller.ListVolumes, csi_pb2.ListVolumesRequest()),
             (plugin.controller.ListSnapshots, csi_pb2.ListSnapshotsRequest()),

@@ -96,12 +96,12 @@ def test_a_creation_that_another_controller_finishes_meanwhile_stays(
     other, plugin, store = serve_two(serve)
     volume_id = other.create("source").volume_id
     running = creation(other, kind, "gated", volume_id)()
-    assert GatedDriver.started.wait(10)
+    assert GatedDriver.started.wait(60)
     object_id = only_id(other, kind, "gated")
 
     def finish() -> None:
         gate.set()
-        running.result(10)
+        running.result(60)
 
     store.after_reading(object_id, finish)
     with fails(Code.ABORTED, object_id, "has just been created"):
@@ -120,11 +120,11 @@ def test_an_interrupted_creation_that_a_repeat_replaces_meanwhile_is_gone(
     gate.set()
     other, plugin, store = serve_two(serve)
     create = creation(plugin, kind, "name", other.create("source").volume_id)
-    create().result(10)
+    create().result(60)
     first = only_id(plugin, kind, "name")
     interrupt(plugin, kind, first)
 
-    store.after_reading(first, lambda: create().result(10))
+    store.after_reading(first, lambda: create().result(60))
     delete(plugin, kind, first)
 
     attempts = plugin.store.find(RECORDS[kind], csi_name="name")
@@ -134,18 +134,18 @@ def test_an_interrupted_creation_that_a_repeat_replaces_meanwhile_is_gone(
 
 def test_a_group_snapshot_stays_while_a_volume_is_created_from_it(serve: Serve, gate: threading.Event) -> None:
     plugin = serve(driver=GATED)
-    creation(plugin, "group-snapshot", "group", plugin.create("source").volume_id)().result(10)
+    creation(plugin, "group-snapshot", "group", plugin.create("source").volume_id)().result(60)
     group_snapshot_id = only_id(plugin, "group-snapshot", "group")
     (member,) = plugin.store.find(SnapshotRecord)
     running = plugin.controller.CreateVolume.future(
         create_request("gated", volume_content_source=from_snapshot(member.id))
     )
-    assert GatedDriver.started.wait(10)
+    assert GatedDriver.started.wait(60)
 
     with fails(Code.ABORTED, member.id, "source"):
         in_time(lambda timeout: delete(plugin, "group-snapshot", group_snapshot_id, timeout=timeout))
     gate.set()
-    assert running.result(10).volume.content_source.snapshot.snapshot_id == member.id
+    assert running.result(60).volume.content_source.snapshot.snapshot_id == member.id
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -155,7 +155,7 @@ def test_a_deletion_that_another_controller_ends_meanwhile_is_one(
     """One that stood still in it goes on, and ends it before it knows that it leads no more."""
     gate.set()
     other, plugin, store = serve_two(serve)
-    creation(plugin, kind, "name", other.create("source").volume_id)().result(10)
+    creation(plugin, kind, "name", other.create("source").volume_id)().result(60)
     object_id = only_id(plugin, kind, "name")
     store.after_reading(object_id, lambda: delete(other, kind, object_id))
     delete(plugin, kind, object_id)

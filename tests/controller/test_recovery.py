@@ -422,7 +422,7 @@ def test_a_driver_that_hangs_keeps_no_other_backend_from_being_recovered(serve: 
         for backend in ("stuck", "other"):
             with fails(Code.INTERNAL, "it was made, but"):
                 plugin.create(f"after-{backend}", parameters={"backend": backend})
-            assert backend == "other" or StuckDriver.started.wait(10)
+            assert backend == "other" or StuckDriver.started.wait(60)
         wait_until(lambda: file_names(tmp_path / "other") == [], plugin.files)
         assert len(plugin.files()) == 1
     finally:

@@ -11,7 +11,7 @@ import pytest
 
 from csi_plugin.persistence.sealing import generate_key
 from csi_plugin.protocol import csi_pb2
-from tests.support.csi import GIB, MOUNT, fails
+from tests.support.csi import GIB, MOUNT, fails, in_time
 from tests.support.databases import through
 from tests.support.kubernetes_api import KubernetesAPI
 from tests.support.network import Cable
@@ -151,7 +151,7 @@ def test_a_frozen_one_does_no_harm_when_it_goes_on(
         second.wait_until_ready()
         gate.touch()
         with fails(grpc.StatusCode.ABORTED, old.volume_id, "the controller before this one"):
-            second.controller.DeleteVolume(old, timeout=5)
+            in_time(lambda timeout: second.controller.DeleteVolume(old, timeout=timeout))
         volume_id = create(second, "pvc-1")
         second.command("volumes", "settle", "--yes")
         wait_until(lambda: listed(second) == [volume_id], second.log_text)

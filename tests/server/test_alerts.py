@@ -23,7 +23,7 @@ _NOT_HERE = {"CinderboxOperationStuck", "CinderboxBackendNotUpToDate"}
 
 
 def metrics(address: str) -> str:
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as answer:
         return str(answer.read().decode())
 
 

@@ -87,7 +87,7 @@ class Driver:
 
     def said_ok(self) -> int:
         """How many calls were OK by the metrics, but for those that are made all the time."""
-        text = urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=10).read().decode()
+        text = urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=60).read().decode()
         counts = re.findall(r'^cinderbox_rpc_duration_seconds_count\{code="OK",method="(\w+)"\} (\d+)', text, re.M)
         return sum(int(float(count)) for method, count in counts if method not in ("Probe", "RegisterNode"))
 

@@ -90,7 +90,7 @@ def operations(served: Served) -> list[dict[str, Any]]:
 
 def running(served: Served) -> list[operations_pb2.Operation]:
     stub = operations_pb2_grpc.OperationsStub(served.channel)
-    return list(stub.ListOperations(operations_pb2.ListOperationsRequest(), timeout=5).operations)
+    return list(stub.ListOperations(operations_pb2.ListOperationsRequest(), timeout=30).operations)
 
 
 def hang(served: Served, *names: str) -> list[Any]:
@@ -138,7 +138,7 @@ def test_a_command_of_a_driver_hangs(served: Served, gate: Gate) -> None:
         made = served.controller.CreateVolume(request(f"beside-{backend}", backend), timeout=20).volume
         served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=made.volume_id), timeout=20)
     served.wait_until_ready()
-    listed = served.controller.ListVolumes(csi_pb2.ListVolumesRequest(), timeout=5).entries
+    listed = served.controller.ListVolumes(csi_pb2.ListVolumesRequest(), timeout=30).entries
     assert [entry.volume.volume_id for entry in listed] == [before]
 
     repeat = served.controller.CreateVolume.future(request("hung"), timeout=60)

@@ -121,7 +121,7 @@ def test_no_secret_is_found_anywhere(tmp_path: Path, collector: Collector) -> No
         }
         served.node.NodeUnstageVolume(csi_pb2.NodeUnstageVolumeRequest(**staged), timeout=60)
         found["errors"] = "\n".join(errors_of(served, volume)).encode()
-        found["metrics"] = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read()
+        found["metrics"] = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60).read()
         for command in (["config"], ["volumes", "list"], ["volumes", "orphans"], ["operations", "-o", "json"]):
             found[" ".join(command)] = served.command(*command).encode()
         served.stop()

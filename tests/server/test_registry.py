@@ -98,9 +98,9 @@ def test_a_certificate_is_good_for_the_registry_alone(address: str, authority: A
     question = node_registry_pb2.GetConnectionRequest(node_id=NODE, volume_id="none")
     with authority.channel(address) as channel:
         with pytest.raises(grpc.RpcError, match="no volume has the id"):
-            node_registry_pb2_grpc.NodeRegistryStub(channel).GetConnection(question, timeout=10)
+            node_registry_pb2_grpc.NodeRegistryStub(channel).GetConnection(question, timeout=60)
         with fails(grpc.StatusCode.UNIMPLEMENTED):
-            csi_pb2_grpc.ControllerStub(channel).ListVolumes(csi_pb2.ListVolumesRequest(), timeout=10)
+            csi_pb2_grpc.ControllerStub(channel).ListVolumes(csi_pb2.ListVolumesRequest(), timeout=60)
     with authority.channel(address) as channel:
         registry = node_registry_pb2_grpc.NodeRegistryStub(channel)
         for call, request in (
@@ -109,12 +109,12 @@ def test_a_certificate_is_good_for_the_registry_alone(address: str, authority: A
             (registry.RecordFilesystem, node_registry_pb2.RecordFilesystemRequest(node_id="other", volume_id="none")),
         ):
             with fails(grpc.StatusCode.PERMISSION_DENIED, "is of localhost, test-node"):
-                call(request, timeout=10)
+                call(request, timeout=60)
     stranger = Authority(tmp_path / "stranger")
     stranger.ca = authority.ca
     for channel in (authority.channel(address, certificate=False), stranger.channel(address)):
         with channel, fails(grpc.StatusCode.UNAVAILABLE):
-            node_registry_pb2_grpc.NodeRegistryStub(channel).GetConnection(question, timeout=10)
+            node_registry_pb2_grpc.NodeRegistryStub(channel).GetConnection(question, timeout=60)
 
 
 def test_certificates_that_are_renewed_on_disk_are_read_again(
@@ -144,9 +144,9 @@ def test_certificates_that_are_renewed_on_disk_are_read_again(
     answers(node)
     with old, fails(grpc.StatusCode.UNAVAILABLE):
         question = node_registry_pb2.GetConnectionRequest(node_id="test-node", volume_id="none")
-        node_registry_pb2_grpc.NodeRegistryStub(old).GetConnection(question, timeout=10)
+        node_registry_pb2_grpc.NodeRegistryStub(old).GetConnection(question, timeout=60)
 
     authority.key.write_bytes(first_key)  # half of a renewal: the last ones that fit each other are good
     answers(node)
     with Authority(tmp_path / "stranger").channel(address) as stranger, fails(grpc.StatusCode.UNAVAILABLE):
-        node_registry_pb2_grpc.NodeRegistryStub(stranger).GetConnection(question, timeout=10)
+        node_registry_pb2_grpc.NodeRegistryStub(stranger).GetConnection(question, timeout=60)

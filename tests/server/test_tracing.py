@@ -102,9 +102,9 @@ def test_a_collector_that_is_away_costs_nothing(tmp_path: Path, collector: Colle
     collector.stop()
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
     with serving(tmp_path, environment=environment) as served:
-        served.controller.ListVolumes(csi_pb2.ListVolumesRequest(), timeout=5)
+        served.controller.ListVolumes(csi_pb2.ListVolumesRequest(), timeout=30)
         served.process.send_signal(15)  # type: ignore[union-attr]
-        assert served.wait_for_exit(timeout=15) == 0
+        assert served.wait_for_exit(timeout=60) == 0
 
 
 def test_without_a_collector_nothing_is_imported() -> None:

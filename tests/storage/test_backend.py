@@ -126,7 +126,7 @@ def test_slots_bound_what_runs_at_once(new_backend: NewBackend) -> None:
             with lock:
                 running += 1
                 most = max(most, running)
-            all_in.wait(10)
+            all_in.wait(60)
             with lock:
                 running -= 1
 

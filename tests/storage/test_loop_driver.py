@@ -188,7 +188,7 @@ def written_to(*paths: Path, pause: float = 0.0) -> Iterator[None]:
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert written.wait(10)
+    assert written.wait(60)
     try:
         yield
     finally:

@@ -229,7 +229,7 @@ def root_helper(tmp_path: Path) -> Iterator[Path]:
     yield script.parent
     server.shutdown(socket.SHUT_RDWR)
     server.close()
-    thread.join(10)
+    thread.join(60)
 
 
 def _serve_root(server: socket.socket, log: Path) -> None:
@@ -392,7 +392,7 @@ def test_ds8ks_background_work_runs(library: None) -> None:
 
     done = threading.Event()
     ds8k_proxy.eventlet.spawn(done.set)
-    assert done.wait(10)
+    assert done.wait(60)
     assert ds8k_proxy.eventlet.spawn(lambda number: number + 1, 2).wait() == 3
 
 
@@ -418,7 +418,7 @@ def test_cinders_pool_of_ssh_connections_works_with_threads() -> None:
     waiter = threading.Thread(target=lambda: third.append(pool.get()))
     waiter.start()
     pool.put(first)
-    waiter.join(10)
+    waiter.join(60)
     assert third == [first]
     pool.put(second)
     with pool.item() as item:

@@ -74,7 +74,7 @@ def test_requests_side_by_side_do_not_see_the_same_room(new_backend: NewBackend)
     start = threading.Barrier(32)
 
     def ask(_: int) -> str | None:
-        start.wait(10)
+        start.wait(60)
         try:
             return scheduler.choose(backends, size=1)[0].name
         except scheduler.NoPool:
