@@ -19,6 +19,9 @@ _TEXT = re.compile(r"[\x21-\x7e]{1,256}")
 _FROM_FIRMWARE = {"uuid", "system uuid", "found_dsc"}
 """Where a host has none, firmware and its tools say so in words ("Not Settable"): these are left out."""
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_SHORT_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,29}[A-Za-z0-9])?")
+"""One that drivers hand to their arrays whole. Some end it at the first dot (3PAR, PowerMax), or after 31 characters
+(3PAR, StorageWorks; DS8000 after 32): two nodes would be one host there, and each get the other's volumes."""
 _MOST_ENTRIES = 256
 
 
@@ -46,8 +49,11 @@ def for_drivers(store: RecordStore, node: NodeRecord) -> JSON:
 
 
 def host_name(node_id: str) -> str:
-    """What arrays call a node: its id, or what stands for one that is no name of a host."""
-    return node_id if _HOST_NAME.fullmatch(node_id) else f"node-{hashlib.sha256(node_id.encode()).hexdigest()[:16]}"
+    """What arrays call a node: its id, or a shorter name of which no driver cuts off what makes it the node's."""
+    if _SHORT_HOST_NAME.fullmatch(node_id):
+        return node_id
+    beginning = re.sub(r"[^A-Za-z0-9-]", "", node_id.partition(".")[0])[:14].strip("-") or "node"
+    return f"{beginning}-{hashlib.sha256(node_id.encode()).hexdigest()[:16]}"
 
 
 def _host_name(store: RecordStore, node: NodeRecord) -> str:

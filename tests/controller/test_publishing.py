@@ -1,8 +1,10 @@
 """ControllerPublishVolume and ControllerUnpublishVolume."""
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -310,6 +312,39 @@ def test_a_node_is_known_to_storage_by_its_own_name_and_address(plugin: Plugin) 
                     node_id="node-3", connector_json=json.dumps({"ip": same}), public_key=b"k" * 32
                 )
             )
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("gke-production-default-pool-3f0b2d5c-a1b2", "gke-production-default-pool-3f0b2d5c-c3d4"),
+        ("worker-0.rack-a.example.org", "worker-0.rack-b.example.org"),
+        ("worker:0", "worker:1"),
+    ],
+)
+def test_drivers_that_cut_names_take_no_two_nodes_for_one_host(plugin: Plugin, one: str, other: str) -> None:
+    """By Cinder's own functions: of 3PAR, PowerMax and DS8000."""
+    from cinder.volume.drivers.dell_emc.powermax.utils import PowerMaxUtils
+    from cinder.volume.drivers.hpe.hpe_3par_common import HPE3PARCommon
+    from cinder.volume.drivers.ibm.ibm_storage.ds8k_helper import filter_alnum
+
+    hosts = []
+    for node_id in (one, other):
+        plugin.add_node(node_id)
+        volume_id = plugin.create(f"pvc-{node_id}").volume_id
+        plugin.publish(volume_id, node_id)
+        (connection,) = plugin.store.find(ConnectionRecord, volume_id=volume_id)
+        hosts.append(connection.connector["host"])
+        plugin.unpublish(volume_id, node_id)
+    fqdn = SimpleNamespace(unique_fqdn_network=True)
+    cuts: tuple[Callable[[str], str], ...] = (
+        lambda host: HPE3PARCommon._safe_hostname(None, {"host": host}, fqdn),
+        PowerMaxUtils.get_host_short_name_from_fqn,
+        lambda host: filter_alnum(host)[:32],
+    )
+    for cut in cuts:
+        assert len({cut(host) for host in hosts}) == len(hosts), hosts
+    assert all(host.startswith(one[:6]) for host in hosts)
 
 
 def test_a_node_keeps_the_host_name_that_its_volumes_were_exported_under(plugin: Plugin) -> None:
