@@ -48,6 +48,14 @@ def check_host(text: str) -> None:
         raise ValueError("must be an IPv4 or IPv6 address, without brackets and port, or a name")
 
 
+def address_of(host: str) -> str:
+    """The address of a host that is given by one or by a name. Raises OSError for a name that nobody knows."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+
+
 def check_network(text: str) -> None:
     """Raises ValueError for what is no network, such as an address with bits behind the network's."""
     try:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from csi_plugin import durable_files
+from csi_plugin.addresses import address_of
 from csi_plugin.attachment import connection_rules, devices, encryption, healing, storage_networks
 from csi_plugin.attachment.connectors import connector_properties
 from csi_plugin.attachment.errors import OtherHost
@@ -52,10 +53,22 @@ class Attached(TypedDict):
 
 
 def identify(*, key_file: str, multipath: bool, my_ip: str | None, root_helper: str) -> dict[str, Any]:
-    """This node's public key (created with its private key when there is none) and connector properties."""
+    """This node's public key (created with its private key when there is none) and connector properties.
+
+    ``my_ip``: its address towards storage, or a name of it; None: the one that it uses towards others. A name is looked
+    up here: what it means elsewhere could be another host.
+    """
     public_key = public_key_of(_private_key(Path(key_file)))
-    properties = connector_properties(multipath=multipath, my_ip=my_ip, root_helper=root_helper)
+    address = _own_address(my_ip) if my_ip else None
+    properties = connector_properties(multipath=multipath, my_ip=address, root_helper=root_helper)
     return {"public_key": base64.b64encode(public_key).decode(), "connector": properties}
+
+
+def _own_address(host: str) -> str:
+    try:
+        return address_of(host)
+    except OSError as error:
+        raise OSError(f"storage_network_ip: {host} has no address: {error.strerror}") from None
 
 
 def check(*, key_file: str, sealed: str, publication: str, multipath: bool, root_helper: str) -> None:

@@ -7,7 +7,6 @@ its own choice.
 import hashlib
 import ipaddress
 import re
-import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,10 +17,9 @@ from csi_plugin.protocol.errors import failed_precondition
 _TEXT = re.compile(r"[\x21-\x7e]{1,256}")
 _FROM_FIRMWARE = {"uuid", "system uuid", "found_dsc"}
 """Where a host has none, firmware and its tools say so in words ("Not Settable"): these are left out."""
-_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _SHORT_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,29}[A-Za-z0-9])?")
 """One that drivers hand to their arrays whole. Some end it at the first dot (3PAR, PowerMax), or after 31 characters
-(3PAR, StorageWorks; DS8000 after 32): two nodes would be one host there, and each get the other's volumes."""
+(3PAR, Seagate; DS8000 after 32): two nodes would be one host there, and each get the other's volumes."""
 _MOST_ENTRIES = 256
 
 
@@ -81,19 +79,10 @@ def _is_texts(value: Any) -> bool:
 
 
 def _is_address(value: Any) -> bool:
-    if not _is_text(value):
-        return False
+    """A name would be whatever a resolver makes of it, which could be another node's address."""
     try:
-        return bool(ipaddress.ip_address(value))
+        return _is_text(value) and bool(ipaddress.ip_address(value))
     except ValueError:
-        return _HOST_NAME.fullmatch(value) is not None and not _is_number(value)
-
-
-def _is_number(host: str) -> bool:
-    """Whether a resolver reads a host as an address, though it is written as none: 192.0.2.001, or 3221225985."""
-    try:
-        return bool(socket.inet_aton(host))
-    except OSError:
         return False
 
 
@@ -108,7 +97,7 @@ _A_FLAG: _Property = (_is_flag, "true or false")
 _PROPERTIES: dict[str, _Property] = {
     "platform": _A_TEXT,
     "os_type": _A_TEXT,
-    "ip": (_is_address, "an IPv4 or IPv6 address or a host name"),
+    "ip": (_is_address, "an IPv4 or IPv6 address"),
     "host": _A_TEXT,
     "multipath": _A_FLAG,
     "enforce_multipath": _A_FLAG,

@@ -77,7 +77,7 @@ class Settings(BaseModel):
     root_helper: str = Field("sudo", description="Command that runs others as root when this process is not root.")
     request_multipath: bool = Field(False, description="Attach over all paths to the storage.")
     storage_network_ip: str | None = Field(
-        None, description="This node's address on the storage network, IPv4 or IPv6."
+        None, description="This node's address on the storage network, IPv4 or IPv6, or a name that it looks up."
     )
     project_id: str | None = Field(None, description="Recorded as the owner of volumes.")
     user_id: str | None = Field(None, description="Recorded as the maker of volumes.")

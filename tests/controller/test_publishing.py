@@ -405,6 +405,7 @@ def test_full_node_takes_no_more(plugin: Plugin) -> None:
         ({"connector_json": '{"initiator": "iqn.a iqn.b"}'}, "connector_json: initiator must be a text"),
         ({"connector_json": '{"ip": "node1; reboot"}'}, "connector_json: ip must be an IPv4 or IPv6 address"),
         ({"connector_json": '{"ip": "192.0.2.001"}'}, "connector_json: ip must be an IPv4 or IPv6 address"),
+        ({"connector_json": '{"ip": "node-2.example.org"}'}, "connector_json: ip must be an IPv4 or IPv6 address"),
         ({"connector_json": f'{{"wwpns": {["5"] * 257}}}'.replace("'", '"')}, "wwpns must be a list of at most 256"),
     ],
 )

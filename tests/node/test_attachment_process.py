@@ -91,6 +91,13 @@ def test_tasks_share_a_process_that_ends_when_it_is_idle(
     assert process.run("identify", my_ip="192.0.2.7") == first
 
 
+def test_an_address_that_is_given_by_a_name_is_looked_up_here(process: AttachmentProcess) -> None:
+    """The controller takes addresses alone: a name could be another node's."""
+    assert process.run("identify", my_ip="localhost")["connector"]["ip"] in ("127.0.0.1", "::1")
+    with pytest.raises(Exception, match=r"storage_network_ip: storage-1\.invalid has no address"):
+        process.run("identify", my_ip="storage-1.invalid")
+
+
 def test_tasks_at_once(process: AttachmentProcess, in_background: Callable[..., Future[Any]]) -> None:
     found = [in_background(process.run, "identify", my_ip=f"192.0.2.{number}") for number in range(1, 17)]
     assert [future.result()["connector"]["ip"] for future in found] == [f"192.0.2.{number}" for number in range(1, 17)]
