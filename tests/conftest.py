@@ -71,7 +71,8 @@ class ByFile(LoadFileScheduling):
 
 _TOGETHER = ("tests/cluster", "tests/node")
 _FIRST = ("tests/cluster/", "tests/crash/")
-"""They take longest, so that the workers end together."""
+"""They take longest, so that the workers end together. Of the rest, files that wait for programs on a new machine come
+last; of those that come first the cluster's alone, which are the longest."""
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
@@ -92,7 +93,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         mark_needs(item)
     files = {item.path for item in items if _built_for(item)}
-    items.sort(key=lambda item: (*(not item.nodeid.startswith(folder) for folder in _FIRST), item.path in files))
+    items.sort(
+        key=lambda item: (
+            item.path in files and not item.nodeid.startswith("tests/cluster/"),
+            *(not item.nodeid.startswith(folder) for folder in _FIRST),
+        )
+    )
 
 
 def _built_for(item: pytest.Item) -> tuple[str, ...]:
