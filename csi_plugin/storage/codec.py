@@ -43,13 +43,19 @@ def note_stored(obj: Any, record: Record) -> None:
         obj.revision = record.revision
         return
     obj._note_stored(record)
-    take_times(obj._ovo, record)
+    take_stored(obj._ovo, record)
 
 
-def take_times(ovo: Any, record: Record) -> None:
-    """Give a versioned object the times at which its record was stored."""
-    ovo.created_at, ovo.updated_at = record.created_at, record.updated_at
-    ovo.obj_reset_changes(("created_at", "updated_at"))
+def take_stored(ovo: Any, record: Record) -> None:
+    """Give a versioned object what it did not say itself when it was stored as this record: the times, and the values
+    that stand for None in fields that a record cannot have empty. So it says what one that is read from there says."""
+    values: dict[str, Any] = {"created_at": record.created_at, "updated_at": record.updated_at}
+    for name, value in _plain(record, type(ovo)).items():
+        if value is not None and ovo.obj_attr_is_set(name) and getattr(ovo, name) is None:
+            values[name] = value
+    for name, value in values.items():
+        setattr(ovo, name, value)
+    ovo.obj_reset_changes(tuple(values))
 
 
 def to_record(obj: Any) -> Any:

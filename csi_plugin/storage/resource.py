@@ -174,7 +174,7 @@ class Resource:
                 stored = self._merge(record)
                 codec.take_fields(self._ovo, stored)
         self._note_stored(stored)
-        codec.take_times(self._ovo, stored)
+        codec.take_stored(self._ovo, stored)
         codec.reset_changes(self._ovo)
 
     def _save_deletion(self, if_gone: Exception) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from oslo_versionedobjects.fields import ObjectField
+
 import csi_plugin as cl
 from csi_plugin.storage.objects import CONTEXT
 
@@ -73,3 +75,30 @@ def test_a_refresh_reads_relatives_that_were_read(backend: cl.Backend, persisten
     volume.create_snapshot("t")
     again.refresh()
     assert {found.name for found in again.snapshots} == {found.name for found in snapshots} | {"t"} == {"s", "t"}
+
+
+def test_what_was_not_set_reads_as_the_stored_object_says(backend: cl.Backend, persistence: Any) -> None:
+    """Fields that a record cannot have empty: the value that stands for none is the object's own once it is stored."""
+    volume = cl.Volume(backend, name="v", status=None, attach_status=None)
+    persistence.set_volume(volume)
+    snapshot = cl.Snapshot(volume, status=None)
+    snapshot.save()
+    connection = cl.Connection(backend, volume=volume, connection_info={"conn": {"data": {}}})
+    persistence.set_connection(connection)
+
+    assert (volume.status, volume.attach_status, snapshot.status) == ("creating", "detached", "creating")
+    assert connection.status == "attached"  # a program that sets no status keeps what is connected alone
+    for stored in (volume, snapshot, connection):
+        assert _fields(stored) == _fields(type(stored).get_by_id(stored.id))
+        assert stored._ovo.obj_what_changed() == set()
+
+    connection._ovo.attach_status = None
+    connection.save()
+    assert connection.status == cl.Connection.get_by_id(connection.id).status == "attached"
+
+
+def _fields(stored: Any) -> dict[str, Any]:
+    """Those of a versioned object that are no objects themselves."""
+    kinds = stored._ovo.fields
+    values = dict(stored._ovo)
+    return {name: values[name] for name in kinds if name in values and not isinstance(kinds[name], ObjectField)}
