@@ -76,6 +76,8 @@ class Connection(VolumeChild):
             self.use_multipath = use_multipath
         if not (self._ovo.obj_attr_is_set("attach_mode") and self._ovo.attach_mode):
             self._ovo.attach_mode = self.conn_info.get("data", {}).get("access_mode", "rw")
+        if self._is_new and (data := self.conn_info.get("data")):
+            self.conn_info = {**self.conn_info, "data": {**data, "access_mode": self._ovo.attach_mode}}
 
     # The backend is the volume's, which is read on access.
 
@@ -183,7 +185,7 @@ class Connection(VolumeChild):
         _set_part(self, "use_multipath", bool(value))
 
     def _is_multipath(self) -> bool:
-        connector = self.connector_info or {}
+        connector = self.connector_info or self._ovo.connector or {}
         if "multipath" in connector:
             return bool(connector["multipath"])
         data = self.conn_info.get("data", {})
@@ -196,7 +198,7 @@ class Connection(VolumeChild):
     def connect(cls, volume: Volume, connector: dict[str, Any], **kwargs: Any) -> Self:
         """Export a volume to the host of ``connector``; the caller holds a slot. ``kwargs``: its fields."""
         connection = cls(volume.backend, volume=volume, attach_status="attaching", connector=dict(connector), **kwargs)
-        volume_export.export(connection, volume, connector)
+        volume_export.export(connection, volume, connector, attach_mode=kwargs.get("attach_mode"))
         return connection
 
     def move(self, connector: dict[str, Any]) -> None:

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 
 
 def export(
-    connection: "Connection", volume: "Volume", connector: dict[str, Any], *, stays_after_failure: bool = False
+    connection: "Connection",
+    volume: "Volume",
+    connector: dict[str, Any],
+    *,
+    attach_mode: str | None,
+    stays_after_failure: bool = False,
 ) -> None:
     """Export a volume to the host of ``connector``. The new connection is stored first, so that the export is not
-    forgotten in a crash; an interrupted attempt's record of the same id is taken over. ``stays_after_failure``: the
-    record, which others go on with."""
+    forgotten in a crash; an interrupted attempt's record of the same id is taken over. ``attach_mode``: what was asked
+    for, None leaves it to the driver. ``stays_after_failure``: the record, which others go on with."""
     with dependant_lock(volume._ovo.id):
         _record_intent(connection, connector)
         failpoint("publish.recorded")
@@ -41,7 +46,7 @@ def export(
                 volume._ovo,
                 connector,
                 save=lambda: _save_use(volume, "in-use", "attached"),
-                attach_mode=connection._ovo.attach_mode,
+                attach_mode=attach_mode,
                 is_only=lambda: _is_last(connection),
             )
         )
@@ -83,7 +88,7 @@ def move(connection: "Connection", volume: "Volume", connector: dict[str, Any]) 
         )
         failpoint("move.ended")
     connection._ovo.connector = dict(connector)
-    export(connection, volume, connector, stays_after_failure=True)
+    export(connection, volume, connector, attach_mode=connection._ovo.attach_mode, stays_after_failure=True)
 
 
 def end_export(connection: "Connection", volume: "Volume", *, force: bool) -> None:

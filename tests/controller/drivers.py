@@ -44,6 +44,15 @@ class UncountedDriver(LoopDriver):
         pool["max_over_subscription_ratio"] = 100_000.0
 
 
+class WritingDriver(LoopDriver):
+    """Says of every connection that it is for writing, as those of some arrays do."""
+
+    def initialize_connection(self, *args: Any, **kwargs: Any) -> Any:
+        info = super().initialize_connection(*args, **kwargs)
+        info["data"]["access_mode"] = "rw"
+        return info
+
+
 class FaultyDriver(LoopDriver):
     """Fails for objects whose CSI name says so; each fault once per name where the name ends in ``-once``."""
 

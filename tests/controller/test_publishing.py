@@ -14,6 +14,7 @@ from csi_plugin.persistence.records import ConnectionRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, node_registry_pb2, sealed_box
 from tests.controller.plugin import Plugin, Serve, unsealed
 from tests.support.csi import GIB, Mode, block, capability, fails, mount
+from tests.support.project import LOOP_DRIVER
 
 Code = grpc.StatusCode
 
@@ -231,14 +232,20 @@ def test_what_no_node_mounts_is_refused(plugin: Plugin, unmountable: csi_pb2.Vol
         )
 
 
-def test_readers_get_a_read_only_connection(plugin: Plugin) -> None:
+@pytest.mark.parametrize("driver", [LOOP_DRIVER, "tests.controller.drivers.WritingDriver"])
+def test_readers_get_a_read_only_connection(serve: Serve, driver: str) -> None:
+    """Whatever the driver says of its own accord."""
+    plugin = serve(driver=driver)
     readers = mount(Mode.MULTI_NODE_READER_ONLY)
-    plugin.add_node("node-1")
+    key = plugin.add_node("node-1")
     volume_id = plugin.create("pvc-1", volume_capabilities=[readers]).volume_id
 
-    plugin.publish(volume_id, "node-1", volume_capability=readers)
+    for _ in range(2):
+        context = plugin.publish(volume_id, "node-1", volume_capability=readers)
 
-    assert plugin.store.find(ConnectionRecord)[0].attach_mode == "ro"
+        assert plugin.store.find(ConnectionRecord)[0].attach_mode == "ro"
+        plan = json.loads(unsealed(context, key, node_id="node-1", volume_id=volume_id))
+        assert (plan["attach_mode"], plan["data"]["access_mode"]) == ("ro", "ro")
 
 
 def test_unpublish_is_ok_whatever_is_gone(plugin: Plugin) -> None:

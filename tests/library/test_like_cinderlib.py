@@ -107,7 +107,30 @@ def test_an_explicit_use_multipath_counts(backend: cl.Backend) -> None:
     connection.disconnect()
     connection = volume.connect(CONNECTOR | {"multipath": True}, use_multipath=False)
     assert cl.Connection.get_by_id(connection.id).use_multipath is False
+    made = cl.Connection(backend, volume=volume, connector={"multipath": True}, connection_info={"conn": {}})
+    assert made.use_multipath is True
     assert volume.connect(SECOND | {"multipath": True}).use_multipath is True
+
+
+@pytest.mark.cinderlib("`attach_mode`")
+def test_an_explicit_attach_mode_counts(backend: cl.Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that was to read must not write because the driver says of all connections that they are for writing."""
+    volume = backend.create_volume(1)
+    answer = {"driver_volume_type": "local", "data": {"device_path": "/there"}}
+    given: dict[str, str] = {}
+    for given, said, mode in (
+        ({"attach_mode": "ro"}, {"access_mode": "rw"}, "ro"),
+        ({"attach_mode": "rw"}, {"access_mode": "ro"}, "rw"),
+        ({}, {"access_mode": "ro"}, "ro"),
+        ({}, {}, "rw"),
+    ):
+        told = answer | {"data": answer["data"] | said}
+        monkeypatch.setattr(backend.driver, "initialize_connection", lambda *_, told=told: copy.deepcopy(told))
+        connection = volume.connect(CONNECTOR, **given)
+        made = cl.Connection(backend, volume=volume, connection_info={"conn": copy.deepcopy(told)}, **given)
+        for found in (connection, cl.Connection.get_by_id(connection.id), made):
+            assert (found.attach_mode, found.conn_info["data"]["access_mode"]) == (mode, mode)
+        connection.disconnect()
 
 
 @pytest.mark.cinderlib("`Connection.status`")

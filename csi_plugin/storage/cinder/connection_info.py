@@ -21,12 +21,13 @@ _BLOCK_SIZES = {
 
 
 def complete(
-    driver: Any, volume: Any, connector: Mapping[str, Any], connection_info: dict[str, Any], attach_mode: str
+    driver: Any, volume: Any, connector: Mapping[str, Any], connection_info: dict[str, Any], attach_mode: str | None
 ) -> None:
-    """Complete the connection information that a driver answered for a volume."""
+    """Complete the connection information that a driver answered for a volume. ``attach_mode`` counts for more than
+    what the driver says: several say ``rw`` of every connection."""
     data = connection_info["data"]
     data["qos_specs"] = _front_end_qos(volume)
-    data.setdefault("access_mode", attach_mode)
+    data["access_mode"] = attach_mode or data.get("access_mode", "rw")
     data["enforce_multipath"] = connector.get("enforce_multipath", False)
     if data.get("encrypted") is None:
         data["encrypted"] = bool(volume.encryption_key_id)

@@ -55,14 +55,14 @@ def connect(
     connector: Mapping[str, Any],
     *,
     save: Callable[[], object],
-    attach_mode: str = "rw",
+    attach_mode: str | None = "rw",
     is_only: Callable[[], bool] = lambda: True,
 ) -> dict[str, Any]:
     """Export a volume to a host and return Cinder's connection information.
 
     ``volume`` is a versioned object (its fields take the export's model update, which ``save`` stores), ``connector``
-    os-brick's connector properties; ``is_only`` tells whether no other host has it. Raises
-    cinder.exception.InvalidInput for a connector that the driver cannot serve.
+    os-brick's connector properties; ``attach_mode`` is ro or rw, or None for what the driver says; ``is_only`` tells
+    whether no other host has it. Raises cinder.exception.InvalidInput for a connector that the driver cannot serve.
     """
     connector = dict(connector)
     try:
