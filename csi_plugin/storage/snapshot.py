@@ -45,6 +45,9 @@ class Snapshot(VolumeChild, NamedResource):
             return
         if volume is None:
             raise ValueError("volume is required: a new snapshot is of a volume")
+        if backend is not None and getattr(backend, "id", backend) != volume.backend.id:
+            name = getattr(backend, "id", backend)
+            raise ValueError(f"backend must be {volume.backend.id}, that of the volume, not {name}")
         kwargs["metadata"] = dict(kwargs.get("metadata") or {})
         kwargs.setdefault("user_id", volume.user_id)
         kwargs.setdefault("project_id", volume.project_id)

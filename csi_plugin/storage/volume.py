@@ -21,7 +21,6 @@ from csi_plugin.storage import codec, deferred_deletion, json_form, volume_delet
 from csi_plugin.storage.cinder import cinder_utils, driver_calls, exception, objects
 from csi_plugin.storage.cinder.driver_answers import take_update
 from csi_plugin.storage.cinder.runtime import CONTEXT
-from csi_plugin.storage.exception import NotLocal
 from csi_plugin.storage.library_state import STATE, class_of, find_backend
 from csi_plugin.storage.live_list import LiveList
 from csi_plugin.storage.resource import NamedResource, in_slot
@@ -394,23 +393,9 @@ class Volume(NamedResource):
         """End attach(). Raises NotLocal when the volume is not attached here.
 
         ``force`` disconnects even if the device cannot be removed cleanly (data may be lost), and raises the error
-        afterwards; ``ignore_errors`` does not raise it.
+        afterwards; ``ignore_errors`` does not raise it, and with ``force`` none of the storage's.
         """
-        connection = self.local_attach
-        if connection is None:
-            raise NotLocal(self._ovo.id)
-        failure = None
-        try:
-            connection.detach(force=force, ignore_errors=ignore_errors)
-        except Exception as error:
-            # os-brick raises anything.
-            if not force:
-                raise
-            failure = error
-        self.disconnect(connection, force=force)
-        self.local_attach = None
-        if failure is not None:
-            raise failure
+        volume_export.end_attachment(self, force=force, ignore_errors=ignore_errors)
 
     def cleanup(self) -> None:
         """Detach and disconnect everything, to get rid of a volume whatever was done with it."""

@@ -1,13 +1,16 @@
 """Exporting a volume to a host and ending that: the driver's calls, and what is recorded around them."""
 
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from csi_plugin.error_text import error_text
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.base import RecordNotFound, changed_fields
 from csi_plugin.persistence.records import RENEWED, ConnectionRecord
 from csi_plugin.storage import codec
 from csi_plugin.storage.cinder import driver_calls, exception
+from csi_plugin.storage.exception import NotLocal
 from csi_plugin.storage.library_state import STATE
 from csi_plugin.storage.volume_checks import check_can_be_connected, check_stored_data
 from csi_plugin.storage.volume_deletion import dependant_lock
@@ -15,6 +18,8 @@ from csi_plugin.storage.volume_deletion import dependant_lock
 if TYPE_CHECKING:
     from csi_plugin.storage.connection import Connection
     from csi_plugin.storage.volume import Volume
+
+LOG = logging.getLogger(__name__)
 
 
 def export(
@@ -119,6 +124,32 @@ def end_export(connection: "Connection", volume: "Volume", *, force: bool) -> No
     STATE.store.delete(connection.record)
     _note_end(connection)
     failpoint("unpublish.saved")
+
+
+def end_attachment(volume: "Volume", *, force: bool, ignore_errors: bool) -> None:
+    """``Volume.detach``."""
+    connection = volume.local_attach
+    if connection is None:
+        raise NotLocal(volume._ovo.id)
+    failure = None
+    try:
+        connection.detach(force=force, ignore_errors=ignore_errors)
+    except Exception as error:
+        # os-brick raises anything.
+        if not force:
+            raise
+        failure = error
+    try:
+        volume.disconnect(connection, force=force)
+    except Exception as error:
+        # Drivers raise anything; the connection is still recorded, and can be disconnected again.
+        if not (force and ignore_errors):
+            raise error from failure
+        LOG.warning("volume %s stays connected to this host: %s", volume._ovo.id, error_text(error))
+        return
+    volume.local_attach = None
+    if failure is not None:
+        raise failure
 
 
 def _is_last(connection: "Connection") -> bool:

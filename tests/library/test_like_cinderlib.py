@@ -133,6 +133,34 @@ def test_an_explicit_attach_mode_counts(backend: cl.Backend, monkeypatch: pytest
         connection.disconnect()
 
 
+@pytest.mark.cinderlib("`detach()` that fails")
+def test_a_detach_that_fails(backend: cl.Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each error is told, and with ``force`` and ``ignore_errors`` none; what is not ended is there to be ended."""
+
+    def fails(word: str) -> Any:
+        def fail(*args: Any, **kwargs: Any) -> None:
+            raise exception.VolumeBackendAPIException(data=word)
+
+        return fail
+
+    volume = backend.create_volume(1)
+    connection = volume.attach()
+    with monkeypatch.context() as broken:
+        broken.setattr("csi_plugin.attachment.detach", fails("busy device"))
+        with pytest.raises(exception.VolumeBackendAPIException, match="busy device"):
+            volume.detach()
+        assert (volume.local_attach, volume.connections) == (connection, [connection])
+        broken.setattr(backend.driver, "terminate_connection", fails("busy array"))
+        with pytest.raises(exception.VolumeBackendAPIException, match="busy array") as caught:
+            volume.detach(force=True)
+        assert "busy device" in str(caught.value.__cause__)
+        volume.detach(force=True, ignore_errors=True)
+    assert (volume.local_attach, volume.connections) == (None, [connection])
+    assert cl.Connection.get_by_id(connection.id).status == "error_detaching"
+    connection.disconnect()
+    assert (volume.connections, volume.status) == ([], "available")
+
+
 @pytest.mark.cinderlib("`Connection.status`")
 def test_a_connection_has_a_status(backend: cl.Backend) -> None:
     volume = backend.create_volume(1)

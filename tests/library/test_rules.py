@@ -213,3 +213,12 @@ def test_what_the_backend_cannot_do_to_volumes_in_use(backend: cl.Backend, monke
     with pytest.raises(cl.exception.InvalidVolume, match="has no multiattach"):
         volume.connect(SECOND, node_id="near")
     assert volume.status == "in-use"
+
+
+def test_a_snapshot_is_on_its_volumes_backend(backend: cl.Backend, new_backend: Any) -> None:
+    other = new_backend("another")
+    volume = cl.Volume(backend)
+    assert cl.Snapshot(volume, backend=backend).backend is cl.Snapshot(volume, backend=backend.id).backend is backend
+    for wrong in (other, other.id):
+        with pytest.raises(ValueError, match="backend must be loop, that of the volume, not another"):
+            cl.Snapshot(volume, backend=wrong)

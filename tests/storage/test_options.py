@@ -124,6 +124,17 @@ def test_references_in_values_are_replaced(new_backend: NewBackend) -> None:
     assert backend.configuration.recording_label == f"abc-{cfg.CONF.coordination.backend_url}"
 
 
+@pytest.mark.cinderlib("references in options")
+def test_cinderlibs_word_for_options_of_the_same_backend(new_backend: NewBackend) -> None:
+    backend = new_backend(
+        volume_backend_name="named",
+        recording_label="my-${backend_defaults.volume_backend_name}-vg, ${backend_defaults.recording_free_gb}",
+        recording_pools="$backend_defaults.recording_label",
+    )
+    assert backend.configuration.recording_label == "my-named-vg, 10"
+    assert backend.configuration.recording_pools == ["my-named-vg", "10"]
+
+
 @pytest.mark.parametrize(
     "value", ["Pa$word1", "Pa$recording_label", "Pa${recording_label}", "a$$b", r"a\$b", "$", "${", "$(x)", "$my_ip"]
 )

@@ -17,6 +17,9 @@ _REFERENCE = re.compile(
     r"\\\$|\$(?:\$|(?P<name>[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)?)|\{(?P<braced>[a-z_][a-z0-9_.-]*)\})", re.IGNORECASE
 )
 """``$name``, ``${name}``; and ``$$`` and ``\\$``, which stand for a dollar sign."""
+_ALL_BACKENDS = "backend_defaults"
+"""Cinder's group of what is not set for a backend. cinderlib had a backend's own options in it while it read them, so
+its programs write ``${backend_defaults.name}`` for those."""
 _DEPTH_LIMIT = 8
 
 
@@ -76,6 +79,8 @@ class References:
 
     def _value(self, name: str) -> str | None:
         """What a reference stands for; None when there is no such option, or it refers to itself."""
+        if self._group:
+            name = name.removeprefix(f"{_ALL_BACKENDS}.")
         if name in self._seen or len(self._seen) > _DEPTH_LIMIT:
             return None
         value = self._neighbours.get(name)
@@ -97,9 +102,11 @@ class References:
             return False
 
     def _configured(self, name: str) -> str | None:
-        """The value of an option of its own section, of [DEFAULT], or of the group that the name begins with."""
+        """The value of an option of its own section or its default, of [DEFAULT], or of the group that the name begins
+        with."""
         group, _, option = name.rpartition(".")
-        for section in [None if group == "DEFAULT" else group] if group else [self._group, None]:
+        own = [self._group, _ALL_BACKENDS, None] if self._group else [None]
+        for section in [None if group == "DEFAULT" else group] if group else own:
             try:
                 if cfg.CONF._get_opt_info(option, section)["opt"].secret:
                     self.found_secret = True
