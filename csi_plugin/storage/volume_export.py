@@ -45,7 +45,7 @@ def export(
                 STATE.store.delete(connection.record)
             raise
     try:
-        connection_info = connection._call_driver(
+        connection_info = volume._call_driver(
             lambda driver: driver_calls.connect(
                 driver,
                 volume._ovo,
