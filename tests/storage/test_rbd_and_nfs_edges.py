@@ -1,16 +1,21 @@
 """Cinder's RBD and NFS drivers at their edges, with stand-ins; the storage lab has them for real."""
 
 import copy
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from oslo_service import loopingcall
 
+import csi_plugin as cl
 from csi_plugin.persistence.base import LeadershipLost
+from csi_plugin.persistence.records import KeyValueRecord
 from csi_plugin.storage.cinder import driver_calls, exception
 from csi_plugin.storage.cinder.adaptations import rbd_clones, rbd_keyrings, rbd_trash
 from csi_plugin.storage.cinder.storage_away import StorageAway
+from csi_plugin.storage.library_state import STATE
 
 CLONE = SimpleNamespace(name="volume-new", source_volid="old")
 
@@ -119,29 +124,136 @@ def test_nodes_get_the_key_of_now(library: None, tmp_path: Path) -> None:
     assert info["data"]["keyring"] == "new"
 
 
-def test_only_volumes_are_purged_from_the_trash(library: None) -> None:
-    volume = f"volume-{'0' * 8}-0000-4000-8000-{'0' * 12}"
-    trash = {"1": volume, "2": "someone-elses", "3": f"{volume}.deleted", "4": volume}
+class TrashPool(Ceph):
+    """With a trash, of which Cinder's own purge leaves nothing; the times of ``waiting`` have not come."""
 
-    class Pool(Ceph):
-        def RBDProxy(self) -> Any:
-            entries = [{"id": key, "name": name} for key, name in trash.items()]
-            return SimpleNamespace(trash_list=lambda ioctx: entries, trash_remove=self._trash_remove)
+    def __init__(self) -> None:
+        super().__init__()
+        self.trash: dict[str, str] = {}
+        self.waiting: set[str] = set()
 
-        def _trash_remove(self, ioctx: object, key: str) -> None:
-            if key == "4":
-                raise PermissionError("its time has not come")
-            del trash[key]
+    def RBDProxy(self) -> Any:
+        return SimpleNamespace(
+            trash_list=lambda ioctx: [{"id": key, "name": name} for key, name in self.trash.items()],
+            trash_remove=self._trash_remove,
+            trash_move=lambda ioctx, name, delay=0: self.trash.update({f"id-{name}": name}),
+        )
 
-        def _trash_purge(self) -> None:
-            trash.clear()
+    def _trash_remove(self, ioctx: object, key: str) -> None:
+        if self.trash[key] in self.waiting:
+            raise PermissionError("its time has not come")
+        del self.trash[key]
 
-    ceph = Pool()
-    rbd_trash.purge_deleted(ceph, SimpleNamespace(name="volume-2"))
-    assert len(trash) == 4, "what this process has not deleted may be wanted back"
-    rbd_trash.prepare(ceph)
-    ceph._trash_purge()
-    assert sorted(trash) == ["2", "4"]
+    def _trash_purge(self) -> None:
+        self.trash.clear()
+
+
+def _volume_name(number: int) -> str:
+    return f"volume-{number:08d}-0000-4000-8000-{'0' * 12}"
+
+
+@pytest.fixture
+def recorded(library: None) -> Iterator[Any]:
+    """What the records have about trashes."""
+    store = cl.Backend.persistence
+
+    def names() -> set[str]:
+        return {record.id for record in store.find(KeyValueRecord) if record.id.startswith(rbd_trash.PREFIX)}
+
+    yield names
+    for name in names():
+        store.delete(KeyValueRecord(id=name))
+
+
+def test_what_the_driver_moved_to_the_trash_is_purged_and_nothing_else(
+    recorded: Callable[[], set[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The pool is shared: another installation's volumes, and OpenStack's, have names as ours have."""
+    other, gone, late = (_volume_name(number) for number in range(3))
+    pool = TrashPool()
+    pool.trash = {"1": other, "2": "someone-elses", "3": f"{other}.deleted"}
+    rbd_trash.prepare(pool, backend="ceph")
+    for name in (gone, f"{gone}.deleted", late):
+        pool.RBDProxy().trash_move(None, name, 60)
+    pool.waiting.add(late)
+
+    pool._trash_purge()
+
+    assert set(pool.trash.values()) == {other, "someone-elses", f"{other}.deleted", late}
+    assert recorded() == {f"{rbd_trash.PREFIX}ceph/{late}"}
+    (said,) = [record.getMessage() for record in caplog.records if "has not put there" in record.getMessage()]
+    assert "ceph" in said
+    assert other in said
+    assert late not in said
+    pool._trash_purge()
+    assert caplog.text.count("has not put there") == 1  # each is told of once
+
+    # The controller was started anew meanwhile.
+    pool.waiting.clear()
+    pool.__dict__.pop("RBDProxy")
+    rbd_trash.prepare(pool, backend="ceph")
+    pool._trash_purge()
+    assert set(pool.trash.values()) == {other, "someone-elses", f"{other}.deleted"}
+    assert recorded() == set()
+
+
+def test_a_deletion_that_is_repeated_finds_its_image_in_the_trash(recorded: Callable[[], set[str]]) -> None:
+    """The first try ended after the move, and before that was recorded."""
+    name, other = _volume_name(1), _volume_name(2)
+    pool = TrashPool()
+    pool.trash, pool.waiting = {"1": name, "2": other}, {name}
+    rbd_trash.prepare(pool, backend="ceph")
+    rbd_trash.purge_deleted(pool, SimpleNamespace(name=name))
+    assert recorded() == {f"{rbd_trash.PREFIX}ceph/{name}"}
+    pool.waiting.clear()
+    rbd_trash.purge_deleted(pool, SimpleNamespace(name="volume-3"))
+    assert set(pool.trash.values()) == {other}
+    assert recorded() == set()
+
+
+def test_an_image_that_a_person_took_out_of_the_trash_is_that_persons(recorded: Callable[[], set[str]]) -> None:
+    pool = TrashPool()
+    rbd_trash.prepare(pool, backend="ceph")
+    pool.RBDProxy().trash_move(None, _volume_name(1), 60)
+    pool.trash.clear()
+    pool._trash_purge()
+    pool.trash = {"1": _volume_name(1)}
+    pool._trash_purge()
+    assert pool.trash
+    assert recorded() == set()
+
+
+def test_nothing_is_purged_by_a_process_that_only_looks_or_does_not_lead(
+    recorded: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raise_lost() -> None:
+        raise LeadershipLost("another one may be active")
+
+    pool = TrashPool()
+    rbd_trash.prepare(pool, backend="ceph")
+    pool.RBDProxy().trash_move(None, _volume_name(1), 0)
+    for name, value in {"only_looks": True, "before_driver_call": raise_lost}.items():
+        with monkeypatch.context() as changed:
+            changed.setattr(STATE, name, value)
+            pool._trash_purge()
+        assert pool.trash
+    pool._trash_purge()
+    assert not pool.trash
+
+
+def test_a_driver_that_was_replaced_purges_no_more(
+    recorded: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, new = TrashPool(), TrashPool()
+    rbd_trash.prepare(pool, backend="ceph")
+    rbd_trash.prepare(new, backend="ceph")
+    monkeypatch.setitem(STATE.backends, "ceph", SimpleNamespace(driver=pool))  # type: ignore[misc]
+    for each in (pool, new):
+        each._trash_purge()  # the new one while it starts
+    monkeypatch.setitem(STATE.backends, "ceph", SimpleNamespace(driver=new))  # type: ignore[misc]
+    new._trash_purge()
+    with pytest.raises(loopingcall.LoopingCallDone):
+        pool._trash_purge()
 
 
 class NfsDriver:
