@@ -322,7 +322,7 @@ class Volume(NamedResource):
         """Put the volume back to its latest snapshot.
 
         Raises InvalidVolume when it is not available, InvalidSnapshot for a snapshot of another volume or an older one,
-        or one of which that cannot be told.
+        or one of which that cannot be told; NotImplementedError, with the volume as it was, by a driver that cannot.
         """
         if snapshot.volume_id != self._ovo.id:
             raise exception.InvalidSnapshot(reason=f"snapshot {snapshot.id} is not of volume {self._ovo.id}")
@@ -338,6 +338,11 @@ class Volume(NamedResource):
         try:
             update = self._call_driver(lambda driver: driver_calls.revert_volume(driver, self._ovo, snapshot._ovo))
             take_update(self._ovo, update)
+        except NotImplementedError:
+            # The driver has no such thing, at least not for this volume, and has done nothing.
+            self._ovo.status = "available"
+            self.save()
+            raise
         except Exception:
             # Drivers raise anything; what the volume holds now is not known.
             self._ovo.status = "error"

@@ -158,7 +158,10 @@ def main() -> None:
                     path(cls),
                     extends_online(cls),
                     reported(cls, "multiattach", default=False),
-                    *(offered(cls, methods) for methods in FEATURES.values()),
+                    *(
+                        reverts(cls) if name == "revert" else offered(cls, methods)
+                        for name, methods in FEATURES.items()
+                    ),
                 )
                 for _, cls in drivers
             ),
@@ -205,6 +208,15 @@ def connector(kind: str) -> str:
 
 def offered(cls: type[Any], methods: Iterable[str]) -> str:
     return YES if any(implements(cls, method) for method in methods) else NO
+
+
+def reverts(cls: type[Any]) -> str:
+    """Drivers of shares inherit a method that calls another one, and LVM's raises for thin volumes."""
+    if not implements(cls, "revert_to_snapshot"):
+        return NO
+    if cls.revert_to_snapshot.__module__ == "cinder.volume.drivers.remotefs":
+        return offered(cls, ["_revert_to_snapshot"])
+    return DEPENDS if cls.revert_to_snapshot.__module__ == "cinder.volume.drivers.lvm" else YES
 
 
 def implements(cls: type[Any], method: str) -> bool:

@@ -139,6 +139,23 @@ def test_revert_to_the_latest_snapshot(backend: cl.Backend, tmp_path: Path) -> N
         volume.revert(latest)
 
 
+def test_a_driver_without_reverting_leaves_the_volume_as_it_is(
+    backend: cl.Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LVM's for thin volumes, say, whose method raises that."""
+
+    def has_none(*args: Any) -> None:
+        raise NotImplementedError("not for thin volumes")
+
+    volume = backend.create_volume(1)
+    snapshot = volume.create_snapshot("s")
+    monkeypatch.setattr(backend.driver, "revert_to_snapshot", has_none)
+    with pytest.raises(NotImplementedError, match="thin") as caught:
+        volume.revert(snapshot)
+    assert caught.value.resource is volume  # type: ignore[attr-defined]
+    assert volume.status == cl.Volume.get_by_id(volume.id).status == "available"
+
+
 NOON = datetime(2026, 1, 2, 12, 0, 5, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from csi_plugin.persistence.records import TRUE_BYTES, ConnectionRecord, Snapsho
 from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.backend_configuration import BackendConfiguration
 from csi_plugin.storage.backend_set import BackendNotReady, BackendSet, BackendStatus
-from csi_plugin.storage.cinder import driver_calls, driver_stats, runtime
+from csi_plugin.storage.cinder import driver_calls, driver_capabilities, driver_classes, driver_stats, runtime
 from csi_plugin.storage.cinder.scheduler import NoPool, capacity, choose
 from tests.support.csi import GIB
 from tests.support.polling import wait_until
@@ -148,6 +149,25 @@ def test_capabilities(new_backend: NewBackend, loop_backend: Backend) -> None:
     assert not loop_backend.supports("qos"), "nothing limits a loop device"
     with pytest.raises(ValueError, match="unknown capability 'fly'"):
         loop_backend.supports("fly")
+
+
+@pytest.mark.parametrize(
+    ("name", "lvm_type", "can"),
+    [
+        ("nfs.NfsDriver", "", False),  # inherits a method that calls another one, which only raises
+        ("vzstorage.VZStorageDriver", "", False),
+        ("lvm.LVMVolumeDriver", "thin", False),
+        ("lvm.LVMVolumeDriver", "default", True),
+        ("rbd.RBDDriver", "", True),
+    ],
+)
+def test_reverting_is_no_capability_of_a_driver_that_only_refuses(
+    library: None, name: str, lvm_type: str, can: bool
+) -> None:
+    cls = driver_classes.driver_class(f"cinder.volume.drivers.{name}")
+    driver = cls.__new__(cls)
+    driver.configuration = SimpleNamespace(lvm_type=lvm_type, safe_get=lambda name: None)
+    assert driver_capabilities.supports(driver, "revert", stats={"pools": []}) is can
 
 
 def test_start_exports_attached_volumes_again_and_refreshes_provider_ids(

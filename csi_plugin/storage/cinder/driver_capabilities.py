@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from csi_plugin.storage.cinder import driver_classes
-from csi_plugin.storage.cinder.adaptations import remotefs_capabilities
+from csi_plugin.storage.cinder.adaptations import lvm_thick, remotefs_capabilities
 
 _ASSUMED = ("clone", "copy_in_use", "extend", "snapshot", "snapshots_in_use")
 """What every driver can, unless its family cannot."""
@@ -30,7 +30,7 @@ def supports(driver: Any, capability: str, *, stats: Mapping[str, Any]) -> bool:
     """``Backend.supports``, which lists the capabilities. ``stats``: the driver's last ones, with pools."""
     if capability not in {*_ASSUMED, *_CAPABILITY_METHODS, *_CAPABILITY_STATS}:
         raise ValueError(f"unknown capability {capability!r}")
-    if remotefs_capabilities.lacks(driver, capability):
+    if remotefs_capabilities.lacks(driver, capability) or lvm_thick.lacks(driver, capability):
         return False
     method = _CAPABILITY_METHODS.get(capability)
     if method is not None and not driver_classes.implements(driver, method):

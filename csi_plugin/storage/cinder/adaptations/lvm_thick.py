@@ -30,6 +30,11 @@ _TABLE_HEADER = 64 * 1024
 _grows_trusted = threading.local()
 
 
+def lacks(driver: Any, capability: str) -> bool:
+    """Whether a driver lacks a capability (named as by ``Backend.supports``) since its volumes are thin."""
+    return capability == "revert" and lvm_tools.is_lvm(driver) and not lvm_tools.is_thick(driver)
+
+
 def prepare(driver: Any, *, wanted_type: str) -> None:
     """After a driver's start. ``wanted_type``: lvm_type as it was configured, which the driver then changes."""
     if not lvm_tools.is_lvm(driver):

@@ -17,7 +17,19 @@ def lacks(driver: Any, capability: str) -> bool:
         case "online_extend":
             # NFS refuses, and its stats do not say so (Launchpad bug 1870367).
             return bool(driver.extend_volume.__module__ == "cinder.volume.drivers.nfs")
+        case "revert":
+            return _only_refuses_to_revert(driver)
     return False
+
+
+def _only_refuses_to_revert(driver: Any) -> bool:
+    """Whether its method is the family's, which calls another one that a driver has to have of its own."""
+    family = "cinder.volume.drivers.remotefs"
+    method, inner = attribute(driver, "revert_to_snapshot"), attribute(driver, "_revert_to_snapshot")
+    return (
+        getattr(method, "__module__", None) == family
+        and getattr(inner, "__qualname__", None) == "RemoteFSSnapDriverBase._revert_to_snapshot"
+    )
 
 
 def _is_nfs(driver: Any) -> bool:
