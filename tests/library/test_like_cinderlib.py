@@ -2,6 +2,7 @@
 
 import copy
 import re
+import subprocess
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
@@ -133,6 +134,7 @@ def test_an_explicit_attach_mode_counts(backend: cl.Backend, monkeypatch: pytest
         connection.disconnect()
 
 
+@pytest.mark.root
 @pytest.mark.cinderlib("`detach()` that fails")
 def test_a_detach_that_fails(backend: cl.Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each error is told, and with ``force`` and ``ignore_errors`` none; what is not ended is there to be ended."""
@@ -145,6 +147,7 @@ def test_a_detach_that_fails(backend: cl.Backend, monkeypatch: pytest.MonkeyPatc
 
     volume = backend.create_volume(1)
     connection = volume.attach()
+    device = connection.path
     with monkeypatch.context() as broken:
         broken.setattr("csi_plugin.attachment.detach", fails("busy device"))
         with pytest.raises(exception.VolumeBackendAPIException, match="busy device"):
@@ -159,6 +162,7 @@ def test_a_detach_that_fails(backend: cl.Backend, monkeypatch: pytest.MonkeyPatc
     assert cl.Connection.get_by_id(connection.id).status == "error_detaching"
     connection.disconnect()
     assert (volume.connections, volume.status) == ([], "available")
+    subprocess.run(["losetup", "--detach", device], check=True)
 
 
 @pytest.mark.cinderlib("`Connection.status`")
