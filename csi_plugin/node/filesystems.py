@@ -10,7 +10,7 @@ from pathlib import Path
 from csi_plugin.attachment import host_tables, signatures
 from csi_plugin.attachment.host_tables import Mount
 from csi_plugin.attachment.programs import ProgramFailed, run
-from csi_plugin.node import filesystem_features, mounts
+from csi_plugin.node import filesystem_features, mounts, refused_flags
 from csi_plugin.node.filesystem_features import EXT
 from csi_plugin.protocol import mount_rules
 from csi_plugin.protocol.errors import failed_precondition, internal, invalid_argument
@@ -129,10 +129,11 @@ def _grow_mounted_ext(device_path: str) -> None:
 def mount(device_path: str, target: str, filesystem: str, flags: Sequence[str], *, read_only: bool) -> None:
     """Mount a device's filesystem with the CO's flags and what the filesystem needs.
 
-    Raises ProgramFailed, and FAILED_PRECONDITION when it cannot be used read-only as it is.
+    Raises ProgramFailed, INVALID_ARGUMENT for flags that the kernel refuses, and FAILED_PRECONDITION when it cannot be
+    used read-only as it is. Nothing is mounted then.
     """
     try:
-        options = mount_options(filesystem, flags, read_only=read_only)
+        options = mounts.with_needed_options(filesystem, flags, read_only=read_only)
         mounts.mount(device_path, target, filesystem=filesystem, options=options)
         _check_mounted(device_path, target, flags, read_only=read_only)
     except ProgramFailed as error:
@@ -141,6 +142,7 @@ def mount(device_path: str, target: str, filesystem: str, flags: Sequence[str], 
                 f"the {filesystem} cannot be mounted by this node's kernel, {os.uname().release}: it has "
                 f"{', '.join(unknown)}. Use the volume on nodes with a newer kernel ({error})"
             ) from error
+        refused_flags.check(error, device_path, target, filesystem, flags, read_only=read_only)
         if not read_only:
             raise
         raise failed_precondition(
@@ -178,15 +180,6 @@ def missing_context(mounted: Mount, flags: Sequence[str]) -> str:
             if not mounted.has_filesystem_option(name):
                 return name
     return ""
-
-
-def mount_options(filesystem: str, flags: Sequence[str], *, read_only: bool) -> list[str]:
-    """mount's options: the CO's flags, but for those that say whether it is read-only, and what has to be added."""
-    # Of dev and nodev, or suid and nosuid, the last counts: a class may say otherwise.
-    options = ["nodev", "nosuid", *(flag for flag in flags if flag not in ("ro", "rw"))]
-    if filesystem == "xfs" and "nouuid" not in options:
-        options.append("nouuid")  # a copy of an xfs that is mounted here has the same UUID
-    return [*options, "ro"] if read_only else options
 
 
 def grow_unmounted(device_path: str, filesystem: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from csi_plugin.attachment import device_use, host_tables
 from csi_plugin.attachment.host_tables import Mount
-from csi_plugin.attachment.programs import run
+from csi_plugin.attachment.programs import ProgramFailed, ProgramStuck, run
 from csi_plugin.node import target_paths
 
 _MS_BIND = 4096
@@ -47,10 +47,32 @@ def shown_device(mount: Mount) -> str:
     return host_tables.device_of_number(number) if number is not None else ""
 
 
+def with_needed_options(filesystem: str, flags: Sequence[str], *, read_only: bool) -> list[str]:
+    """mount's options: the CO's flags, but for those that say whether it is read-only, and what has to be added."""
+    # Of dev and nodev, or suid and nosuid, the last counts: a class may say otherwise.
+    options = ["nodev", "nosuid", *(flag for flag in flags if flag not in ("ro", "rw"))]
+    if filesystem == "xfs" and "nouuid" not in options:
+        options.append("nouuid")  # a copy of an xfs that is mounted here has the same UUID
+    return [*options, "ro"] if read_only else options
+
+
 def mount(source: str, target: str, *, filesystem: str, options: Sequence[str]) -> None:
     """Mount a device. Raises ProgramFailed."""
     arguments = ["-o", ",".join(options)] if options else []
     run("mount", "-t", filesystem, *arguments, "--", source, target)
+
+
+def can_mount(source: str, target: str, *, filesystem: str, options: Sequence[str]) -> bool:
+    """Whether a device can be mounted so: tried in a mount namespace that ends with the try, whatever happens.
+    Raises ProgramStuck."""
+    command = ("unshare", "--mount", "--propagation", "private", "mount", "--no-mtab")
+    try:
+        run(*command, "-t", filesystem, "-o", ",".join(options), "--", source, target)
+    except ProgramStuck:
+        raise
+    except ProgramFailed:
+        return False
+    return True
 
 
 def bind(source: str, target: str, descriptor: int, *, read_only: bool) -> None:

@@ -1,10 +1,12 @@
-"""The mount flags that filesystems know: what none of them does is refused before a volume is made for it.
+"""The mount flags that filesystems know: what none of them does is refused before a volume is made for it, and not
+confirmed for one that is there.
 
 A node asks the kernel alone, which may know others.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
+from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.errors import invalid_argument
 from csi_plugin.suggestions import did_you_mean
 
@@ -56,16 +58,17 @@ _BTRFS = _names(
 _KNOWN: Mapping[str, frozenset[str]] = {"ext2": _EXT, "ext3": _EXT, "ext4": _EXT, "xfs": _XFS, "btrfs": _BTRFS}
 
 
-def check_known(flags: Iterable[str], *, filesystem: str, field: str) -> None:
+def check_known(mount: csi_pb2.VolumeCapability.MountVolume, *, field: str) -> None:
     """Raises INVALID_ARGUMENT for a flag that the filesystem has in no kernel, naming those that it has.
 
-    ``filesystem``: empty where the node decides; what one of them knows, passes then.
+    Without a filesystem, which the node chooses then, what one of them knows passes.
     """
-    known = _KNOWN[filesystem] if filesystem else frozenset().union(*_KNOWN.values())
-    for flag in flags:
+    known = _ALL | (_KNOWN[mount.fs_type] if mount.fs_type else frozenset().union(*_KNOWN.values()))
+    for flag in mount.mount_flags:
         name = flag.partition("=")[0]
-        if name not in known | _ALL:
+        if name not in known:
             raise invalid_argument(
-                f"{field}: {flag!r} is no mount flag of {filesystem or 'any filesystem that volumes may have'}"
-                f"{did_you_mean(name, known | _ALL)}; these are: {' '.join(sorted(known | _ALL))}"
+                f"{field}.mount_flags: {flag!r} is no mount flag of "
+                f"{mount.fs_type or 'any filesystem that volumes may have'}{did_you_mean(name, known)}; these are: "
+                f"{' '.join(sorted(known))}"
             )

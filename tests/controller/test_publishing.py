@@ -232,6 +232,23 @@ def test_what_no_node_mounts_is_refused(plugin: Plugin, unmountable: csi_pb2.Vol
         )
 
 
+def test_a_mount_flag_that_no_kernel_knows_is_not_confirmed(plugin: Plugin) -> None:
+    """Nor would CreateVolume take it."""
+    volume_id = plugin.create("pvc-1").volume_id
+
+    def validate(*flags: str) -> csi_pb2.ValidateVolumeCapabilitiesResponse:
+        return plugin.controller.ValidateVolumeCapabilities(
+            csi_pb2.ValidateVolumeCapabilitiesRequest(
+                volume_id=volume_id, volume_capabilities=[capability("xfs", flags=flags)]
+            )
+        )
+
+    assert validate("noatime", "nouuid").HasField("confirmed")
+    refused = validate("noatime", "nobarier")
+    assert not refused.HasField("confirmed")
+    assert refused.message.startswith("volume_capabilities.mount.mount_flags: 'nobarier' is no mount flag of xfs; did")
+
+
 @pytest.mark.parametrize("driver", [LOOP_DRIVER, "tests.controller.drivers.WritingDriver"])
 def test_readers_get_a_read_only_connection(serve: Serve, driver: str) -> None:
     """Whatever the driver says of its own accord."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from csi_plugin.node import mounts
 from csi_plugin.protocol import csi_pb2
 from tests.support.claims import Claim, MakeClaim, mount_line
 from tests.support.csi import GIB, Mode, capability, fails
@@ -254,6 +255,46 @@ def test_flags_that_change_what_is_mounted_are_refused(claim: MakeClaim, flag: s
         volume.stage()
     with fails(Code.INVALID_ARGUMENT, "mount_flags", flag):
         claim("other", flags=(flag,))
+
+
+@pytest.mark.parametrize(
+    ("filesystem", "flags", "refused"),
+    [
+        ("ext4", ("noatime", "frobnicate"), "frobnicate for"),
+        ("ext4", ("data=weird", "acl"), "data="),
+        ("xfs", ("logbufs=99", "noatime"), "logbufs="),
+        ("btrfs", ("compress=zest", "ssd"), "compress="),
+        ("xfs", ("norecovery",), "norecovery for"),  # without ro
+    ],
+)
+def test_flags_that_the_kernel_refuses_are_named(
+    claim: MakeClaim, filesystem: str, flags: tuple[str, ...], refused: str
+) -> None:
+    """Only a kernel can judge them, and who reads INTERNAL takes the volume for broken."""
+    volume = claim(filesystem=filesystem)
+    volume.publish_controller()
+    volume.capability = capability(filesystem, flags=flags)
+    with fails(Code.INVALID_ARGUMENT, f"volume_capability.mount.mount_flags: mount refused {refused}", "mountOptions"):
+        volume.stage()
+    assert mounts.at(str(volume.staging)) is None
+    assert loop_devices(volume.served.volumes) == []
+    volume.capability = capability(filesystem, flags=("noatime",))
+    volume.stage()
+
+
+def test_flags_are_not_blamed_for_a_filesystem_that_cannot_be_mounted(claim: MakeClaim) -> None:
+    """mount(8) has one message for bad options and for bad superblocks."""
+    volume = claim(filesystem="xfs", flags=("noatime",))
+    volume.use()
+    volume.unpublish()
+    volume.unstage()
+    subprocess.run(
+        ["xfs_db", "-x", "-c", "sb 0", "-c", "write -d features_incompat 0x40000001", str(volume.file)],
+        check=True,
+        capture_output=True,
+    )
+    with fails(Code.INTERNAL, "bad superblock"):
+        volume.stage()
 
 
 @pytest.mark.parametrize("options", ["-d etc", "-d .", "-J device=a", "--rootdir etc"])

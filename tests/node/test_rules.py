@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from csi_plugin.node import filesystems, stats, validation, volume_state
+from csi_plugin.node import mounts, stats, validation, volume_state
 from csi_plugin.node.stage import check_same
 from csi_plugin.node.stage_spec import StageSpec, parse_stage_spec
 from csi_plugin.node.volume_state import VolumeState, VolumeStates
@@ -101,7 +101,7 @@ def test_capacity_ranges_that_are_refused(required: int, limit: int, words: str)
     ],
 )
 def test_mount_options(filesystem: str, flags: list[str], read_only: bool, options: list[str]) -> None:
-    assert filesystems.mount_options(filesystem, flags, read_only=read_only) == options
+    assert mounts.with_needed_options(filesystem, flags, read_only=read_only) == options
 
 
 def test_what_an_earlier_attempt_saw_of_the_content_holds() -> None:

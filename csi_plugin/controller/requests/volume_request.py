@@ -14,10 +14,9 @@ from csi_plugin.controller.requests.parameters import (
     without_sidecar_keys,
 )
 from csi_plugin.persistence.records import JSON
-from csi_plugin.protocol import csi_pb2, request_rules
+from csi_plugin.protocol import csi_pb2, mount_flags, request_rules
 from csi_plugin.protocol.errors import invalid_argument
 from csi_plugin.protocol.mkfs_options import parse_mkfs_options
-from csi_plugin.protocol.mount_flags import check_known
 
 _FEATURES = {"snapshot": "snapshot", "volume": "clone"}
 """Kind of source -> feature that settings can disable."""
@@ -78,8 +77,7 @@ def read_volume_request(request: csi_pb2.CreateVolumeRequest, configuration: Con
     request_rules.check_name(request.name, field="name")
     for capability in request.volume_capabilities:
         request_rules.check_capability(capability, field="volume_capabilities")
-        mount = capability.mount
-        check_known(mount.mount_flags, filesystem=mount.fs_type, field="volume_capabilities.mount.mount_flags")
+        mount_flags.check_known(capability.mount, field="volume_capabilities.mount")
     access.check_access(request.volume_capabilities, configuration, field="volume_capabilities")
     sizes.check_range(request.capacity_range)
     parameters = parse_volume_parameters(request.parameters, request.mutable_parameters)

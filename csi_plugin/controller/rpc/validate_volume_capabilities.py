@@ -5,7 +5,7 @@ from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.requests import access
 from csi_plugin.controller.requests.parameters import own_context, parse_mutable_parameters, without_sidecar_keys
 from csi_plugin.persistence.records import VolumeRecord
-from csi_plugin.protocol import csi_pb2, request_rules
+from csi_plugin.protocol import csi_pb2, mount_flags, request_rules
 from csi_plugin.protocol.errors import RpcError
 
 
@@ -36,6 +36,8 @@ def _refusal(
     """Why the volume does not have what the request asks for; empty when it does."""
     try:
         access.check_access(request.volume_capabilities, context.configuration, field="volume_capabilities")
+        for capability in request.volume_capabilities:
+            mount_flags.check_known(capability.mount, field="volume_capabilities.mount")
     except RpcError as error:
         return error.message
     if access.needs_multiattach(request.volume_capabilities) and not record.multiattach:
