@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from csi_plugin.controller import storage_objects
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.persistence.records import GroupRecord, GroupSnapshotRecord, VolumeRecord
+from csi_plugin.storage import references
 
 if TYPE_CHECKING:
     from csi_plugin.storage.group import Group
@@ -48,7 +49,7 @@ def leave_group(context: ControllerContext, record: VolumeRecord) -> VolumeRecor
         group_record = context.store.get(GroupRecord, record.group_id)
         if group_record is None:
             return record
-        group = storage_objects.group(context, group_record)
+        group = _object(context, group_record)
         group.update(remove=[storage_objects.volume(context, record)])
     remove_if_unused(context, record.group_id)
     return context.store.get(VolumeRecord, record.id) or record
@@ -59,13 +60,19 @@ def remove_if_unused(context: ControllerContext, group_id: str) -> None:
     with context.wait_and_hold(_resource_of(group_id)):
         record = context.store.get(GroupRecord, group_id)
         if record is not None and not _is_used(context, record):
-            storage_objects.group(context, record).delete()
+            _object(context, record).delete()
 
 
 def may_be_left_over(context: ControllerContext, record: GroupRecord, *, since: datetime) -> bool:
     """Whether a Cinder group may be what a crash left: one of ours, created before ``since``."""
     is_ours = (record.name or "").startswith(_name_prefix(context))
     return is_ours and record.created_at is not None and record.created_at < since
+
+
+def _object(context: ControllerContext, record: GroupRecord) -> "Group":
+    """The Cinder group, unless its volumes are elsewhere. Raises InvalidGroup, also where its backend is not up."""
+    references.check_group(record)
+    return storage_objects.group(context, record)
 
 
 def _name_prefix(context: ControllerContext) -> str:
@@ -85,7 +92,7 @@ def _is_used(context: ControllerContext, record: GroupRecord) -> bool:
 
 
 def _move_out(context: ControllerContext, group_record: GroupRecord, volumes: Sequence[VolumeRecord]) -> None:
-    group = storage_objects.group(context, group_record)
+    group = _object(context, group_record)
     group.update(remove=[storage_objects.volume(context, volume) for volume in volumes])
     if not _is_used(context, group_record):
         group.delete()
@@ -96,7 +103,7 @@ def _set_members(context: ControllerContext, group_record: GroupRecord, volumes:
     wanted = {volume.id for volume in volumes}
     added = [volume.id for volume in volumes if volume.id not in present]
     removed = [member for member in present.values() if member.id not in wanted]
-    group = storage_objects.group(context, group_record)
+    group = _object(context, group_record)
     if added or removed:
         fresh = [record for record in (context.store.get(VolumeRecord, volume_id) for volume_id in added) if record]
         group.update(

@@ -64,6 +64,7 @@ BY_CLASS_NAME: dict[str, grpc.StatusCode] = {
     # what may work later
     "DriverNotInitialized": Code.UNAVAILABLE,
     "BackendNotReady": Code.UNAVAILABLE,
+    "BackendMissing": Code.UNAVAILABLE,
     "BackendBusy": Code.UNAVAILABLE,
     "StorageAway": Code.UNAVAILABLE,
     "RemoteFSNoSharesMounted": Code.UNAVAILABLE,

@@ -21,6 +21,7 @@ from csi_plugin.protocol.errors import (
     resource_exhausted,
     unavailable,
 )
+from csi_plugin.storage import references
 from csi_plugin.storage.backend import Backend
 from csi_plugin.storage.cinder import scheduler
 from csi_plugin.units import GIB
@@ -157,6 +158,8 @@ def _place_with_snapshot(context: ControllerContext, request: VolumeRequest, sou
     snapshot = lookups.find_visible(context.store, SnapshotRecord, source.id)
     if snapshot is None:
         raise not_found(f"{source.field}: no snapshot has the id {source.id!r}")
+    with driver_errors("volume_content_source"):
+        references.check_snapshot(snapshot)
     origin = context.store.get(VolumeRecord, snapshot.volume_id)
     placement = _place_with_source(context, request, snapshot, origin=origin)
     return replace(placement, snapshot=snapshot)

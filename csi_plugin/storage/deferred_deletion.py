@@ -10,7 +10,7 @@ from csi_plugin.persistence.records import GroupSnapshotRecord, Intent, Phase, S
 from csi_plugin.persistence.sealing import SealingError
 from csi_plugin.storage.changed_storage import check_is_there
 from csi_plugin.storage.cinder import driver_calls
-from csi_plugin.storage.library_state import STATE, new_object
+from csi_plugin.storage.library_state import STATE, BackendMissing, new_object
 
 if TYPE_CHECKING:
     from csi_plugin.storage.volume import Volume
@@ -89,7 +89,7 @@ def _look(object_id: str, look: Callable[[], bool]) -> bool:
     gone = False
     try:
         while _has_to_look(object_id):
-            gone = _unless_sealed(look)
+            gone = _unless_unreadable(look)
     except BaseException:
         with _looking_lock:
             del _looking[object_id]
@@ -97,11 +97,11 @@ def _look(object_id: str, look: Callable[[], bool]) -> bool:
     return gone
 
 
-def _unless_sealed(look: Callable[[], bool]) -> bool:
-    """Look; False where no sealing key opens the record, which is none of our caller's business."""
+def _unless_unreadable(look: Callable[[], bool]) -> bool:
+    """Look; False where no sealing key opens the record, or its backend is not up: no business of our caller's."""
     try:
         return look()
-    except SealingError as error:
+    except (SealingError, BackendMissing) as error:
         LOG.warning("what was deleted by its owner stays on the backend: %s", error)
         return False
 

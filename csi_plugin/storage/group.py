@@ -12,6 +12,7 @@ from csi_plugin.storage.cinder.missing_objects import gone_group_is_done
 from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.library_state import STATE, class_of, find_backend, find_objects
 from csi_plugin.storage.model_updates import apply_updates
+from csi_plugin.storage.references import check_group
 from csi_plugin.storage.resource import Resource, in_slot
 from csi_plugin.storage.volume import Volume
 
@@ -109,6 +110,7 @@ class Group(Resource):
     @in_slot
     def update(self, *, add: Sequence[Volume] = (), remove: Sequence[Volume] = ()) -> None:
         """Put volumes into the group and take others out, also where the driver says that there is no such group."""
+        check_group(self.record)
         _check_same_backend(self.backend, add)
         added, removed = [volume._ovo for volume in add], [volume._ovo for volume in remove]
         updates = None

@@ -13,6 +13,7 @@ from csi_plugin.storage.deferred_deletion import finish_deferred, finish_deferre
 from csi_plugin.storage.group import Group
 from csi_plugin.storage.library_state import STATE, find_objects
 from csi_plugin.storage.model_updates import merge_updates
+from csi_plugin.storage.references import check_group_snapshot
 from csi_plugin.storage.resource import Resource, in_slot
 from csi_plugin.storage.snapshot import Snapshot
 from csi_plugin.storage.snapshot_order import time_after_others
@@ -137,6 +138,7 @@ class GroupSnapshot(Resource):
         Drivers that say so delete it alone. For others it is gone from the backend with the last one: what the storage
         holds may be one object for all of them.
         """
+        check_group_snapshot(self.record)
         member = next((found for found in self.snapshots if found.id == snapshot_id), None)
         if member is None:
             return
@@ -174,6 +176,7 @@ class GroupSnapshot(Resource):
 
     def _delete(self, *, deferred: bool) -> list[str]:
         """Delete all snapshots; the ids of those that have to wait, which nobody sees any more."""
+        check_group_snapshot(self.record)
         _ = self.group
         snapshots = self.snapshots
         waiting = {found.id for found in snapshots if is_deferred(found.record)}

@@ -56,6 +56,18 @@ class LibraryState:
 
 STATE = LibraryState()
 
+
+class BackendMissing(KeyError):
+    """No backend of that name is up in this process. gRPC: UNAVAILABLE."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"backend {self.name!r} is not up here"
+
+
 _classes_by_name: dict[str, Any] = {}
 _classes_by_record: dict[type[Record], Any] = {}
 
@@ -111,14 +123,14 @@ def find_objects(record_type: type[Record], **keys: Any) -> list[Any]:
 
 
 def find_backend(backend: "Backend | str | None") -> Any:
-    """The backend of a name. One that is not set up raises KeyError, or stays a name if setup allowed that."""
+    """The backend of a name. One that is not set up raises BackendMissing, or stays a name if setup allowed that."""
     if not isinstance(backend, str):
         return backend
     try:
         return STATE.backends[backend]
     except KeyError:
         if STATE.fail_on_missing_backend:
-            raise
+            raise BackendMissing(backend) from None
     return backend
 
 

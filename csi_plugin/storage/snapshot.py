@@ -12,6 +12,7 @@ from csi_plugin.storage.cinder import driver_calls, exception, objects
 from csi_plugin.storage.cinder.driver_answers import take_update
 from csi_plugin.storage.deferred_deletion import finish_deferred, finish_deferred_snapshot
 from csi_plugin.storage.library_state import STATE
+from csi_plugin.storage.references import check_snapshot
 from csi_plugin.storage.resource import NamedResource, in_slot
 from csi_plugin.storage.snapshot_order import time_after_others
 from csi_plugin.storage.volume import Volume
@@ -148,10 +149,12 @@ class Snapshot(VolumeChild, NamedResource):
         One that clones need raises SnapshotIsBusy and stays as it is. With ``deferred`` it counts as deleted at once
         instead, and the backend's snapshot goes with the last of them.
 
-        Raises InvalidVolume when the volume is connected and its driver works only on those that are not.
+        Raises InvalidVolume when the volume is connected and its driver works only on those that are not, and
+        InvalidSnapshot when the records of the two contradict each other.
         """
         if self._ovo.status == "deleted":
             return
+        check_snapshot(self.record)
         check_can_be_copied(self.volume, "merged with its snapshot")
         previous = self._ovo.status
         self._ovo.status = "deleting"
@@ -201,8 +204,9 @@ class Snapshot(VolumeChild, NamedResource):
         return finish_deferred_snapshot(self._ovo.id)
 
     def _finish_deferred(self) -> bool:
-        _ = self.volume
         try:
+            check_snapshot(self.record)
+            _ = self.volume
             self._call_driver(lambda driver: driver_calls.delete_snapshot(driver, self._ovo))
         except Exception as error:  # noqa: BLE001
             # Whatever a driver raises, the snapshot stays deferred and is attempted again when the next clone goes.
@@ -216,6 +220,7 @@ class Snapshot(VolumeChild, NamedResource):
     @in_slot
     def unmanage(self) -> None:
         """Forget the snapshot and leave it on the backend."""
+        check_snapshot(self.record)
         _ = self.volume
         was, self._ovo.status = self._ovo.status, "unmanaging"
         self._save_deletion(exception.SnapshotNotFound(snapshot_id=self._ovo.id))
@@ -241,6 +246,7 @@ class Snapshot(VolumeChild, NamedResource):
             raise exception.InvalidSnapshot(
                 reason=f"snapshot {self._ovo.id} is {self._ovo.status}; it must be available"
             )
+        check_snapshot(self.record)
         new_vol_params.setdefault("size", self._ovo.volume_size)
         volume = Volume(self.volume, snapshot_id=self._ovo.id, **new_vol_params)
         if volume.size < self._ovo.volume_size:

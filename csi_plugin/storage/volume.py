@@ -23,6 +23,7 @@ from csi_plugin.storage.cinder.driver_answers import take_update
 from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.library_state import STATE, class_of, find_backend
 from csi_plugin.storage.live_list import LiveList
+from csi_plugin.storage.references import check_snapshot
 from csi_plugin.storage.resource import NamedResource, in_slot
 from csi_plugin.storage.snapshot_order import check_is_latest
 from csi_plugin.storage.volume_checks import check_can_be_connected, check_can_be_copied, check_has_data, whole_size
@@ -328,6 +329,7 @@ class Volume(NamedResource):
             raise exception.InvalidSnapshot(reason=f"snapshot {snapshot.id} is not of volume {self._ovo.id}")
         if self._ovo.status != "available":
             raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is {self._ovo.status}; it must be available")
+        check_snapshot(snapshot.record)
         check_is_latest(snapshot.id, STATE.store.find(SnapshotRecord, volume_id=self._ovo.id))
         if self._ovo.size != snapshot.volume_size:
             raise exception.InvalidVolume(

@@ -22,6 +22,7 @@ from csi_plugin.controller.requests.parameters import check_group_snapshot_param
 from csi_plugin.persistence.records import JSON, GroupSnapshotRecord, Intent, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import failed_precondition, invalid_argument, not_found, unimplemented
+from csi_plugin.storage import references
 
 
 def create_volume_group_snapshot(
@@ -147,6 +148,7 @@ class GroupSnapshotDeletion(lifecycle.Deletion[GroupSnapshotRecord]):
     def delete(self, context: ControllerContext, record: GroupSnapshotRecord) -> None:
         _check_members(context, record, self.snapshot_ids)
         with driver_errors(f"deleting group snapshot {record.id}"):
+            references.check_group_snapshot(record)
             storage_objects.group_snapshot(context, record).delete(deferred=True)
             cinder_groups.remove_if_unused(context, record.group_id)
         interval = context.configuration.recovery_interval_seconds

@@ -23,6 +23,7 @@ from csi_plugin.controller.requests.parameters import check_snapshot_parameters,
 from csi_plugin.persistence.records import JSON, GroupSnapshotRecord, Intent, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import invalid_argument, not_found, resource_exhausted, unimplemented
+from csi_plugin.storage import references
 from csi_plugin.storage.cinder import scheduler
 
 
@@ -136,6 +137,7 @@ class SnapshotDeletion(lifecycle.Deletion[SnapshotRecord]):
             self._delete_member(context, group_snapshot)
         else:
             with driver_errors(f"deleting snapshot {record.id}"):
+                references.check_snapshot(record)
                 storage_objects.snapshot(context, record).delete(deferred=True)
         # It may wait for a clone; the one that goes last takes it along, unless something is in its way then.
         interval = context.configuration.recovery_interval_seconds
@@ -146,6 +148,7 @@ class SnapshotDeletion(lifecycle.Deletion[SnapshotRecord]):
             context.hold(resource_of(GroupSnapshotRecord, record.id)),
             driver_errors(f"deleting snapshot {self.object_id} of group snapshot {record.id}"),
         ):
+            references.check_group_snapshot(record)
             storage_objects.group_snapshot(context, record).delete_member(self.object_id)
             cinder_groups.remove_if_unused(context, record.group_id)
 
