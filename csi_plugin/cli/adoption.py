@@ -49,6 +49,7 @@ def adopt(
     """Make a volume of what the storage holds, and print its id: the volumeHandle of a PersistentVolume.
 
     The driver may rename it in the storage. Run it where the active controller runs, and when nothing uses the volume.
+    One that was interrupted is in the list of orphans, until the same command is run again.
     """
     with _start_backend(backend, settings) as started, _driver_errors():
         print(started.manage_existing(_parse_reference(reference), name=name or backend, grow=grow).id)

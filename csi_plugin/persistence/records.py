@@ -37,6 +37,9 @@ REQUESTED_BYTES = "cinderbox.io/requested-bytes"
 TRUE_BYTES = "cinderbox.io/true-bytes"
 """Key in a volume's admin_metadata: its size in bytes, where it was adopted and is less than the recorded whole GiB."""
 
+ADOPTED = "cinderbox.io/adopted"
+"""Key in a volume's admin_metadata while it is being adopted: the reference, as JSON, by which the storage had it."""
+
 OWN_KEYS = "cinderbox/"
 """What keys of key-values begin with that Cinderbox keeps for itself."""
 INSTANCE_KEY = "cinderbox/instance"

@@ -1,6 +1,7 @@
 """The ``cinderbox`` command, with a server's metadata."""
 
 import json
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -147,6 +148,43 @@ def test_metadata_in_a_servers_memory_cannot_be_read(served: Served) -> None:
 
 def test_version(served: Served) -> None:
     assert served.command("version").strip() == "0.1.0"
+
+
+@pytest.mark.parametrize("point", ["adopt.recorded", "adopt.driver_done"])
+def test_an_interrupted_adoption_is_listed_and_repeated(served: Served, point: str) -> None:
+    served.start()
+    (served.volumes / "old-disk").write_bytes(b"precious".ljust(1024**2, b"\0"))
+    adopt = ("volumes", "adopt", "loop", "old-disk", "--name", "orders")
+    served.command(*adopt, expect=-signal.SIGKILL, CINDERBOX_FAILPOINT=point)
+
+    (orphan,) = json.loads(served.command("volumes", "orphans", "-o", "json"))
+    assert (orphan["kind"], orphan["name"], orphan["phase"]) == ("volume", "orders", "managing")
+    assert orphan["condition"].startswith('its adoption of {"source-name": "old-disk"} runs or was interrupted: adopt')
+    assert list(served.controller.ListVolumes(csi_pb2.ListVolumesRequest()).entries) == []
+
+    volume_id = served.command(*adopt).strip()
+    assert json.loads(served.command("volumes", "orphans", "-o", "json")) == []
+    assert [row["id"] for row in json.loads(served.command("volumes", "list", "-o", "json"))] == [volume_id]
+    assert served.files() == [f"volume-{volume_id}"]
+    assert (served.volumes / f"volume-{volume_id}").read_bytes()[:8] == b"precious"
+    served.command(*adopt, expect=1)  # it has ended: there is no such volume any more
+    served.controller.DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=volume_id))
+    assert served.files() == []
+
+
+def test_an_interrupted_adoption_that_nobody_wants_is_forgotten(served: Served) -> None:
+    served.start()
+    (served.volumes / "old-disk").write_bytes(b"precious".ljust(1024**2, b"\0"))
+    adopt = ("volumes", "adopt", "loop", "old-disk")
+    served.command(*adopt, expect=-signal.SIGKILL, CINDERBOX_FAILPOINT="adopt.driver_done")
+    (orphan,) = json.loads(served.command("volumes", "orphans", "-o", "json"))
+
+    served.command("volumes", "forget", "--yes", orphan["id"])
+
+    assert json.loads(served.command("volumes", "list", "-o", "json")) == []
+    assert served.files() == [f"volume-{orphan['id']}"]
+    volume_id = served.command(*adopt).strip()  # another day
+    assert served.files() == [f"volume-{volume_id}"]
 
 
 def test_a_volume_that_the_storage_has_is_adopted(served: Served) -> None:

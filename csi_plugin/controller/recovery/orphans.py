@@ -4,13 +4,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from csi_plugin.controller import lookups
-from csi_plugin.controller.attempts import KINDS, retire_id
+from csi_plugin.controller.attempts import KINDS, Attempt, retire_id
 from csi_plugin.controller.deleted_names import DeletedNames
 from csi_plugin.persistence.base import RecordStore
-from csi_plugin.persistence.records import GroupSnapshotRecord, Phase
+from csi_plugin.persistence.records import ADOPTED, GroupSnapshotRecord, Phase, VolumeRecord
 
 NOTHING_LEFT = "nothing is left of it; its id is not used again for a while"
 """Condition of an orphan whose record only keeps its generation from being taken again at once."""
+
+
+_ADOPTING = "managing"
+"""Cinder's status of what is being adopted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +28,8 @@ class Orphan:
     """What the CO called it."""
     backend: str
     phase: str
-    """creating (interrupted, no repeat came), leftover (an orphan), or deferred (a deletion that waits)."""
+    """creating (interrupted, no repeat came), leftover (an orphan), deferred (a deletion that waits), or managing (an
+    adoption that was interrupted)."""
     created: datetime | None
     ended_at: datetime | None
     condition: str
@@ -33,25 +38,41 @@ class Orphan:
 def list_orphans(store: RecordStore) -> list[Orphan]:
     """Interrupted and failed attempts and waiting deletions, for humans. Reads all records; no driver is called.
 
-    Creations that run right now are among those of phase ``creating``.
+    Creations and adoptions that run right now are among those of phases ``creating`` and ``managing``.
     """
-    return [
-        Orphan(
-            kind=record.KIND,
-            id=record.id,
-            name=record.intent.name,
-            backend=record.backend,
-            phase=record.intent.phase.value,
-            created=record.created_at,
-            ended_at=record.intent.ended_at,
-            condition=record.intent.condition,
-        )
-        for kind in KINDS
-        for record in lookups.iterate(store, kind)
-        if record.intent is not None
-        and record.intent.phase in (Phase.CREATING, Phase.ORPHAN, Phase.DEFERRED)
-        and record.intent.condition != NOTHING_LEFT
-    ]
+    records = (record for kind in KINDS for record in lookups.iterate(store, kind))
+    return [orphan for record in records if (orphan := _orphan(record)) is not None]
+
+
+def _orphan(record: Attempt) -> Orphan | None:
+    intent = record.intent
+    if intent is not None:
+        is_orphan = intent.phase in (Phase.CREATING, Phase.ORPHAN, Phase.DEFERRED) and intent.condition != NOTHING_LEFT
+        name, phase, ended_at, condition = intent.name, intent.phase.value, intent.ended_at, intent.condition
+    else:
+        is_orphan = record.status == _ADOPTING
+        name, phase, ended_at, condition = _name(record), _ADOPTING, None, _adoption(record)
+    if not is_orphan:
+        return None
+    return Orphan(
+        kind=record.KIND,
+        id=record.id,
+        name=name,
+        backend=record.backend,
+        phase=phase,
+        created=record.created_at,
+        ended_at=ended_at,
+        condition=condition,
+    )
+
+
+def _name(record: Attempt) -> str:
+    return (record.name if isinstance(record, GroupSnapshotRecord) else record.display_name) or ""
+
+
+def _adoption(record: Attempt) -> str:
+    reference = record.admin_metadata.get(ADOPTED, "") if isinstance(record, VolumeRecord) else ""
+    return f"its adoption{f' of {reference}' * bool(reference)} runs or was interrupted: adopt it again, or forget it"
 
 
 def forget_orphan(store: RecordStore, orphan: Orphan) -> None:

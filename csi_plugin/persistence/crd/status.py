@@ -187,7 +187,7 @@ _MEANINGS = {
     "deferred": "it is deleted, and goes from the storage when nothing needs it any more",
     "leftover": "an interrupted attempt may have left something on the storage; it is looked for, and removed where "
     "that is safe",
-    "managing": "it is being adopted; what a crash interrupts is adopted again",
+    "managing": "it is being adopted; where that was interrupted, run the same command again",
     "reverting": "its data is being set back to a snapshot; after a crash, nobody knows how far that came: revert it "
     "again",
     "extending": "it is being extended; what a crash interrupts is settled when the expansion is asked for again",
