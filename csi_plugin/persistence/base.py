@@ -13,10 +13,11 @@ Two faces of one thing:
 import importlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from csi_plugin.persistence import initiators
 from csi_plugin.persistence.errors import (
     InvalidPersistence,
     LeadershipLost,
@@ -27,7 +28,7 @@ from csi_plugin.persistence.errors import (
     UnstorableText,
 )
 from csi_plugin.persistence.leases import Fence, LeaseTerm
-from csi_plugin.persistence.records import Record, VolumeRecord
+from csi_plugin.persistence.records import NodeRecord, Record, VolumeRecord
 
 # The errors are of this interface, which plugins import from one place.
 __all__ = [
@@ -115,6 +116,15 @@ class RecordStore(ABC):
         for record in self.find(VolumeRecord, backend=backend):
             found[record.pool] += record.size
         return dict(found)
+
+    def nodes_named(self, names: Collection[str]) -> list[NodeRecord]:
+        """The nodes that have one of these names on the storage network (see initiators.names), in order of id.
+
+        A store that can find them without reading all nodes overrides it. SQL databases do not: the names are inside of
+        the connector, where no index gets to.
+        """
+        wanted = set(names)
+        return [node for node in self.find(NodeRecord) if not wanted.isdisjoint(initiators.names(node.connector))]
 
     def in_listing_order(self, records: list[R]) -> list[R]:
         """Records of one kind in the order in which programs see them: as cinderlib's plugin of that kind had it. Here

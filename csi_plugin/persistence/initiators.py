@@ -5,7 +5,7 @@ seen, never by what a node says of time.
 """
 
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,8 @@ from csi_plugin.persistence.records import JSON, NAMES_SINCE, ConnectionRecord, 
 
 Find = Callable[..., list[Any]]
 """find(kind, *, limit=None, **keys), as RecordStore's."""
+NodesNamed = Callable[[Collection[str]], list[NodeRecord]]
+"""As RecordStore.nodes_named()."""
 
 NODE_LIFETIME_SECONDS = 600.0
 """How long a node without volumes is taken to live after it registered last; nodes register every five minutes."""
@@ -56,19 +58,23 @@ def with_names_since(node: NodeRecord, known: Mapping[str, datetime]) -> JSON:
     return plain | ({NAMES_SINCE: {name: at.isoformat() for name, at in sorted(noted.items())}} if noted else {})
 
 
-def sharing(node_id: str, connector: Mapping[str, Any], find: Find) -> Iterator[tuple[NodeRecord, set[str]]]:
+def sharing(
+    node_id: str, connector: Mapping[str, Any], nodes_named: NodesNamed
+) -> Iterator[tuple[NodeRecord, set[str]]]:
     """Other nodes that have names of this one, live or not, each with those names."""
     mine = names(connector)
-    for other in find(NodeRecord) if mine else ():
+    for other in nodes_named(mine) if mine else ():
         shared = mine & names(other.connector)
         if other.id != node_id and shared:
             yield other, shared
 
 
-def conflict(node: NodeRecord, find: Find, *, lifetime_seconds: float = NODE_LIFETIME_SECONDS) -> str:
+def conflict(
+    node: NodeRecord, find: Find, nodes_named: NodesNamed, *, lifetime_seconds: float = NODE_LIFETIME_SECONDS
+) -> str:
     """Why a node cannot have volumes: a live one has had one of its names for longer. Empty when it can."""
     mine = held_since(node)
-    for other, shared in sharing(node.id, node.connector, find):
+    for other, shared in sharing(node.id, node.connector, nodes_named):
         theirs = held_since(other)
         is_junior = any((theirs[name], other.id) < (mine[name], node.id) for name in shared)
         if is_junior and is_alive(other, find, lifetime_seconds=lifetime_seconds):

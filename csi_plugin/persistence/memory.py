@@ -1,13 +1,14 @@
 """The default plugin of the library: records in memory, gone with the process."""
 
 import threading
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict
 from csi_plugin.persistence.builtin_plugin import BuiltinPlugin
 from csi_plugin.persistence.encoding import copy, utc_now
 from csi_plugin.persistence.record_index import RecordIndex
-from csi_plugin.persistence.records import RECORD_TYPES, Record, VolumeRecord
+from csi_plugin.persistence.records import RECORD_TYPES, NodeRecord, Record, VolumeRecord
 
 R = TypeVar("R", bound=Record)
 
@@ -72,6 +73,11 @@ class MemoryPersistence(BuiltinPlugin):
     def recorded_gib(self, *, backend: str) -> dict[str, int]:
         with self._lock:
             return self._index(VolumeRecord).recorded_gib(backend)
+
+    def nodes_named(self, names: Collection[str]) -> list[NodeRecord]:
+        with self._lock:
+            found = self._index(NodeRecord).nodes_named(names)
+        return [copy(node) for node in found]
 
     def health(self) -> None:
         if self._closed:

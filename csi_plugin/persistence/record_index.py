@@ -2,9 +2,12 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from itertools import count
+from typing import Any
 
-from csi_plugin.persistence.records import Record, VolumeRecord
+from csi_plugin.persistence import initiators
+from csi_plugin.persistence.records import NodeRecord, Record, VolumeRecord
 
 
 class RecordIndex:
@@ -24,6 +27,9 @@ class RecordIndex:
         self._ids: list[str] = []
         self._by_key: dict[str, defaultdict[str, list[str]]] = {name: defaultdict(list) for name in self._kind.KEYS}
         self._recorded_gib: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._names: dict[str, set[str]] = {}
+        self._by_name: defaultdict[str, set[str]] = defaultdict(set)
+        """Of nodes: the names of each on the storage network, and the ids that have each."""
 
     def put(self, record: Record) -> None:
         """Add a record, or replace the one of its id."""
@@ -33,6 +39,11 @@ class RecordIndex:
         self._positions[record.id] = position
         insort(self._ids, record.id)
         self._count(record, 1)
+        if isinstance(record, NodeRecord):
+            connector: Any = record.connector  # a node writes its own record, and may have written anything
+            self._names[record.id] = initiators.names(connector) if isinstance(connector, dict) else set()
+            for name in self._names[record.id]:
+                self._by_name[name].add(record.id)
         for name, index in self._by_key.items():
             value = getattr(record, name)
             if value is not None:
@@ -46,6 +57,10 @@ class RecordIndex:
         del self._positions[record_id]
         del self._ids[bisect_left(self._ids, record_id)]
         self._count(record, -1)
+        for name in self._names.pop(record_id, ()):
+            self._by_name[name].discard(record_id)
+            if not self._by_name[name]:
+                del self._by_name[name]
         for name, index in self._by_key.items():
             value = getattr(record, name)
             if value is not None:
@@ -62,6 +77,11 @@ class RecordIndex:
     def recorded_gib(self, backend: str) -> dict[str, int]:
         """What RecordStore.recorded_gib() returns."""
         return {pool: size for pool, size in self._recorded_gib.get(backend, {}).items() if size}
+
+    def nodes_named(self, names: Collection[str]) -> list[NodeRecord]:
+        """What RecordStore.nodes_named() returns."""
+        ids = {record_id for name in names for record_id in self._by_name.get(name, ())}
+        return [found for record_id in sorted(ids) if isinstance(found := self.records[record_id], NodeRecord)]
 
     def _count(self, record: Record, times: int) -> None:
         if isinstance(record, VolumeRecord):

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from csi_plugin.known_secrets import keep_secret
 from csi_plugin.persistence.base import PersistenceError, RecordNotFound, RecordStore, RevisionConflict
 from csi_plugin.persistence.leases import Fence, LeaseTerm
-from csi_plugin.persistence.records import RECORD_TYPES, Record
+from csi_plugin.persistence.records import RECORD_TYPES, NodeRecord, Record
 
 R = TypeVar("R", bound=Record)
 
@@ -216,6 +216,9 @@ class SealingStore(RecordStore):
 
     def recorded_gib(self, *, backend: str) -> dict[str, int]:
         return self.inner.recorded_gib(backend=backend)
+
+    def nodes_named(self, names: Collection[str]) -> list[NodeRecord]:
+        return [self.sealer.open_record(found) for found in self.inner.nodes_named(names)]
 
     def health(self) -> None:
         self.inner.health()

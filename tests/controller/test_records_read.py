@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from csi_plugin.persistence.base import RecordStore
 from csi_plugin.persistence.dbms import DBPersistence
 from csi_plugin.persistence.dbms.layouts import LAYOUTS
-from csi_plugin.persistence.records import VolumeRecord
+from csi_plugin.persistence.records import NodeRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.storage.backend import Backend
 from tests.controller.plugin import Plugin, Serve
@@ -59,6 +59,36 @@ def test_no_request_reads_more_when_there_are_many_volumes(
     add_volumes(plugin.store, pattern, MANY_SLOW.get(persistence["storage"], MANY) - FEW)
     with_many = {name: count(request) for name, request in requests(plugin).items()}
     assert with_many == with_few
+
+
+@pytest.mark.parametrize("persistence", ["memory", pytest.param("crd", marks=pytest.mark.kubernetes)], indirect=True)
+def test_no_request_reads_more_when_there_are_many_nodes(
+    persistence: dict[str, Any], serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those with the name of another are found by it; SQL databases have no index of names inside of connectors."""
+    serve()
+    Backend.set_persistence(persistence)
+    plugin = serve(directory=tmp_path / "volumes")
+    plugin.add_node("node", initiator="iqn.2026-11.org.example:node")
+    volume_id = plugin.create("pvc").volume_id
+    count = count_records_read(plugin.store, monkeypatch)
+
+    def publish() -> None:
+        plugin.publish(volume_id, "node")
+        plugin.unpublish(volume_id, "node")
+
+    def register() -> None:
+        plugin.add_node("node", initiator="iqn.2026-11.org.example:node")
+
+    def add_nodes(numbers: range) -> None:
+        for number in numbers:
+            connector = {"initiator": f"iqn.2026-11.org.example:{number}", "ip": f"2001:db8:1::{number:x}"}
+            plugin.store.create(NodeRecord(id=f"node-{number}", connector=connector))
+
+    add_nodes(range(FEW))
+    with_few = count(publish), count(register)
+    add_nodes(range(FEW, 20 * FEW))
+    assert (count(publish), count(register)) == with_few
 
 
 def requests(plugin: Plugin) -> dict[str, Callable[[], Any]]:
@@ -113,7 +143,7 @@ def count_records_read(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> C
 
         return call
 
-    for name in ("get", "find", "find_any"):
+    for name in ("get", "find", "find_any", "nodes_named"):
         monkeypatch.setattr(store, name, counted(getattr(store, name)))
 
     def count(request: Callable[[], Any]) -> int:

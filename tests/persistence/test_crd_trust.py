@@ -86,5 +86,5 @@ def test_what_a_node_says_of_time_counts_for_nothing(
             assert node.created_at == datetime.fromisoformat(created)
         assert b.updated_at is None
         assert a.updated_at is not None and a.updated_at.year < 9999
-        assert "node b has iqn.2026-11.org.example:b too" in conflict(a, opened.find)
-        assert conflict(b, opened.find) == ""
+        assert "node b has iqn.2026-11.org.example:b too" in conflict(a, opened.find, opened.nodes_named)
+        assert conflict(b, opened.find, opened.nodes_named) == ""

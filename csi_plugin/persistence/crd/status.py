@@ -7,7 +7,7 @@ from csi_plugin.persistence.crd.events import EventType
 from csi_plugin.persistence.crd.resource import RecordResource, claim
 from csi_plugin.persistence.crd.volume_use import with_use
 from csi_plugin.persistence.encoding import utc_now
-from csi_plugin.persistence.initiators import Find, conflict
+from csi_plugin.persistence.initiators import Find, NodesNamed, conflict
 from csi_plugin.persistence.records import (
     JSON,
     ConnectionRecord,
@@ -27,7 +27,7 @@ HEALTHY = "Healthy"
 _PROVISIONER = "csi.storage.k8s.io/"
 
 
-def status(resource: RecordResource, find: Find) -> JSON:
+def status(resource: RecordResource, find: Find, nodes_named: NodesNamed) -> JSON:
     """The whole status of a resource, but for conditions that others keep."""
     record = resource.record
     values: JSON = {}
@@ -47,7 +47,7 @@ def status(resource: RecordResource, find: Find) -> JSON:
             }
         case NodeRecord():
             values = _node(record, find) | node_sightings.status_of(resource)
-            values["conditions"] = conditions(resource, _registered(conflict(record, find)))
+            values["conditions"] = conditions(resource, _registered(conflict(record, find, nodes_named)))
     if "state" in values:
         values["conditions"] = conditions(resource, _ready(values["state"], getattr(record, "intent", None)))
     return {name: value for name, value in values.items() if value not in (None, "")}

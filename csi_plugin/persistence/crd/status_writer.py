@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from csi_plugin.persistence.base import PersistenceError
@@ -198,7 +198,7 @@ class StatusWriter:
             self._api.merge(names.plural, name, {"metadata": {"finalizers": others or None}})
 
     def _status(self, resource: RecordResource) -> JSON:
-        wanted = status(resource, self._find)
+        wanted = status(resource, self._find, self._nodes_named)
         if isinstance(resource.record, NodeRecord):
             wanted |= self._sealed_connections(resource)
             obstacle = self.node_obstacle(resource.record) if self.node_obstacle else None
@@ -234,7 +234,7 @@ class StatusWriter:
         """Other records' statuses name or count this one: when it comes or goes, they are due too."""
         now = {(other, value) for name, other in _OWNERS.get(kind, ()) if record and (value := getattr(record, name))}
         if isinstance(record, NodeRecord):
-            now = {(NodeRecord, other.id) for other, _ in sharing(record.id, record.connector, self._find)}
+            now = {(NodeRecord, other.id) for other, _ in sharing(record.id, record.connector, self._nodes_named)}
         before = self._owners.pop((kind, record_id), set())
         if now:
             self._owners[kind, record_id] = now
@@ -244,3 +244,6 @@ class StatusWriter:
 
     def _find(self, kind: type[Record], *, limit: int | None = None, **keys: str) -> list[Any]:
         return self._cache(kind).find(keys, after=None, limit=limit)
+
+    def _nodes_named(self, names: Collection[str]) -> list[NodeRecord]:
+        return self._cache(NodeRecord).nodes_named(names)

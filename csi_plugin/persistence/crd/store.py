@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -167,6 +167,9 @@ class CRDPersistence(BuiltinPlugin):
 
     def recorded_gib(self, *, backend: str) -> dict[str, int]:
         return self._cache(VolumeRecord).recorded_gib(backend)
+
+    def nodes_named(self, names: Collection[str]) -> list[NodeRecord]:
+        return [copy(node) for node in self._cache(NodeRecord).nodes_named(names)]
 
     def health(self) -> None:
         if self._closed:

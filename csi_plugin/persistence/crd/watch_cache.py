@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from csi_plugin.persistence.crd import node_sightings
@@ -51,6 +51,11 @@ class WatchCache:
         """Of the cache of volumes: GiB on a backend, by pool."""
         with self._lock:
             return self._index.recorded_gib(backend)
+
+    def nodes_named(self, names: Collection[str]) -> list[NodeRecord]:
+        """Of the cache of nodes: what RecordStore.nodes_named() returns."""
+        with self._lock:
+            return self._index.nodes_named(names)
 
     def put(self, resource: JSON) -> RecordResource:
         """Take in what the API server answered or announced, unless something newer is there; what it holds."""

@@ -205,6 +205,26 @@ class RecordContract(PluginContract):
         assert store.find(VolumeRecord, csi_name="one") == []
         assert store.find(VolumeRecord, display_name="new", backend="b", csi_name="two") == [volume]
 
+    def test_nodes_are_found_by_their_names_on_the_storage_network(self, store: RecordStore) -> None:
+        one, other = "iqn.2026-11.org.example:one", "iqn.2026-11.org.example:other"
+        store.create(NodeRecord(id="a", connector={"initiator": one, "ip": "192.0.2.1"}))
+        b = store.create(NodeRecord(id="b", connector={"wwpns": ["50014380186B3F64"], "ip": "192.0.2.2"}))
+        c = store.create(NodeRecord(id="c", connector={"initiator": one.upper()}))
+
+        def found(*names: str) -> list[str]:
+            return [node.id for node in store.nodes_named(names)]
+
+        assert (found(one), found("50014380186b3f64", "192.0.2.1"), found(other), found()) == (
+            ["a", "c"],
+            ["a", "b"],
+            [],
+            [],
+        )
+        b.connector = {"initiator": other}
+        store.update(b)
+        store.delete(c)
+        assert (found(one), found("50014380186b3f64"), found(other)) == (["a"], [], ["b"])
+
     def test_recorded_gib_follows_writes(self, store: RecordStore) -> None:
         first = store.create(VolumeRecord(id=new_id(), host="h@a#p", size=3))
         second = store.create(VolumeRecord(id=new_id(), host="h@a#p", size=4))
