@@ -1,5 +1,8 @@
 """Ceph RBD: images that this host has mapped, and what os-brick keeps beside them."""
 
+import ipaddress
+import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +12,55 @@ _MESSENGER_2_PORT = "3300"
 """Of monitors; those that speak only version 2 of Ceph's protocol have no other."""
 
 
-def mapped_devices(pool: str, image: str) -> list[str]:
-    """Paths of the devices that this host has of an image, as the kernel names them: udev's names may be absent."""
+def mapped_devices(data: dict[str, Any], *, known: str = "") -> list[str]:
+    """Paths of the devices that this host has of a connection's image, as the kernel names them: udev's names may be
+    absent.
+
+    An image of that name in a namespace of the pool is another one, and so is one of another Ceph cluster, as the other
+    side of a mirror is: its monitors tell. ``known``: a device that is the volume's whatever its monitors are by now.
+    """
+    pool, image = str(data["name"]).split("/")
+    monitors = _addresses(data.get("hosts") or [])
     found = []
     for folder in sorted(_DEVICES.glob("*"), key=lambda path: int(path.name) if path.name.isdecimal() else 0):
         try:
             names = [(folder / part).read_text().strip() for part in ("pool", "name", "current_snap")]
         except OSError:  # unmapped in the meantime
             continue
-        if names == [pool, image, _NO_SNAPSHOT]:
-            found.append(f"/dev/rbd{folder.name}")
+        device = f"/dev/rbd{folder.name}"
+        if names != [pool, image, _NO_SNAPSHOT] or _read(folder / "pool_ns"):
+            continue
+        if device == known or not _is_of_others(_read(folder / "config_info"), monitors):
+            found.append(device)
     return found
+
+
+def _is_of_others(config: str, monitors: set[str] | None) -> bool:
+    """Whether a device was mapped with none of a connection's monitors; False where that is not known.
+
+    ``config``: what the kernel was told, monitors first.
+    """
+    told = _addresses([monitor.rpartition(":")[0] for monitor in config.partition(" ")[0].split(",")])
+    return bool(told and monitors and told.isdisjoint(monitors))
+
+
+def _addresses(hosts: Iterable[str]) -> set[str] | None:
+    """None where one of them is no address, nor a name that anybody knows."""
+    found = set()
+    for host in hosts:
+        try:
+            entries = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            return None
+        found |= {str(ipaddress.ip_address(str(entry[4][0]))) for entry in entries}
+    return found
+
+
+def _read(attribute: Path) -> str:
+    try:
+        return attribute.read_text().strip()
+    except OSError:
+        return ""  # older kernels have none
 
 
 def map_options(data: dict[str, Any]) -> list[str]:

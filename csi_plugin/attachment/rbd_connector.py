@@ -21,7 +21,7 @@ class HostRBDConnector(RBDConnector):  # type: ignore[misc]
         pool, image = connection_properties["name"].split("/")
         conf = self.create_non_openstack_config(connection_properties)
         try:
-            devices = rbd.mapped_devices(pool, image) or [self._map(connection_properties, pool, image, conf)]
+            devices = rbd.mapped_devices(connection_properties) or [self._map(connection_properties, pool, image, conf)]
         except Exception:
             if conf:
                 privileged_rbd.delete_if_exists(conf)
@@ -34,7 +34,7 @@ class HostRBDConnector(RBDConnector):  # type: ignore[misc]
         printed, _ = self._execute(
             *command, *rbd.map_options(properties), root_helper=self._root_helper, run_as_root=True
         )
-        devices = rbd.mapped_devices(pool, image)
+        devices = rbd.mapped_devices(properties)
         named = str(printed).strip()
         if not devices and not named.startswith("/dev/"):
             raise AttachmentError(f"rbd has mapped {pool}/{image} and the kernel shows no device of it: {named}")
@@ -48,10 +48,10 @@ class HostRBDConnector(RBDConnector):  # type: ignore[misc]
         force: bool = False,
         ignore_errors: bool = False,
     ) -> None:
-        pool, image = connection_properties["name"].split("/")
+        known = str(device_info["path"]) if device_info else ""
         conf = device_info.get("conf") if device_info else None
         arguments = self._get_rbd_args(connection_properties, conf)
-        for device in rbd.mapped_devices(pool, image):
+        for device in rbd.mapped_devices(connection_properties, known=known):
             self._execute("rbd", "unmap", device, *arguments, root_helper=self._root_helper, run_as_root=True)
         if conf:
             privileged_rbd.delete_if_exists(conf)

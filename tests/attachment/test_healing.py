@@ -418,6 +418,45 @@ fi
     assert [call.split()[2] for call in host.called("rbd unmap")] == ["/dev/rbd0", "/dev/rbd1"]
 
 
+IMAGE_OF_OTHERS = {
+    "namespace": {"pool_ns": "tenant"},
+    "cluster": {"config_info": "198.51.100.1:6789,[2001:db8::1]:6789 name=cinder,key=client.cinder pool image -"},
+}
+
+
+@pytest.mark.parametrize("of", ["own", *IMAGE_OF_OTHERS])
+def test_image_of_that_name_in_another_namespace_or_cluster_is_another_one(
+    host: FakeHost, device: str, of: str
+) -> None:
+    """As the other side of a mirror is, which this host may have had before."""
+    own = {"config_info": "192.0.2.9:6789,192.0.2.1:6789 name=cinder,key=client.cinder pool image -"}
+    for name, text in {
+        "pool": "pool",
+        "name": "image",
+        "current_snap": "-",
+        "pool_ns": "",
+        **IMAGE_OF_OTHERS.get(of, own),
+    }.items():
+        host.write(f"bus/rbd/devices/0/{name}", text)
+    host.block_device("rbd0", "devices/virtual/block/rbd0", shows=device)
+    node = Path(device).stat().st_rdev
+    host.program("rbd", f'[ "$1" != map ] || {{ mknod "$DEV/rbd1" b {node >> 8} {node & 255}; echo /dev/rbd1; }}')
+    info = {
+        "driver_volume_type": "rbd",
+        "data": {
+            "name": "pool/image",
+            "hosts": ["192.0.2.1"],
+            "ports": ["6789"],
+            "auth_username": "cinder",
+            "cluster_name": "ceph",
+        },
+    }
+    attached = host.run("csi_plugin.attachment.devices:attach", info)
+    assert attached["path"] == ("/dev/rbd0" if of == "own" else "/dev/rbd1")
+    host.run("csi_plugin.attachment.devices:detach", info, {"type": "block", "path": "/dev/rbd7"})
+    assert bool(host.called("rbd unmap /dev/rbd0")) is (of == "own")
+
+
 def test_map_of_the_host_over_a_single_path_is_used(host: FakeHost, device: str, portal: str) -> None:
     """multipathd without find_multipaths has made it, and keeps the disk busy."""
     host.session(1, NAME, portal, {0: "sda"})
