@@ -69,11 +69,17 @@ def _reason(folder: Path, base: set[Path]) -> str:
     if outside := {one for one in foundations if one not in known and one.parent not in known}:
         return f"also on {', '.join(sorted(one.name for one in outside))}"
     if (folder / "md").is_dir():
-        return "in use" if device_use.is_held(f"/dev/{folder.name}") else ""
+        # What is built on it, which is looked at by itself, keeps others from having it.
+        return "in use" if not _has_upper(folder) and device_use.is_held(f"/dev/{folder.name}") else ""
     uuid = host_tables.dm_uuid(folder)
     if not uuid.startswith((_LVM, _PARTITION)):
         return "in use"
     return "open" if _count_openers(folder) > len(list((folder / "holders").glob("*"))) else ""
+
+
+def _has_upper(folder: Path) -> bool:
+    """Whether something other than partitions is built on a device."""
+    return any(one != folder and not (one / "partition").exists() for one in device_use.with_upper_devices([folder]))
 
 
 def _count_openers(folder: Path) -> int:

@@ -62,6 +62,28 @@ def test_array_is_stopped(host: FakeHost, tmp_path: Path, is_used: bool) -> None
         subprocess.run(["losetup", "--detach", shown], check=True)
 
 
+def test_array_with_a_logical_volume_on_it_is_stopped(host: FakeHost, tmp_path: Path) -> None:
+    """Which keeps it from everybody else."""
+    (tmp_path / "disk").write_bytes(bytes(MIB))
+    shown = subprocess.run(
+        ["losetup", "--find", "--show", tmp_path / "disk"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    host.array("md127", ["dm-0"], shows=shown)
+    host.map("dm-3", "LVM-bbbb", ["md127"], dm_name="inner-one")
+    (host.folder / "open-data-one").write_text("0")
+    user = os.open(shown, os.O_RDONLY | os.O_EXCL)
+    try:
+        assert blockers(host) == []
+        (host.folder / "open-inner-one").write_text("1")
+        assert blockers(host) == ["inner-one (open)"]
+    finally:
+        os.close(user)
+        subprocess.run(["losetup", "--detach", shown], check=True)
+    host.run("csi_plugin.attachment.holders:release", "/dev/dm-0")
+    taken = [call.split()[-1] for call in host.called("mdadm|dmsetup remove")]
+    assert taken.index("inner-one") < taken.index("/dev/md127")
+
+
 def test_array_that_is_on_another_device_too_is_named(host: FakeHost) -> None:
     host.disk("sdz", "devices/z")
     host.array("md127", ["dm-0", "sdz"])
