@@ -25,6 +25,13 @@ def portal_address(portal: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def with_brackets(portal: str) -> str:
+    """A portal as iscsiadm wants it, which takes an IPv6 address without brackets for one without a port."""
+    address, group, rest = portal.partition(",")
+    host, colon, port = address.rpartition(":")
+    return f"[{host}]:{port}{group}{rest}" if colon and ":" in host and not host.startswith("[") else portal
+
+
 def _is_reachable(portal: str) -> bool:
     try:
         socket.create_connection(portal_address(portal), _PORTAL_SECONDS).close()

@@ -25,6 +25,7 @@ from oslo_concurrency import lockutils
 from oslo_config import cfg
 
 from csi_plugin.attachment import connection_rules, device_use, host_tables, iscsi, iscsi_sessions, multipath
+from csi_plugin.attachment.connection_rules import ConnectionRefused
 from csi_plugin.attachment.errors import AttachmentError
 from csi_plugin.attachment.iscsi_sessions import Session
 from csi_plugin.attachment.waiting import waiting
@@ -55,9 +56,10 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
 
     def own_targets(self, data: dict[str, Any]) -> list[Target]:
         """Where a volume can be reached: what its connection names, or what discovery found when it was connected."""
+        data = _as_iscsiadm_wants(data)
         if self.use_multipath and not _names_all(data):
             try:
-                return self._check_targets(self._get_ips_iqns_luns(data, discover=False, is_disconnect_call=True))
+                return self._allowed_targets(self._get_ips_iqns_luns(data, discover=False, is_disconnect_call=True))
             except Exception as error:  # noqa: BLE001 - os-brick's errors have no common class
                 # The host may have lost the record of the discovery.
                 LOG.warning("what discovery found at %s is not known: %s", data["target_portal"], error)
@@ -75,6 +77,7 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
 
     def disconnect_own(self, data: dict[str, Any]) -> None:
         """Remove the volume's own disks and sessions, and no map that others have paths in. Errors are logged."""
+        data = _as_iscsiadm_wants(data)
         with self._alone_on(data):
             self._cleanup_connection(data, force=True, ignore_errors=True, is_disconnect_call=True)
 
@@ -124,8 +127,9 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
     @brick_utils.connect_volume_prepare_result  # type: ignore[untyped-decorator]
     def connect_volume(self, connection_properties: dict[str, Any]) -> dict[str, Any]:
         """As os-brick's, but with a lock for each target, not one for all of the host, and without dead portals."""
-        with self._alone_on(connection_properties):
-            found: dict[str, Any] = _CONNECT(self, connection_properties)
+        properties = _as_iscsiadm_wants(connection_properties)
+        with self._alone_on(properties):
+            found: dict[str, Any] = _CONNECT(self, properties)
         return found
 
     @brick_utils.connect_volume_undo_prepare_result(unlink_after=True)  # type: ignore[untyped-decorator]
@@ -137,11 +141,15 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
         ignore_errors: bool = False,
     ) -> None:
         """As os-brick's, but with a lock for each target, not one for all of the host."""
-        with self._alone_on(connection_properties):
-            _DISCONNECT(self, connection_properties, device_info, force=force, ignore_errors=ignore_errors)
+        properties = _as_iscsiadm_wants(connection_properties)
+        with self._alone_on(properties):
+            _DISCONNECT(self, properties, device_info, force=force, ignore_errors=ignore_errors)
         if wwid := (device_info or {}).get("multipath_id"):
             # os-brick has told multipath of it, which would make a map of whatever has that name next.
             self._run_multipath(["-w", wwid], check_exit_code=False)
+
+    def extend_volume(self, connection_properties: dict[str, Any]) -> Any:
+        return super().extend_volume(_as_iscsiadm_wants(connection_properties))
 
     def _iscsiadm_update(
         self, connection_properties: dict[str, Any], property_key: str, *rest: Any, **options: Any
@@ -186,7 +194,7 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
         found: list[tuple[Any, Any, Any]] = super()._get_ips_iqns_luns(
             connection_properties, discover, is_disconnect_call
         )
-        return list(self._reachable_targets(self._check_targets(found))) if discover else found
+        return list(self._reachable_targets(self._allowed_targets(found))) if discover else found
 
     def _cleanup_connection(
         self,
@@ -215,9 +223,23 @@ class HostISCSIConnector(ISCSIConnector):  # type: ignore[misc]
 
     def _check_targets(self, targets: list[tuple[Any, Any, Any]]) -> list[Target]:
         found = [(str(portal), str(name), int(unit)) for portal, name, unit in targets]
-        # What discovery found is the storage's word, as the connection is.
         portals, names, units = map(list, zip(*found, strict=True)) if found else ([], [], [])
         connection_rules.check_iscsi(dict(zip(_LISTS, (portals, names, units), strict=True)))
+        return found
+
+    def _allowed_targets(self, targets: list[tuple[Any, Any, Any]]) -> list[Target]:
+        """What discovery found is the storage's word, as the connection is. Storage tells of all of its addresses,
+        link-local ones among them: those that no storage may have are left out. Raises ConnectionRefused for none."""
+        found: list[Target] = []
+        refused: ConnectionRefused | None = None
+        for target in targets:
+            try:
+                found += self._check_targets([target])
+            except ConnectionRefused as error:
+                LOG.warning("a target that discovery found is left out: %s", error)
+                refused = error
+        if refused is not None and not found:
+            raise refused
         return found
 
     def _reachable(self, targets: list[Target]) -> list[Target]:
@@ -270,6 +292,16 @@ def _beside_os_brick() -> Iterator[None]:
         # A lock of the open file, not of the process, which may have several threads here.
         fcntl.fcntl(file, fcntl.F_OFD_SETLKW, _SHARED_LOCK)
         yield
+
+
+def _as_iscsiadm_wants(data: dict[str, Any]) -> dict[str, Any]:
+    """A connection's properties with portals in the form that iscsiadm takes, and prints."""
+    found = dict(data)
+    if data.get("target_portal"):
+        found["target_portal"] = iscsi.with_brackets(str(data["target_portal"]))
+    if data.get("target_portals"):
+        found["target_portals"] = [iscsi.with_brackets(str(portal)) for portal in data["target_portals"]]
+    return found
 
 
 def _names_all(data: dict[str, Any]) -> bool:

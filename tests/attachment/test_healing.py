@@ -161,6 +161,21 @@ def test_luks_over_a_single_path_is_no_map(host: FakeHost, device: str, portal: 
     assert paths == 1
 
 
+def test_portals_that_discovery_found_and_no_storage_has_are_left_out(host: FakeHost, device: str) -> None:
+    """Storage tells of all of its addresses, which are link-local, too."""
+    host.session(1, NAME, FIRST, {0: "sda"})
+    host.map("dm-0", MAP, ["sda"], shows=device)
+    portals = [FIRST.replace(":", ","), "fe80::1,3260", "169.254.1.1,3260", "192.0.2.2,3260"]
+    found = [f"    Portal: {portal.replace(',', ':')},1\n        Iface Name: default" for portal in portals]
+    record = "\n".join(["SENDTARGETS:", "DiscoveryAddress: 127.0.0.1,3260", f"Target: {NAME}", *found, "iSNS:"])
+    host.program("iscsiadm", f"""case "$*" in *discoverydb*) echo "{record}" ;; esac""")
+    named = connection(FIRST)
+    for name in ("target_portals", "target_iqns", "target_luns"):
+        del named["data"][name]
+    assert host.run("csi_plugin.attachment.devices:expected_paths", named, "/dev/dm-0", multipath=True) == 2
+    assert "fe80::1 is no address of storage" in host.said
+
+
 @pytest.mark.parametrize("is_known", [True, False])
 def test_as_many_paths_are_expected_as_discovery_found(host: FakeHost, device: str, is_known: bool) -> None:
     """Of a connection that names one portal of four. A host that has lost the record knows that one."""
@@ -272,6 +287,19 @@ def test_portals_that_do_not_answer_are_left_out(host: FakeHost, device: str, po
     assert attached["path"] == "/dev/dm-0"
     assert "left out" in host.said
     assert not host.called(rf"{DEAD}.*--login")
+
+
+def test_portal_with_an_ipv6_address_needs_no_brackets(host: FakeHost, device: str) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        port = listener.getsockname()[1]
+        with_sessions(host, login=appears(host, device, f"[::1]:{port}"))
+        host.program("multipath")
+        info = connection(f"::1:{port}")
+        attached = host.run("csi_plugin.attachment.devices:attach", info, multipath=True, scan_attempts=1)
+    assert attached["path"] == "/dev/dm-0"
+    assert host.called(rf"-p \[::1\]:{port} --login")
+    host.run("csi_plugin.attachment.devices:detach", info, attached, multipath=True)
+    assert host.called(rf"-p \[::1\]:{port} --logout")
 
 
 def test_no_portal_answers(host: FakeHost) -> None:
