@@ -20,8 +20,6 @@ _NAMED_DEVICES = Path("/sys/block")
 _RBD_DEVICES = Path("/sys/bus/rbd/devices")
 _FILESYSTEMS = Path("/proc/filesystems")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_EXT4 = Path("/sys/fs/ext4")
-_BTRFS = Path("/sys/fs/btrfs")
 
 _ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
 _SPECIAL = " \t\n\\"
@@ -401,30 +399,6 @@ def _backing_inode(device: Path) -> tuple[int, int]:
         os.close(descriptor)
     filesystem, inode = _LOOP_INFO64.unpack(status)
     return filesystem, inode
-
-
-def ext4_error_count(device_path: str) -> int:
-    """Errors that a mounted ext4 has recorded; 0 when it is not mounted."""
-    text = _read(_EXT4 / Path(device_path).resolve().name / "errors_count")
-    return int(text) if text.isdecimal() else 0
-
-
-def btrfs_error_count(device_path: str) -> int:
-    """Errors that a mounted btrfs has recorded; 0 when it is not mounted."""
-    name = Path(device_path).resolve().name
-    lines = (
-        line.split()
-        for stats in _BTRFS.glob("*/devinfo/*/error_stats")
-        if (stats.parents[2] / "devices" / name).exists()
-        for line in _lines(stats)
-    )
-    return sum(int(words[1]) for words in lines if len(words) == 2 and words[1].isdecimal())
-
-
-def btrfs_devices(uuid: str) -> set[str]:
-    """Names of the devices of the mounted btrfs of that UUID; empty when none is mounted."""
-    devices = _BTRFS / uuid / "devices"
-    return {entry.name for entry in devices.iterdir()} if uuid and devices.is_dir() else set()
 
 
 def _lines(table: Path) -> list[str]:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from csi_plugin.attachment import host_tables, signatures
+from csi_plugin.attachment import host_tables, mounted_filesystems, signatures
 from csi_plugin.attachment.host_tables import Mount
 from csi_plugin.attachment.programs import ProgramFailed, run
 from csi_plugin.node import filesystem_features, mounts, refused_flags
@@ -99,7 +99,7 @@ def check(device_path: str, filesystem: str) -> None:
 def separate_copy(device_path: str) -> None:
     """Give a btrfs that is a copy of one mounted here its own identity: the kernel tells them apart by it."""
     found = signatures.probe(device_path)
-    devices = host_tables.btrfs_devices(found.uuid)
+    devices = mounted_filesystems.btrfs_devices(found.uuid)
     if devices and Path(device_path).resolve().name not in devices:
         run("btrfstune", "-f", "-m", device_path, timeout=_FSCK_SECONDS)
 

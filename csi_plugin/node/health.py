@@ -1,7 +1,7 @@
 """NodeGetVolumeHealth and NodeGetStorageHealth: what is wrong with this node's volumes, as the kernel knows it, and why
 they could not be staged or published."""
 
-from csi_plugin.attachment import host_tables
+from csi_plugin.attachment import mounted_filesystems
 from csi_plugin.node import mounts
 from csi_plugin.node.context import NodeContext, inflight_key
 from csi_plugin.node.failures import Failure
@@ -97,9 +97,9 @@ def _problems(context: NodeContext, state: VolumeState) -> list[csi_pb2.VolumeHe
 def _filesystem_errors(state: VolumeState) -> int:
     match state.filesystem:
         case "ext2" | "ext3" | "ext4":
-            return host_tables.ext4_error_count(state.device_path)
+            return mounted_filesystems.ext4_error_count(state.device_path)
         case "btrfs":
-            return host_tables.btrfs_error_count(state.device_path)
+            return mounted_filesystems.btrfs_error_count(state.device_path)
         case _:
             return 0
 
