@@ -1,12 +1,16 @@
 """device-mapper's multipath maps: which one is over a volume's paths, and whose the paths are."""
 
 import logging
+import re
 from collections.abc import Iterable
 
 from csi_plugin.attachment import host_tables
 from csi_plugin.attachment.programs import ProgramFailed, run
 
 LOG = logging.getLogger(__name__)
+
+_PATH_STATE = re.compile(r" \d+:\d+ ([AF]) ")
+_FAILED = "F"
 
 
 def end_queueing(device_path: str) -> None:
@@ -17,6 +21,21 @@ def end_queueing(device_path: str) -> None:
     except ProgramFailed as error:
         LOG.debug("multipathd: %s", error)
     run("dmsetup", "message", name, "0", "fail_if_no_path", timeout=20)
+
+
+def names_without_paths() -> set[str]:
+    """device-mapper's names of the maps all of whose paths have failed. The kernel may have their disks in order: a
+    storage that has taken a volume from this host goes on to answer, with errors.
+
+    One call of a program for all maps; none where that fails.
+    """
+    try:
+        lines = run("dmsetup", "status", "--target", "multipath", timeout=20).splitlines()
+    except ProgramFailed as error:
+        LOG.warning("which multipath maps have no paths is not known: %s", error)
+        return set()
+    states = {name: set(_PATH_STATE.findall(f"{rest} ")) for name, _, rest in (line.partition(": ") for line in lines)}
+    return {name for name, found in states.items() if found == {_FAILED}}
 
 
 def remove(device_path: str) -> None:

@@ -52,10 +52,11 @@ class Reconnection:
         """Connect what is lost, unless it was tried in vain a while ago. ``now``: seconds of the caller's clock."""
         states = list(self._context.states.all())
         own = {state.volume_id: is_own for state, is_own in has_own_devices(filter(_is_raw, states))}
+        waiting = taken_volumes.waiting(state for state in states if state.staged)
         lost = [
             state.volume_id
             for state in states
-            if _lacks_paths(state) or own.get(state.volume_id) is False or _is_waiting(state)
+            if _lacks_paths(state) or own.get(state.volume_id) is False or state.volume_id in waiting
         ]
         self._tries = {volume_id: tries for volume_id, tries in self._tries.items() if volume_id in lost}
         for volume_id in lost:
@@ -82,7 +83,9 @@ class Reconnection:
 
     def _reconnect(self, volume_id: str, interruption: Interruption) -> None:
         state = self._context.states.load(volume_id)
-        if state is None or (_is_waiting(state) and taken_volumes.let_fail(self._context, state)):
+        if state is None or not state.staged:
+            return
+        if taken_volumes.waiting([state]) and taken_volumes.let_fail(self._context, state):
             return
         if not (_lacks_paths(state) or (_is_raw(state) and not has_own_device(state))):
             return
@@ -119,10 +122,6 @@ def _take_device(state: VolumeState, device_info: dict[str, Any]) -> None:
 
 def _lacks_paths(state: VolumeState) -> bool:
     return state.staged and is_over_paths(state) and present_paths(state) < state.path_count
-
-
-def _is_waiting(state: VolumeState) -> bool:
-    return state.staged and taken_volumes.is_waiting(state)
 
 
 def _is_raw(state: VolumeState) -> bool:

@@ -300,7 +300,7 @@ def _take_away(context: NodeContext, state: VolumeState) -> None:
     is_own = has_own_device(state)
     if is_own:
         _check_holders(state)
-        if taken_volumes.is_waiting(state):
+        if taken_volumes.waiting([state]):
             taken_volumes.let_fail(context, state)
     was_mounted = mounts.unmount_device(state.staging_path, state.device_path)
     if is_own:

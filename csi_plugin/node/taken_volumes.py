@@ -5,6 +5,7 @@ waits cannot be killed, and keeps the volume from being unmounted.
 """
 
 import logging
+from collections.abc import Iterable
 
 from csi_plugin.attachment import host_tables, multipath, nvme_paths
 from csi_plugin.node.context import NodeContext
@@ -13,15 +14,25 @@ from csi_plugin.node.volume_state import VolumeState
 LOG = logging.getLogger(__name__)
 
 
-def is_waiting(state: VolumeState) -> bool:
-    """Whether I/O to a volume waits for paths, of which it has none that is usable."""
-    try:
-        path = _path(state)
-        if host_tables.is_map(path):
-            return not host_tables.usable_paths(path)
-        return bool(nvme_paths.waiting_controllers(path))
-    except OSError:
-        return False  # it is gone, and nothing waits
+def waiting(states: Iterable[VolumeState]) -> set[str]:
+    """Ids of the volumes to which I/O waits for paths, of which they have none that is usable."""
+    found = set()
+    failed_maps: set[str] | None = None
+    for state in states:
+        try:
+            path = _path(state)
+            if not host_tables.is_map(path):
+                is_waiting = bool(nvme_paths.waiting_controllers(path))
+            elif host_tables.usable_paths(path):
+                failed_maps = multipath.names_without_paths() if failed_maps is None else failed_maps
+                is_waiting = host_tables.dm_name(host_tables.device_folder(path)) in failed_maps
+            else:
+                is_waiting = True
+        except OSError:
+            continue  # it is gone, and nothing waits
+        if is_waiting:
+            found.add(state.volume_id)
+    return found
 
 
 def let_fail(context: NodeContext, state: VolumeState) -> bool:

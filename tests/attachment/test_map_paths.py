@@ -83,18 +83,28 @@ def test_map_of_the_host_over_a_single_path_of_fibre_channel(host: FakeHost, dev
 
 
 @pytest.mark.parametrize(
-    ("is_published", "paths_are", "ends"),
-    [(False, "offline", True), (True, "offline", False), (False, "running", False)],
+    ("is_published", "paths_are", "map_says", "ends"),
+    [
+        (False, "offline", "F", True),
+        (True, "offline", "F", False),
+        (False, "running", "A", False),
+        # The storage answers, and has the volume for this node no more.
+        (False, "running", "F", True),
+        (True, "running", "F", False),
+    ],
 )
 def test_queueing_of_a_map_without_paths(
-    host: FakeHost, device: str, is_published: bool, paths_are: str, ends: bool
+    host: FakeHost, device: str, is_published: bool, paths_are: str, map_says: str, ends: bool
 ) -> None:
     """It would keep the unmount of a volume that was taken away waiting for ever. Of any other volume it keeps data."""
     subprocess.run(["mkfs.ext4", "-q", device], check=True)
     host.disk("sda", "devices/a")
     host.write("devices/a/state", paths_are)
     host.map("dm-0", MAP, ["sda"], shows=device, dm_name="mpatha")
-    host.program("dmsetup")
+    says = f"mpatha: 0 2048 multipath 2 0 1 0 2 1 A 0 1 2 8:0 {map_says} 1 0 1 E 0 1 2 8:16 F 3 0 1"
+    host.program(
+        "dmsetup", f'[ "$1" != status ] || printf "%s\\n" "{says}" "other: 0 8 multipath 2 0 0 0 1 1 A 0 1 0 8:0 A 0"'
+    )
     host.program("umount", 'exec /usr/bin/umount "$@"')
     host.run("tests.support.node_services:unstage_mounted", str(host.folder), "/dev/dm-0", is_published=is_published)
     before = host.calls[: host.calls.index(*host.called("umount"))]
