@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from csi_plugin.attachment import connectors, waiting
+from csi_plugin.attachment import brick_runtime, waiting
 from csi_plugin.attachment.tasks import TASKS
 from csi_plugin.error_text import error_text
 from csi_plugin.known_secrets import keep_secret, texts_in
@@ -131,7 +131,7 @@ def _preload() -> None:
     import cryptography.hazmat.primitives.ciphers.aead
     import cryptography.hazmat.primitives.kdf.hkdf  # noqa: F401
 
-    connectors.preload_os_brick()
+    brick_runtime.preload_os_brick()
     gc.freeze()  # or the forks' garbage collectors would copy all of it
 
 

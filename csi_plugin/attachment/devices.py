@@ -10,8 +10,10 @@ from typing import Any
 from csi_plugin.attachment import (
     connection_rules,
     connectors,
+    device_use,
     fibre_channel,
     files,
+    holders,
     host_tables,
     loop_devices,
     map_paths,
@@ -103,16 +105,17 @@ def detach(
     """
     local_file = files.local_file(connection_info)
     if local_file is not None:
-        loop_devices.detach(local_file)
+        loop_devices.detach(local_file, device=_own_loop(device_info, identity))
         return
     over_map = multipath or (fibre_channel.is_fibre_channel(connection_info) and _is_over_map(device_info))
     connector = connectors.connector_for(connection_info, multipath=over_map, root_helper=root_helper)
     file = device_info.get("file") if device_info else files.find_attached(connection_info, connector)
     if file:
-        loop_devices.detach(file)
+        loop_devices.detach(file, device=_own_loop(device_info, identity))
         shares.leave(connection_info, connector)
-    elif identity and (others := _devices_of_others(connection_info, connector, device_info, identity)):
-        LOG.warning("%s: another volume's by now, and left alone; this one was %s", ", ".join(others), identity)
+    elif others := _devices_of_others(connection_info, connector, device_info, identity):
+        was = identity or "never seen to be attached"
+        LOG.warning("%s: another volume's by now, and left alone; this one was %s", ", ".join(others), was)
         return
     found = device_info if device_info is not None else nvme.find_connected(connection_info)
     if found and file:
@@ -126,6 +129,16 @@ def detach(
     )
 
 
+def _own_loop(device_info: dict[str, Any] | None, identity: str) -> str | None:
+    """The volume's loop device as it was recorded, if it still is that: its file may be gone from its place."""
+    path = str(device_info["path"]) if device_info else ""
+    try:
+        is_own = identity.startswith("loop ") and host_tables.device_identity(path) == identity
+    except OSError:
+        return None
+    return path if is_own else None
+
+
 def _is_over_map(device_info: dict[str, Any] | None) -> bool:
     return device_info is not None and host_tables.is_map(str(device_info["path"]))
 
@@ -133,17 +146,43 @@ def _is_over_map(device_info: dict[str, Any] | None) -> bool:
 def _devices_of_others(
     connection_info: dict[str, Any], connector: Any, device_info: dict[str, Any] | None, identity: str
 ) -> list[str]:
-    """Which of the devices that disconnecting would take away are not what the volume's device was."""
-    if hasattr(connector, "disks"):
-        disks = connector.disks(connection_info["data"])
-        names = {disk: host_tables.scsi_name(host_tables.named_folder(disk)) for disk in disks}
-        return scsi.disks_of_others(identity, names)
+    """Which of the devices that disconnecting would take away are not what the volume's device was. Where that was not
+    recorded, as by an attach that was cut off: those that somebody uses, which nobody does of such a volume."""
+    if not identity:
+        disks = _disks(connection_info, connector) if device_info is None else []
+        return sorted(disks) if _are_in_use(disks) else []
+    folders = {disk: host_tables.named_folder(disk) for disk in _disks(connection_info, connector)}
+    if nvme.is_nvme(connection_info):
+        names = {disk: host_tables.nvme_name(folder) for disk, folder in folders.items()}
+        if others := nvme.disks_of_others(identity, names):
+            return others
+    elif hasattr(connector, "disks"):
+        return scsi.disks_of_others(identity, {disk: host_tables.scsi_name(folder) for disk, folder in folders.items()})
     path = str(device_info["path"]) if device_info else ""
     try:
         found = host_tables.device_identity(path) if path else identity
     except OSError:
         return []  # it is gone
     return [path] if host_tables.is_lasting(identity) and found != identity else []
+
+
+def _disks(connection_info: dict[str, Any], connector: Any) -> list[str]:
+    """The kernel's names of the disks that are where the volume is; none of protocols that have no such thing."""
+    return list(connector.disks(connection_info["data"])) if hasattr(connector, "disks") else []
+
+
+def _are_in_use(disks: list[str]) -> bool:
+    """Whether somebody uses disks, or a map over them. What the host has built on them by itself, and nobody uses, is
+    deactivated."""
+    if not disks or not device_use.is_in_use([host_tables.named_folder(disk) for disk in disks]):
+        return False
+    over = multipath_maps.map_over(disks)
+    paths = [f"/dev/{name}" for name in ([over] if over else disks)]
+    if any(holders.blockers(path) for path in paths):
+        return True
+    for path in paths:
+        holders.release(path)
+    return device_use.is_in_use([host_tables.named_folder(disk) for disk in disks])
 
 
 def extend(

@@ -13,7 +13,7 @@ from typing import Any
 
 from csi_plugin.attachment import luks_cost, signatures
 from csi_plugin.attachment.errors import EncryptionError
-from csi_plugin.attachment.host_tables import device_folder, lower_devices
+from csi_plugin.attachment.host_tables import device_folder, dm_name, lower_devices, named_folders
 from csi_plugin.attachment.programs import ProgramFailed, run
 from csi_plugin.units import GIB
 
@@ -61,7 +61,9 @@ def open_device(
 ) -> str:
     """The decrypted device of an encrypted one. Raises EncryptionError."""
     mapped = mapped_path(volume_id)
-    if Path(mapped).exists():
+    if _is_open(volume_id):
+        if not Path(mapped).exists():
+            run("dmsetup", "mknodes", Path(mapped).name)  # what was cut off, or udev, has not made
         if _is_over(mapped, device):
             return mapped
         # Left over from a connection that was lost: the device that it decrypts is another, or gone.
@@ -81,6 +83,12 @@ def open_device(
             raise EncryptionError(f"the passphrase in secrets opens no key of {device}") from None
         raise
     return mapped
+
+
+def _is_open(volume_id: str) -> bool:
+    """By the kernel's table: the name below /dev/mapper may be absent."""
+    name = Path(mapped_path(volume_id)).name
+    return any(dm_name(folder) == name for folder in named_folders("dm-*"))
 
 
 def _is_over(mapped: str, device: str) -> bool:
@@ -121,7 +129,7 @@ def _type(provider: str) -> str:
 
 def close_device(volume_id: str) -> None:
     """Close the decrypted device. Does nothing when it is not open."""
-    if Path(mapped_path(volume_id)).exists():
+    if _is_open(volume_id):
         run("cryptsetup", "luksClose", Path(mapped_path(volume_id)).name, allowed=(0, 4))
 
 

@@ -10,7 +10,11 @@ from csi_plugin.attachment import host_tables
 
 _TRANSPORT = Path("/sys/class/fc_transport")
 _TARGET_FOLDER = re.compile(r"target\d+:\d+:\d+")
+_LINK = re.compile(r"-fc-0x(?P<port>[0-9a-f]+)-lun-(?P<unit>\w+)")
+"""udev's name of a disk, below /dev/disk/by-path."""
 _PROTOCOLS = ("fibre_channel",)
+_FLAT_FROM, _FLAT_SPACE = 256, 16384
+"""The first unit that has no number of one byte, and what flat addressing adds to numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,57 @@ def named_ports(data: dict[str, Any]) -> set[str]:
     for ports in (data.get("initiator_target_map") or {}).values():
         names += ports
     return {_comparable(str(name)) for name in names}
+
+
+def disks(data: dict[str, Any]) -> list[str]:
+    """The kernel's names of the disks that a connection leads to by now: of its units, behind the ports that it has."""
+    units = _named_units(data)
+    found = []
+    for folder in host_tables.named_folders("sd*"):
+        port = port_of(folder)
+        if port is not None and host_tables.scsi_unit(folder) in units.get(port.name, ()):
+            found.append(folder.name)
+    return found
+
+
+def _named_units(data: dict[str, Any]) -> dict[str, set[int]]:
+    """The volume's units by port. Ports have one each, or all the same one; those of the map alone may have any."""
+    named = data.get("target_wwns") or data.get("target_wwn") or []
+    names = [_comparable(str(name)) for name in ([named] if isinstance(named, str) else named)]
+    listed = data.get("target_luns") or data.get("target_lun", 0)
+    mode = data.get("addressing_mode")
+    units = [_in_mode(int(unit), mode) for unit in (listed if isinstance(listed, list) else [listed])]
+    found = {name: set(units) for name in named_ports(data)}
+    if len(units) == len(names):
+        found |= {name: {unit for other, unit in zip(names, units, strict=True) if other == name} for name in names}
+    return found
+
+
+def _in_mode(unit: int, mode: str | None) -> int:
+    """A unit's number as the kernel has it, where the storage numbers them in another way."""
+    is_flat = mode == "SAM3-flat" or (mode == "SAM2" and unit >= _FLAT_FROM)
+    return unit + _FLAT_SPACE if is_flat else unit
+
+
+def is_named_rightly(link: str) -> bool:
+    """Whether udev's link to a disk (/dev/disk/by-path) leads to the port and the unit of its name. False for one that
+    leads nowhere; True for what is no such link."""
+    name = _LINK.search(link)
+    if name is None:
+        return True
+    try:
+        folder = host_tables.device_folder(link)
+    except OSError:
+        return False
+    port, unit = port_of(folder), host_tables.scsi_unit(folder)
+    return port is not None and unit is not None and (port.name, _unit_text(unit)) == (name["port"], name["unit"])
+
+
+def _unit_text(unit: int) -> str:
+    """A unit's number as udev writes it."""
+    if unit < _FLAT_FROM:
+        return str(unit)
+    return f"0x{unit & 0xFFFF:04x}{unit >> 16 & 0xFFFF:04x}00000000"
 
 
 def port_of(folder: Path) -> Port | None:

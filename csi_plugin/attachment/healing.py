@@ -4,6 +4,7 @@ Attaching again would be simpler, and is wrong: when os-brick cannot attach a vo
 it, under whoever uses it.
 """
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from csi_plugin.attachment import connectors, devices, host_tables, nvme, nvme_paths, scsi
 from csi_plugin.attachment import multipath as multipath_maps
 from csi_plugin.attachment.errors import AttachmentError, OtherVolume
+
+LOG = logging.getLogger(__name__)
 
 _ISCSI = ("iscsi", "iser")
 _FIBRE_CHANNEL = ("fibre_channel",)
@@ -37,13 +40,25 @@ def heal(
     is_there = _is_there(device_path, identity)
     if protocol in _ISCSI:
         connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
-        new = connector.add_missing_paths(connection_info["data"])
+        has_joined = is_there and _join_present(connector, connection_info["data"], device_path)
+        try:
+            new = connector.add_missing_paths(connection_info["data"])
+        except AttachmentError:
+            if has_joined:
+                return None
+            raise
         if is_there:
             _join(connector, device_path, new)
             return None
         return _find(connector, connection_info["data"], wait_for_map=multipath)
     if nvme.is_nvme(connection_info):
-        nvme_paths.connect_missing(connection_info["data"], root_helper=root_helper)
+        has_joined = is_there and nvme_paths.join_present(connection_info, device_path, root_helper=root_helper)
+        try:
+            nvme_paths.connect_missing(connection_info["data"], root_helper=root_helper)
+        except AttachmentError:
+            if has_joined:
+                return None
+            raise
         if is_there:
             nvme_paths.join(connection_info, device_path, root_helper=root_helper)
             return None
@@ -51,6 +66,8 @@ def heal(
     if protocol in _FIBRE_CHANNEL and is_there:
         connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
         connectors.rescan_fibre_channel(connector, connection_info["data"])
+        if hasattr(connector, "disks"):
+            _join_present(connector, connection_info["data"], device_path)
         return None
     if is_there:
         raise AttachmentError(f"paths of {protocol} come back by themselves")
@@ -102,6 +119,28 @@ def _join(connector: Any, device_path: str, new: list[str]) -> None:
     for disk in new:
         if disk not in present:
             connector.add_to_map(f"/dev/{disk}")
+
+
+def _join_present(connector: Any, data: dict[str, Any], device_path: str) -> bool:
+    """Let multipathd add disks that the kernel has and the map has not: whoever should have told it, as udev, did not,
+    or a disk was another volume's when the kernel last asked. Returns whether there were any."""
+    folder = host_tables.device_folder(device_path)
+    name = host_tables.multipath_name(folder)
+    if name is None:
+        return False
+    present = {path.name for path in host_tables.lower_devices(folder)}
+    joined = False
+    for disk in connector.disks(data):
+        path = f"/dev/{disk}"
+        if disk in present or scsi.is_given_up(path):
+            continue
+        scsi.rescan(path)
+        if scsi.paths_of_others(name, {disk: host_tables.scsi_name(host_tables.named_folder(disk))}):
+            LOG.warning("%s is not a path of %s (%s): it leads to another volume", disk, device_path, name)
+            continue
+        connector.add_to_map(path)
+        joined = True
+    return joined
 
 
 def _find(connector: Any, data: dict[str, Any], *, wait_for_map: bool) -> dict[str, Any] | None:

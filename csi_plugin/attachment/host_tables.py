@@ -23,6 +23,8 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
 _SPECIAL = " \t\n\\"
+_DELETED = " (deleted)"
+"""What the kernel adds to the path of a file that has no name any more."""
 _OPTION = re.compile(r'(?:[^,"]|"[^"]*"|")+')
 """A mount option: SELinux' labels have commas, and quotes around them then."""
 _LOOP_GET_STATUS64 = 0x4C05
@@ -181,6 +183,11 @@ def named_folder(name: str) -> Path:
     return (_NAMED_DEVICES / name).resolve()
 
 
+def named_folders(pattern: str) -> list[Path]:
+    """The folders of the devices whose names in the kernel a pattern matches."""
+    return [entry.resolve() for entry in sorted(_NAMED_DEVICES.glob(pattern))]
+
+
 def multipath_name(folder: Path) -> str | None:
     """The name of its volume that a multipath map has, from its folder; None for any other device."""
     uuid = _read(folder / "dm/uuid")
@@ -205,6 +212,12 @@ def crypt_name(folder: Path) -> str | None:
 def scsi_name(folder: Path) -> str:
     """The world-wide name that a SCSI device has told the kernel; empty for others."""
     return _read(folder / "device/wwid")
+
+
+def scsi_unit(folder: Path) -> int | None:
+    """The unit's number of a SCSI device, from its folder; None for others."""
+    address = (folder / "device").resolve().name.split(":")
+    return int(address[3]) if len(address) == 4 and address[3].isdecimal() else None
 
 
 def nvme_name(folder: Path) -> str:
@@ -387,7 +400,7 @@ def _loop_identity(device: Path) -> str | None:
 
 
 def _backing_file_name(attribute: Path) -> str:
-    return _decode(attribute.read_bytes()).rpartition("/")[2]
+    return _decode(attribute.read_bytes()).rpartition("/")[2].removesuffix(_DELETED)
 
 
 def _backing_inode(device: Path) -> tuple[int, int]:

@@ -72,16 +72,17 @@ def _set_up(device: str, descriptor: int, *, read_only: bool) -> bool:
     return True
 
 
-def detach(file: str) -> None:
-    """Flush and remove the loop device of a file. Does nothing when there is none. Raises ProgramFailed."""
-    device = find(file)
-    if device is None:
+def detach(file: str, *, device: str | None = None) -> None:
+    """Flush and remove the loop device of a file, or ``device``, whose file is known to be the volume's, and may have
+    been deleted. Does nothing when there is none. Raises ProgramFailed."""
+    device = find(file) or device
+    if device is None or (backed_by := host_tables.backing_inode(Path(device))) is None:
         return
     run("blockdev", "--flushbufs", device)
     run("losetup", "--detach", device)
     # The kernel detaches it when the last one closes it, which udev, say, does in its own time, and tells nobody.
     deadline = time.monotonic() + _DETACH_SECONDS
-    while find(file) == device:
+    while host_tables.backing_inode(Path(device)) == backed_by:
         if time.monotonic() > deadline:
             raise ProgramFailed(["losetup"], 1, f"{device} is still in use")
         time.sleep(0.02)

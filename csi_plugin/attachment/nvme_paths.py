@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from csi_plugin.attachment import connectors, host_tables, iscsi, nvme
+from csi_plugin.attachment import brick_runtime, host_tables, iscsi, nvme
 from csi_plugin.attachment import multipath as multipath_maps
 from csi_plugin.attachment.errors import AttachmentError, OtherVolume
 from csi_plugin.attachment.programs import ProgramFailed, run
@@ -40,47 +40,83 @@ def connect_others(data: dict[str, Any], device_path: str, *, root_helper: str) 
         time.sleep(_POLL_SECONDS)
 
 
+def reachable(data: dict[str, Any]) -> dict[str, Any]:
+    """A connection, which is changed, with the portals that can be connected now; the others are for healing.
+
+    Raises AttachmentError where there are none.
+    """
+    answering = _answering([portal for target in nvme.targets(data) for portal in nvme.portals_of(target)])
+    left_out = []
+    for target in nvme.targets(data):
+        portals = nvme.portals_of(target)
+        left_out += [str(portal) for portal in portals if portal not in answering]
+        if "portals" in target:
+            target["portals"] = [
+                named for named, portal in zip(target["portals"], portals, strict=True) if portal in answering
+            ]
+    if left_out and not answering:
+        raise AttachmentError(
+            f"no portal of the storage answers this node ({', '.join(left_out)}): look at the network to them"
+        )
+    if left_out:
+        LOG.warning("the portals %s do not answer, and are left out for now", ", ".join(left_out))
+    return data
+
+
+def _answering(portals: list[nvme.Portal]) -> set[nvme.Portal]:
+    """Those that this host has, or that accept a connection; all that are not over TCP, where nobody can tell."""
+    connected = nvme.connected_portals()
+    addresses = {
+        portal: f"[{portal.address}]:{portal.port}"
+        for portal in portals
+        if portal.transport == "tcp" and portal not in connected
+    }
+    found = iscsi.reachable_portals(list(addresses.values()))
+    return {portal for portal in portals if portal not in addresses or addresses[portal] in found}
+
+
 def connect_missing(data: dict[str, Any], *, root_helper: str) -> None:
     """Connect the portals that this host has no controller for; the others are left alone.
 
     Raises AttachmentError where none can be had.
     """
     named = nvme.portals(data)
-    with connectors.alone_on_host():
+    with brick_runtime.alone_on_host():
         connected = nvme.connected_portals()
         missing = [portal for portal in named if portal not in connected]
         if not missing:
             raise AttachmentError("its controllers are there, or come back by themselves")
-        addresses = {portal: f"[{portal.address}]:{portal.port}" for portal in missing if portal.transport == "tcp"}
-        answering = iscsi.reachable_portals(list(addresses.values()))
-        reachable = [portal for portal in missing if portal.transport != "tcp" or addresses[portal] in answering]
-        if not reachable:
+        answering = _answering(missing)
+        to_connect = [portal for portal in missing if portal in answering]
+        if not to_connect:
             raise AttachmentError(f"{len(named) - len(missing)} of {len(named)} portals can be reached")
         host = ["-q", str(data["host_nqn"])] if data.get("host_nqn") else []
         failures = []
-        for portal in reachable:
+        for portal in to_connect:
             where = ["-a", portal.address, "-s", portal.port, "-t", portal.transport, "-n", portal.subsystem]
             try:
                 # As os-brick does: a controller that is lost is tried for as long as it takes.
                 run(*_helper(root_helper), "nvme", "connect", *where, "-Q", "128", "-l", "-1", *host)
             except ProgramFailed as error:
                 failures.append(f"{portal}: {error}")
-    if len(failures) == len(reachable):
+    if len(failures) == len(to_connect):
         raise AttachmentError("; ".join(failures))
 
 
 def waiting_controllers(device_path: str) -> list[str]:
-    """Names of an NVMe volume's controllers, where the kernel's own multipath keeps I/O since none of them is live.
+    """Names of an NVMe volume's controllers, where the kernel keeps I/O since none of them is live.
 
     None where others share them. Raises OSError for a device that is gone.
     """
-    head = host_tables.device_folder(device_path)
-    if not host_tables.is_nvme_head(head):
+    device = host_tables.device_folder(device_path)
+    is_head = host_tables.is_nvme_head(device)
+    # Without the kernel's own multipath, a device is its one controller's.
+    if not is_head and not nvme.is_remote_controller(device.parent):
         return []
-    subsystem = head.parent
-    if any((other / "dev").is_file() for other in subsystem.glob("nvme*n*") if other != head):
+    if any((other / "dev").is_file() for other in device.parent.glob("nvme*n*") if other != device):
         return []
-    states = {file.parent.name: file.read_text().strip() for file in subsystem.glob("nvme*/state")}
+    found = device.parent.glob("nvme*/state") if is_head else [device.parent / "state"]
+    states = {file.parent.name: file.read_text().strip() for file in found}
     return [] if "live" in states.values() else sorted(states)
 
 
@@ -95,20 +131,29 @@ def join(connection_info: dict[str, Any], device_path: str, *, root_helper: str)
 
     Does nothing without a map. Raises OtherVolume for disks that are not the volume's.
     """
-    folder = host_tables.device_folder(device_path)
-    if host_tables.multipath_name(folder) is None:
+    if not host_tables.is_map(device_path):
         return
-    present = host_tables.lower_devices(folder)
     deadline = time.monotonic() + _SECONDS
-    while not (new := [path for path in _disks(connection_info) if path not in present]):
+    while not join_present(connection_info, device_path, root_helper=root_helper):
         if time.monotonic() >= deadline:
             raise AttachmentError("what was connected shows no disk of this volume")
         time.sleep(_POLL_SECONDS)
+
+
+def join_present(connection_info: dict[str, Any], device_path: str, *, root_helper: str) -> bool:
+    """Let multipathd add the disks that the kernel has and the map that is over the volume has not; returns whether
+    there were any. Raises OtherVolume for disks that are not the volume's."""
+    folder = host_tables.device_folder(device_path)
+    if host_tables.multipath_name(folder) is None:
+        return False
+    present = host_tables.lower_devices(folder)
+    new = [path for path in _disks(connection_info) if path not in present]
     names = {host_tables.nvme_name(path) for path in present}
     if others := [path.name for path in new if host_tables.nvme_name(path) not in names]:
         raise OtherVolume(f"{', '.join(others)} are not paths of {device_path}: they lead to another volume")
     for path in new:
         run(*_helper(root_helper), "multipathd", "add", "path", f"/dev/{path.name}")
+    return bool(new)
 
 
 def foreign_paths(connection_info: dict[str, Any], folder: Path) -> list[str]:

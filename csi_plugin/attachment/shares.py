@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from csi_plugin.attachment import connectors, host_tables
+from csi_plugin.attachment import brick_runtime, host_tables
 from csi_plugin.attachment.errors import AttachmentError
 from csi_plugin.attachment.programs import ProgramFailed, ProgramStuck, run
 
@@ -34,7 +34,7 @@ def mounted(connection_info: dict[str, Any], connector: Any) -> Iterator[Path | 
     if folder is None:
         yield None
         return
-    with connectors.alone_on_host():
+    with brick_runtime.alone_on_share(folder):
         if _is_mounted(folder) and _is_stale(folder):
             _give_up(folder)
         if not _is_mounted(folder):
@@ -63,7 +63,7 @@ def leave(connection_info: dict[str, Any], connector: Any) -> None:
     folder = _folder(connection_info, connector)
     if folder is None:
         return
-    with connectors.alone_on_host():
+    with brick_runtime.alone_on_share(folder):
         mark = _mark(folder)
         if not mark.exists() or not _is_mounted(folder) or _files_in_use(folder):
             return
@@ -85,7 +85,7 @@ def _folder(connection_info: dict[str, Any], connector: Any) -> Path | None:
 def _mark(folder: Path) -> Path:
     """A file that says that a share was mounted here: what others have mounted, such as a driver, is theirs."""
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
-    return Path(connectors.locks_folder(), _MARKS, name)
+    return Path(brick_runtime.locks_folder(), _MARKS, name)
 
 
 def _is_mounted(folder: Path) -> bool:

@@ -19,7 +19,7 @@ from tests.support.polling import wait_until
 
 pytestmark = pytest.mark.root
 
-FIRST, DEAD = "127.0.0.1:3260", "127.0.0.1:1"
+FIRST, SECOND, DEAD = "127.0.0.1:3260", "192.0.2.2:3260", "127.0.0.1:1"
 NAME = "iqn.2026-11.org.example:volume"
 MAP = "mpath-36001405aaaa"
 DESTRUCTIVE = r"--logout|--op delete|multipath -f|multipathd del|luksClose|nvme disconnect"
@@ -114,6 +114,31 @@ def test_missing_path_is_added_and_nothing_else_is_done(host: FakeHost, device: 
     assert host.called(rf"-p {portal} --login")
     assert not host.called(rf"-p {FIRST} --login")
     assert host.called("multipathd add path /dev/sdb")
+    assert not host.called(DESTRUCTIVE)
+
+
+@pytest.mark.parametrize("has_stale_name", [False, True])
+def test_path_that_is_there_and_not_in_the_map_is_added(host: FakeHost, device: str, has_stale_name: bool) -> None:
+    """multipathd has not been told of it, or the kernel had it under the name of the unit's last volume then."""
+    host.session(1, NAME, FIRST, {0: "sda"})
+    host.session(2, NAME, SECOND, {0: "sdb"}, wwid="naa.6001405bbbb" if has_stale_name else WWID)
+    host.map("dm-0", MAP, ["sda"], shows=device)
+    host.program("tee", f'cat >"$1"; case "$1" in */sdb/device/rescan) echo {WWID} >"${{1%rescan}}wwid" ;; esac')
+    with_sessions(host, FIRST, SECOND)
+    assert heal(host, connection(FIRST, SECOND), "/dev/dm-0") is None
+    assert host.called("multipathd add path /dev/sdb")
+    assert not host.called("--login")
+    assert not host.called(DESTRUCTIVE)
+
+
+def test_path_that_is_there_and_leads_to_another_volume_is_not_added(host: FakeHost, device: str) -> None:
+    host.session(1, NAME, FIRST, {0: "sda"})
+    host.session(2, NAME, SECOND, {0: "sdb"}, wwid="naa.6001405bbbb")
+    host.map("dm-0", MAP, ["sda"], shows=device)
+    with_sessions(host, FIRST, SECOND)
+    with pytest.raises(HostError, match="come back by themselves"):
+        heal(host, connection(FIRST, SECOND), "/dev/dm-0")
+    assert not host.called("multipathd add")
     assert not host.called(DESTRUCTIVE)
 
 
@@ -376,6 +401,23 @@ def test_missing_controller_of_an_nvme_volume_is_connected(host: FakeHost, devic
     assert host.run("csi_plugin.attachment.host_tables:path_count", "/dev/nvme0n1") == 2
 
 
+@pytest.mark.parametrize("state", ["live", "connecting", "deleting", "deleting (no IO)", "dead"])
+def test_controller_that_the_kernel_gives_up_is_connected_again(
+    host: FakeHost, device: str, portal: str, state: str
+) -> None:
+    nvme_controller(host, 0, FIRST)
+    nvme_controller(host, 1, portal)
+    host.write("devices/virtual/nvme-fabrics/ctl/nvme1/state", state)
+    host.block_device("nvme0n1", "devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1", shows=device)
+    host.program("nvme")
+    if state in ("live", "connecting"):
+        with pytest.raises(HostError, match="come back by themselves"):
+            heal(host, nvme_connection(2, FIRST, portal), "/dev/nvme0n1")
+    else:
+        heal(host, nvme_connection(2, FIRST, portal), "/dev/nvme0n1")
+    assert bool(host.called("nvme connect")) is (state not in ("live", "connecting"))
+
+
 @pytest.mark.parametrize(
     ("is_published", "controllers_are", "others", "ends"),
     [
@@ -385,13 +427,23 @@ def test_missing_controller_of_an_nvme_volume_is_connected(host: FakeHost, devic
         (False, "connecting", ("nvme0n2",), False),
     ],
 )
+@pytest.mark.parametrize("is_native", [True, False])
 def test_what_waits_for_controllers_of_a_volume_that_was_taken_away(
-    host: FakeHost, device: str, is_published: bool, controllers_are: str, others: tuple[str, ...], ends: bool
+    host: FakeHost,
+    device: str,
+    is_published: bool,
+    controllers_are: str,
+    others: tuple[str, ...],
+    ends: bool,
+    is_native: bool,
 ) -> None:
-    """The kernel would keep it, and whoever waits, for ever: the storage lets this node in no more."""
+    """The kernel would keep it, and whoever waits, for ever: the storage lets this node in no more. ``is_native``:
+    whether the kernel does the multipath of NVMe by itself."""
     nvme_controller(host, 0, FIRST)
     folder = "devices/virtual/nvme-subsystem/nvme-subsys0"
-    host.write(f"{folder}/nvme0/state", controllers_are)
+    if not is_native:
+        folder = "devices/virtual/nvme-fabrics/ctl/nvme0"
+    host.write("devices/virtual/nvme-fabrics/ctl/nvme0/state", controllers_are)
     for name in ("nvme0n1", *others):
         host.block_device(name, f"{folder}/{name}", shows=device)
     host.program("nvme")

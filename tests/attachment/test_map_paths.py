@@ -1,7 +1,6 @@
 """Multipath maps over Fibre Channel and NVMe: paths of the volume's own alone, found, added, and taken away. The
 kernel's tables and programs are a test's own."""
 
-import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import fibre_channel
+from tests.support import fibre_channel, nvme_volumes
 from tests.support.csi import MIB
 from tests.support.fake_host import FakeHost, HostError
 
@@ -134,36 +133,7 @@ def test_what_is_built_on_a_volume_when_it_is_unstaged(host: FakeHost, device: s
         assert [call.split()[0] for call in host.called("umount|dmsetup remove")] == ["umount", "dmsetup"]
 
 
-SUBSYSTEM = "nqn.2026-11.org.example:volume"
 NVME_MAP = "mpath-eui.0a"
-
-
-def nvme_connection(*portals: str) -> dict[str, Any]:
-    named = [[*portal.rpartition(":")[::2], "tcp"] for portal in portals]
-    data = {"target_nqn": SUBSYSTEM, "vol_uuid": None, "portals": named, "ns_id": "1"}
-    return {"driver_volume_type": "nvmeof", "data": data}
-
-
-def nvme_disk(host: FakeHost, number: int, portal: str, *, wwid: str = "eui.0a", shows: str = "") -> None:
-    """A controller, and its disk, on a host whose kernel does no multipath of its own."""
-    at = host.nvme_controller(number, portal, subsystem=SUBSYSTEM)
-    host.link(f"class/nvme-fabrics/ctl/nvme{number}", at)
-    disk = f"nvme{number}n1"
-    host.write(f"{at}/{disk}/nsid", "1")
-    host.write(f"{at}/{disk}/wwid", wwid)
-    host.block_device(disk, f"{at}/{disk}", shows=shows)
-    host.link(f"{at}/{disk}/device", at)
-
-
-def nvme_appears(host: FakeHost, portal: str, *, wwid: str = "eui.0a") -> str:
-    """The shell's words that make a second controller appear."""
-    other = FakeHost(host.folder / "later")
-    nvme_disk(other, 1, portal, wwid=wwid)
-    number = (other.dev / "nvme1n1").stat().st_rdev
-    return (
-        f'[ "$1" != connect ] || {{ cp -a {other.folder}/sys/. "$SYS"; '
-        f'mknod "$DEV/nvme1n1" b {os.major(number)} {os.minor(number)}; }}'
-    )
 
 
 @pytest.fixture
@@ -189,21 +159,50 @@ def heal_nvme(host: FakeHost, connection_info: dict[str, Any]) -> Any:
 
 
 def test_map_over_nvme_is_healed(host: FakeHost, device: str, portal: str) -> None:
-    nvme_disk(host, 0, FIRST)
+    nvme_volumes.disk(host, 0, FIRST)
     host.map("dm-0", NVME_MAP, ["nvme0n1"], shows=device)
-    host.program("nvme", nvme_appears(host, portal))
-    assert heal_nvme(host, nvme_connection(FIRST, portal)) is None
+    host.program("nvme", nvme_volumes.appears(host, portal))
+    assert heal_nvme(host, nvme_volumes.connection(FIRST, portal)) is None
     assert host.called(f"nvme connect .*-s {portal.rpartition(':')[2]} ")
     assert host.called("multipathd add path /dev/nvme1n1")
     assert not host.called("disconnect|multipath -f|multipathd del")
 
 
-def test_path_of_another_volume_does_not_join_a_map_over_nvme(host: FakeHost, device: str, portal: str) -> None:
-    nvme_disk(host, 0, FIRST)
+def test_disk_over_nvme_that_is_there_and_not_in_the_map_is_added(host: FakeHost, device: str) -> None:
+    second = "192.0.2.2:4420"
+    nvme_volumes.disk(host, 0, FIRST)
+    nvme_volumes.disk(host, 1, second)
     host.map("dm-0", NVME_MAP, ["nvme0n1"], shows=device)
-    host.program("nvme", nvme_appears(host, portal, wwid="eui.0b"))
+    assert heal_nvme(host, nvme_volumes.connection(FIRST, second)) is None
+    assert host.called("multipathd add path /dev/nvme1n1")
+    assert not host.called("nvme connect")
+
+
+def test_disk_of_fibre_channel_that_is_there_and_not_in_the_map_is_added(
+    host: FakeHost, device: str, path_device: str
+) -> None:
+    fibre_channel.adapter(host)
+    fibre_channel.disk(host, "sda", target=0, port=OWN, node=NODE)
+    fibre_channel.disk(host, "sdb", target=1, port=SIBLING, node=NODE, shows=path_device)
+    host.map("dm-0", MAP, ["sda"], shows=device)
+    host.run(
+        "csi_plugin.attachment.healing:heal",
+        fibre_channel.connection(OWN, SIBLING),
+        "/dev/dm-0",
+        identity="",
+        multipath=True,
+        read_only=False,
+        root_helper="sudo",
+    )
+    assert host.called("multipathd add path /dev/sdb")
+
+
+def test_path_of_another_volume_does_not_join_a_map_over_nvme(host: FakeHost, device: str, portal: str) -> None:
+    nvme_volumes.disk(host, 0, FIRST)
+    host.map("dm-0", NVME_MAP, ["nvme0n1"], shows=device)
+    host.program("nvme", nvme_volumes.appears(host, portal, wwid="eui.0b"))
     with pytest.raises(HostError, match="lead to another volume"):
-        heal_nvme(host, nvme_connection(FIRST, portal))
+        heal_nvme(host, nvme_volumes.connection(FIRST, portal))
     assert not host.called("multipathd add|disconnect")
 
 
@@ -211,10 +210,10 @@ def test_volume_over_nvme_is_attached_as_its_map_and_detached(
     host: FakeHost, device: str, path_device: str, portal: str
 ) -> None:
     """The second portal is connected, too, and the map goes before the paths."""
-    nvme_disk(host, 0, FIRST, shows=path_device)
+    nvme_volumes.disk(host, 0, FIRST, shows=path_device)
     host.map("dm-0", NVME_MAP, ["nvme0n1"], shows=device)
-    host.program("nvme", nvme_appears(host, portal))
-    info = nvme_connection(FIRST, portal)
+    host.program("nvme", nvme_volumes.appears(host, portal))
+    info = nvme_volumes.connection(FIRST, portal)
     attached = host.run("csi_plugin.attachment.devices:attach", info, multipath=True)
     assert (attached["path"], attached["multipath_id"]) == ("/dev/dm-0", "eui.0a")
     assert len(host.called("nvme connect")) == 1
@@ -229,19 +228,21 @@ def test_volume_over_nvme_is_attached_as_its_map_and_detached(
 
 
 def test_map_over_nvme_grows(host: FakeHost, device: str, path_device: str) -> None:
-    nvme_disk(host, 0, FIRST, shows=path_device)
+    nvme_volumes.disk(host, 0, FIRST, shows=path_device)
     host.map("dm-0", NVME_MAP, ["nvme0n1"], shows=device, dm_name="mpatha")
-    host.run("csi_plugin.attachment.devices:extend", nvme_connection(FIRST), {"type": "block", "path": "/dev/dm-0"})
+    host.run(
+        "csi_plugin.attachment.devices:extend", nvme_volumes.connection(FIRST), {"type": "block", "path": "/dev/dm-0"}
+    )
     assert host.called("multipathd resize map mpatha")
     rescan = host.sys / "devices/virtual/nvme-fabrics/ctl/nvme0/rescan_controller"
     assert rescan.read_text().strip() == "1"
 
 
 def test_map_over_nvme_with_paths_of_another_volume_is_not_used(host: FakeHost, device: str, path_device: str) -> None:
-    nvme_disk(host, 0, FIRST, shows=path_device)
+    nvme_volumes.disk(host, 0, FIRST, shows=path_device)
     host.disk("sdz", "devices/z")
     host.map("dm-0", NVME_MAP, ["nvme0n1", "sdz"], shows=device)
     with pytest.raises(HostError, match="its paths sdz are not of this volume's targets") as error:
-        host.run("csi_plugin.attachment.devices:attach", nvme_connection(FIRST), multipath=True)
+        host.run("csi_plugin.attachment.devices:attach", nvme_volumes.connection(FIRST), multipath=True)
     assert error.value.kind == "OtherVolume"
     assert not host.called("multipath -f|multipathd del")

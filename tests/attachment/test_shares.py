@@ -3,6 +3,7 @@
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,28 @@ def test_the_last_volume_unmounts_the_share(host: FakeHost) -> None:
     detach(host, "one", one)
     assert mounted_at(host)
     detach(host, "two", two)
+    assert not mounted_at(host)
+
+
+def test_a_mount_that_takes_long_holds_up_no_other_volumes(host: FakeHost) -> None:
+    """As of a server that is away: os-brick's lock of the whole host stays free meanwhile."""
+    (host.folder / "locks").mkdir()
+    lock = host.folder / "locks/os-brick-connect_volume"
+    script = f"import fcntl; fcntl.lockf(open('{lock}', 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    mount = (host.folder / "bin/mount").read_text().partition("\n")[2]
+    host.program("mount", f'{sys.executable} -c "{script}" || exit 9\n{mount}')
+    detach(host, "one", attach(host, "one"))
+    assert not mounted_at(host)
+
+
+def test_a_file_that_was_deleted_is_detached(host: FakeHost, tmp_path: Path) -> None:
+    """As by a client of the share, or by a person: the loop device would keep its room, and the share mounted."""
+    one = attach(host, "one")
+    identity = host.run("csi_plugin.attachment.host_tables:device_identity", one["path"])
+    (tmp_path / "server/one").unlink()
+    assert host.run("csi_plugin.attachment.host_tables:device_identity", one["path"]) == identity
+    host.run("csi_plugin.attachment.devices:detach", volume(host, "one"), one, identity=identity)
+    assert "one" not in host_tables.loop_devices_by_file_name()
     assert not mounted_at(host)
 
 

@@ -16,14 +16,16 @@ def adapter(host: FakeHost) -> None:
     host.write("class/scsi_host/host2/scan")
 
 
-def disk(host: FakeHost, name: str, *, target: int, port: str, node: str, wwid: str = WWID, shows: str = "") -> None:
+def disk(
+    host: FakeHost, name: str, *, target: int, port: str, node: str, unit: int = 1, wwid: str = WWID, shows: str = ""
+) -> None:
     """A disk behind a port of a storage."""
     for kind, text in (("port", port), ("node", node)):
         host.write(f"class/fc_transport/target2:0:{target}/{kind}_name", f"0x{text}")
-    host.disk(name, f"{_ADAPTER}/rport-2:0-{target}/target2:0:{target}/2:0:{target}:1", wwid=wwid, shows=shows)
+    host.disk(name, f"{_ADAPTER}/rport-2:0-{target}/target2:0:{target}/2:0:{target}:{unit}", wwid=wwid, shows=shows)
     by_path = host.dev / "disk/by-path"
     by_path.mkdir(parents=True, exist_ok=True)
-    (by_path / f"pci-0000:00:05.0-fc-0x{port}-lun-1").symlink_to(f"../../{name}")
+    (by_path / f"pci-0000:00:05.0-fc-0x{port}-lun-{unit}").symlink_to(f"../../{name}")
 
 
 def connection(*ports: str) -> dict[str, Any]:
