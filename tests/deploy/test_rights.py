@@ -14,6 +14,7 @@ from csi_plugin.server.cinder_backend_configuration import Refused, configuratio
 from tests.deploy.api_server import ApiServer
 from tests.deploy.chart import ARRAY, RESTRICTED, Object, one, render
 
+pytestmark = pytest.mark.kubernetes  # helm renders the chart
 NAMESPACE = "rights"
 SPECS = {"snapshot": {"volume_id": "v"}, "connection": {"volume_id": "v"}, "group_snapshot": {"group_id": "g"}}
 

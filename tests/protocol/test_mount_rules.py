@@ -82,8 +82,9 @@ def test_flags_that_change_what_is_mounted_are_refused(flag: str) -> None:
     ],
 )
 def test_flags_that_are_allowed(flag: str) -> None:
-    check_mount(csi_pb2.VolumeCapability.MountVolume(mount_flags=[flag]), field="capability.mount")
-    check_known([flag], filesystem="", field="capability.mount")
+    mount = csi_pb2.VolumeCapability.MountVolume(mount_flags=[flag])
+    check_mount(mount, field="capability.mount")
+    check_known(mount, field="capability.mount")
 
 
 LABEL = "system_u:object_r:container_file_t:s0"
