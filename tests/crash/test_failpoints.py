@@ -21,8 +21,8 @@ STEP_OF_PREFIX = {
     "group_snapshot_delete": "delete_group_snapshot",
     "retype": "modify",
 }
-OF_OTHER_LIVES = ("move.", "unmanage.")
-"""Of a node that comes back as another, and of programs that use the library."""
+OF_OTHER_LIVES = ("adopt.", "move.", "unmanage.")
+"""Of commands and programs that use the library, and of a node that comes back as another."""
 
 
 def failpoints() -> list[str]:
