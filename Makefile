@@ -36,7 +36,7 @@ coverage:
 	scripts/setup
 	COVERAGE=1 scripts/test
 
-# In three minutes: lint, and the tests that need neither root nor Kubernetes.
+# In four minutes: lint, and the tests that need neither root nor Kubernetes.
 check:
 	scripts/check
 
