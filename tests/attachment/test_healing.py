@@ -3,7 +3,6 @@ and programs are a test's own: this machine has no SCSI."""
 
 import fcntl
 import socket
-import subprocess
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from tests.support.csi import MIB
 from tests.support.fake_host import WWID, FakeHost, HostError
 from tests.support.polling import wait_until
 
@@ -23,24 +21,6 @@ FIRST, SECOND, DEAD = "127.0.0.1:3260", "192.0.2.2:3260", "127.0.0.1:1"
 NAME = "iqn.2026-11.org.example:volume"
 MAP = "mpath-36001405aaaa"
 DESTRUCTIVE = r"--logout|--op delete|multipath -f|multipathd del|luksClose|nvme disconnect"
-
-
-@pytest.fixture
-def device(tmp_path: Path) -> Iterator[str]:
-    """A loop device, whose number the fake host's devices have."""
-    (tmp_path / "disk").write_bytes(bytes(MIB))
-    done = subprocess.run(
-        ["losetup", "--find", "--show", tmp_path / "disk"], capture_output=True, text=True, check=True
-    )
-    yield done.stdout.strip()
-    subprocess.run(["losetup", "--detach", done.stdout.strip()], check=True)
-
-
-@pytest.fixture
-def portal() -> Iterator[str]:
-    """A portal that answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture

@@ -1,16 +1,13 @@
 """Multipath maps over Fibre Channel and NVMe: paths of the volume's own alone, found, added, and taken away. The
 kernel's tables and programs are a test's own."""
 
-import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import fibre_channel, nvme_volumes
-from tests.support.csi import MIB
 from tests.support.fake_host import FakeHost, HostError
 
 pytestmark = pytest.mark.root
@@ -18,25 +15,6 @@ pytestmark = pytest.mark.root
 MAP = "mpath-36001405aaaa"
 OWN, SIBLING, OTHERS = "500a000000000001", "500a000000000002", "500b000000000001"
 NODE, OTHER_NODE = "500a000000000000", "500b000000000000"
-
-
-def loop_device(file: Path) -> Iterator[str]:
-    file.write_bytes(bytes(MIB))
-    done = subprocess.run(["losetup", "--find", "--show", file], capture_output=True, text=True, check=True)
-    yield done.stdout.strip()
-    subprocess.run(["losetup", "--detach", done.stdout.strip()], check=True)
-
-
-@pytest.fixture
-def device(tmp_path: Path) -> Iterator[str]:
-    """A loop device, whose number the fake host's map has."""
-    yield from loop_device(tmp_path / "disk")
-
-
-@pytest.fixture
-def path_device(tmp_path: Path) -> Iterator[str]:
-    """The same for a path that is opened by itself."""
-    yield from loop_device(tmp_path / "path")
 
 
 @pytest.fixture
@@ -134,13 +112,6 @@ def test_what_is_built_on_a_volume_when_it_is_unstaged(host: FakeHost, device: s
 
 
 NVME_MAP = "mpath-eui.0a"
-
-
-@pytest.fixture
-def portal() -> Iterator[str]:
-    """A portal that answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 FIRST = "192.0.2.1:4420"

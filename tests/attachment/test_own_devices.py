@@ -3,16 +3,12 @@ numbers and names to since. The kernel's tables and programs are a test's own.""
 
 import os
 import shutil
-import socket
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import fibre_channel, nvme_volumes
-from tests.support.csi import MIB
 from tests.support.fake_host import FakeHost, HostError
 
 pytestmark = pytest.mark.root
@@ -21,24 +17,6 @@ OWN, NODE = "500a000000000001", "500a000000000000"
 FIRST = "192.0.2.1:4420"
 NAME = "iqn.2026-11.org.example:volume"
 ATTACH, DETACH = "csi_plugin.attachment.devices:attach", "csi_plugin.attachment.devices:detach"
-
-
-@pytest.fixture
-def device(tmp_path: Path) -> Iterator[str]:
-    """A loop device, whose number the fake host's devices have."""
-    (tmp_path / "disk").write_bytes(bytes(MIB))
-    done = subprocess.run(
-        ["losetup", "--find", "--show", tmp_path / "disk"], capture_output=True, text=True, check=True
-    )
-    yield done.stdout.strip()
-    subprocess.run(["losetup", "--detach", done.stdout.strip()], check=True)
-
-
-@pytest.fixture
-def portal() -> Iterator[str]:
-    """A portal that answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture
