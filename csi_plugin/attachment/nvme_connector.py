@@ -34,7 +34,7 @@ class HostNVMeConnector(NVMeOFConnector):  # type: ignore[misc]
             self._is_connecting = False
         return found
 
-    # Without this, the decorators of os-brick's would be given what is no copy.
+    # Outermost, as os-brick asks: it puts back the device's path that connecting has changed.
     @brick_utils.connect_volume_undo_prepare_result(unlink_after=True)  # type: ignore[untyped-decorator]
     def disconnect_volume(
         self,
@@ -45,6 +45,7 @@ class HostNVMeConnector(NVMeOFConnector):  # type: ignore[misc]
     ) -> None:
         """As os-brick's; of a volume whose device has gone, too."""
         properties = nvme.as_the_kernel_writes(connection_properties)
+        # A copy: os-brick changes what it is given.
         super().disconnect_volume(
             nvme.as_the_kernel_writes(properties), device_info, force=force, ignore_errors=ignore_errors
         )

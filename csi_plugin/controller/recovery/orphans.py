@@ -11,8 +11,6 @@ from csi_plugin.persistence.records import ADOPTED, GroupSnapshotRecord, Phase, 
 
 NOTHING_LEFT = "nothing is left of it; its id is not used again for a while"
 """Condition of an orphan whose record only keeps its generation from being taken again at once."""
-
-
 _ADOPTING = "managing"
 """Cinder's status of what is being adopted."""
 
