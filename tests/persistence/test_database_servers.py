@@ -1,21 +1,26 @@
 """Database servers as people run them: behind a pooler, with locks that others hold, and those that cannot serve."""
 
+import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import sqlalchemy as sa
 
 from csi_plugin.persistence.base import InvalidPersistence, LeadershipLost, PersistenceError
 from csi_plugin.persistence.dbms import DBPersistence, requirements, schema_lock
+from csi_plugin.persistence.dbms.engine import plain_engine
 from csi_plugin.persistence.dbms.lease import DatabaseLease
+from csi_plugin.persistence.dbms.time_limits import USUAL
 from csi_plugin.persistence.leases import Fence, LeaseTerm
 from csi_plugin.persistence.records import KeyValueRecord
 from csi_plugin.persistence.testing import new_id
 from csi_plugin.server.serve import EXIT_SETTINGS
+from tests.support.certificates import Authority
 from tests.support.galera import galera
 from tests.support.mariadb import MariaDB
 from tests.support.pgbouncer import pooling
@@ -178,3 +183,22 @@ def test_serve_ends_with_one_error(postgresql: PostgreSQL, tmp_path: Path) -> No
         served.close()
     assert served.log_text().count("encoding is SQL_ASCII") == 1
     assert "Traceback" not in served.log_text()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_connections_to_mariadb_share_what_they_know_of_tls(
+    tls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = Mock(side_effect=ssl.create_default_context)
+    monkeypatch.setattr(ssl, "create_default_context", reading)
+    authority = Authority(tmp_path / "certificates")
+    server = MariaDB(tmp_path, *(f"--ssl-cert={authority.certificate}", f"--ssl-key={authority.key}") if tls else ())
+    try:
+        engine = plain_engine(server.create_database(), limits=USUAL)
+        with engine.connect() as one, engine.connect() as other:
+            used = [next(iter(each.execute(sa.text("SHOW STATUS LIKE 'Ssl_cipher'"))))[1] for each in (one, other)]
+        engine.dispose()
+    finally:
+        server.stop()
+    assert [bool(cipher) for cipher in used] == [tls, tls]
+    assert reading.call_count == 1

@@ -12,7 +12,7 @@ from sqlalchemy.pool import QueuePool
 
 from csi_plugin.known_secrets import keep_secret
 from csi_plugin.persistence.base import InvalidPersistence
-from csi_plugin.persistence.dbms import requirements, sqlite_file, time_limits
+from csi_plugin.persistence.dbms import requirements, sqlite_file, time_limits, tls_context
 from csi_plugin.persistence.dbms.time_limits import READ_ONLY, Limits
 
 BUSY_SECONDS = 60
@@ -65,6 +65,7 @@ def plain_engine(connection: str, *, sqlite_synchronous: bool = True, limits: Li
         raise InvalidPersistence(f"the driver for {url.drivername} is not installed: {error}{hint}") from error
     requirements.check_at_first_connection(engine)
     _listen(engine, sqlite_synchronous=sqlite_synchronous)
+    tls_context.share(engine)
     if limits is not None:
         time_limits.listen(engine, limits)
     if not is_memory(url):
