@@ -61,12 +61,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 class ByFile(LoadFileScheduling):
-    """Files go to the workers one by one, in the order of collection."""
+    """Files and classes go to the workers one by one, in the order of collection."""
 
     def _split_scope(self, nodeid: str) -> str:
-        """What one worker runs together: the folders whose tests share one server, as they share one file's."""
-        folder, _, _ = nodeid.partition("::")[0].rpartition("/")
-        return folder if folder in _TOGETHER else str(super()._split_scope(nodeid))
+        """What one worker runs together: a file, or the folders whose tests share one server; where a file has classes,
+        one of these."""
+        file, *names = nodeid.partition("[")[0].split("::")
+        folder = file.rpartition("/")[0]
+        return folder if folder in _TOGETHER else "::".join([file, *names[:-1]])
 
 
 _TOGETHER = ("tests/cluster", "tests/node")
@@ -88,10 +90,11 @@ _BUILT_FOR = {
 """What `scripts/setup build` builds or fetches for them; the rest has markers."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     for item in items:
         mark_needs(item)
+    yield  # those that are not asked for are left out
     files = {item.path for item in items if _built_for(item)}
     items.sort(
         key=lambda item: (

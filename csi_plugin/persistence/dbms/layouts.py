@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -73,6 +74,35 @@ class Layout:
     def select(self, *, has_extra: bool = True) -> sa.Select[Any]:
         """All columns of the records that are there, in the order that ``record`` expects. ``has_extra``: whether the
         database has our table."""
+        return self._selects[has_extra]
+
+    def select_one(self, *, has_extra: bool = True) -> sa.Select[Any]:
+        """The same of the one record whose id is the parameter ``record_id``."""
+        return self._selects_of_one[has_extra]
+
+    # Statements are kept: SQLAlchemy takes longer to put one together than a database to run it.
+    @cached_property
+    def update_one(self) -> sa.Update:
+        """Of the row in ``table`` of the record that is there, whose id is the parameter ``record_id``."""
+        return self.table.update().where(self.id == sa.bindparam("record_id"), *self._is_not_deleted)
+
+    @cached_property
+    def update_extra(self) -> sa.Update:
+        """Of the row in ``extra`` that has the id and the revision of the parameters ``record_id`` and ``known``."""
+        columns = self.extra.c
+        return self.extra.update().where(
+            columns.id == sa.bindparam("record_id"), columns.revision == sa.bindparam("known")
+        )
+
+    @cached_property
+    def _selects(self) -> dict[bool, sa.Select[Any]]:
+        return {has_extra: self._make_select(has_extra) for has_extra in (True, False)}
+
+    @cached_property
+    def _selects_of_one(self) -> dict[bool, sa.Select[Any]]:
+        return {key: query.where(self.id == sa.bindparam("record_id")) for key, query in self._selects.items()}
+
+    def _make_select(self, has_extra: bool) -> sa.Select[Any]:
         selected = [self.id, self.extra.c.revision, *self.columns.values(), self.extra.c.exact_times]
         if self.secret:
             selected += [self.table.c[self.secret], self.extra.c[self.secret]]
@@ -83,8 +113,12 @@ class Layout:
         else:
             values = [sa.null() if column.table is self.extra else column for column in selected]
         query = sa.select(*(value.label(f"c{n}") for n, value in enumerate(values))).select_from(source)
+        return query.where(*self._is_not_deleted)
+
+    @property
+    def _is_not_deleted(self) -> list[sa.ColumnElement[bool]]:
         # Not "= false": an index that begins with the column would win over the one that gives the order.
-        return query.where(self.table.c.deleted.is_not(sa.true())) if self.soft_deletes else query
+        return [self.table.c.deleted.is_not(sa.true())] if self.soft_deletes else []
 
     def position(self, field: str) -> int | None:
         """Where a field stands in the rows of ``select``; None when this kind has no such field."""

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -121,7 +121,8 @@ class DBPersistence(BuiltinPlugin):
 
     def get(self, kind: type[R], record_id: str) -> R | None:
         layout = LAYOUTS[kind]
-        found = self._read(layout, self._select(layout).where(layout.id == record_id))
+        query = layout.select_one(has_extra=not self._is_read_only)
+        found = self._read(layout, query, {"record_id": record_id})
         # A server that ignores case may have found another one.
         return found[0] if found and found[0].id == record_id else None
 
@@ -221,11 +222,10 @@ class DBPersistence(BuiltinPlugin):
         self._choose_type(connection, record)
         main, extra = self._column_values(layout, record)
         extra["revision"] = record.revision
-        is_same = sa.and_(layout.extra.c.id == record.id, layout.extra.c.revision == record.revision - 1)
-        if connection.execute(layout.extra.update().where(is_same).values(extra)).rowcount == 0:
+        known = {"record_id": record.id, "known": record.revision - 1}
+        if connection.execute(layout.update_extra, extra | known).rowcount == 0:
             self._insert_missing_extra(connection, layout, record, extra)
-        changed = layout.table.update().where(*_is_there(layout, record.id)).values(main)
-        if connection.execute(changed).rowcount == 0:
+        if connection.execute(layout.update_one, main | {"record_id": record.id}).rowcount == 0:
             raise RecordNotFound(f"{record.KIND} {record.id} does not exist")
         if layout.dictionaries:
             self._replace_dictionaries(connection, layout, record)
@@ -333,11 +333,11 @@ class DBPersistence(BuiltinPlugin):
     def _select(self, layout: Layout) -> sa.Select[Any]:
         return layout.select(has_extra=not self._is_read_only)
 
-    def _read(self, layout: Layout, query: sa.Select[Any]) -> list[Any]:
+    def _read(self, layout: Layout, query: sa.Select[Any], parameters: Mapping[str, str] | None = None) -> list[Any]:
         if self._is_read_only and layout.table.name in tables.metadata.tables:
             return []  # a table of ours
         with database_errors(), self._reader.connect() as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(query, parameters).all()
             if not rows:
                 return []
             type_position = layout.position("volume_type_id")
