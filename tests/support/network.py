@@ -62,10 +62,10 @@ class Cable:
         self._break()
 
     def _break(self) -> None:
-        for one in self._open:
+        broken, self._open = self._open, []  # who is told first may connect again before the last one is
+        for one in broken:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-        self._open.clear()
 
     def _accept(self) -> None:
         while True:
