@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.support.mariadb import MariaDB
 from tests.support.network import free_ports
+from tests.support.polling import wait_until
 
 PROVIDER = "/usr/lib/galera/libgalera_smm.so"
 """Debian: galera-4."""
@@ -29,6 +30,11 @@ def galera(folder: Path) -> Iterator[MariaDB]:
             *("--wsrep-cluster-name=test", "--wsrep-cluster-address=gcomm://", "--wsrep-node-address=127.0.0.1"),
             *("--wsrep-new-cluster", "--binlog-format=ROW", "--innodb-autoinc-lock-mode=2"),
         )
+        wait_until(lambda: _is_ready(server), lambda: "the server is no member of its cluster yet")
         yield server
     finally:
         server.kill()
+
+
+def _is_ready(server: MariaDB) -> bool:
+    return server.execute("SHOW STATUS LIKE 'wsrep_ready'") == [("wsrep_ready", "ON")]
