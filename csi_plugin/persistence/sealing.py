@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from csi_plugin.known_secrets import keep_secret
 from csi_plugin.persistence.base import PersistenceError, RecordNotFound, RecordStore, RevisionConflict
-from csi_plugin.persistence.leases import Fence, LeaseTerm
 from csi_plugin.persistence.records import RECORD_TYPES, NodeRecord, Record
+from csi_plugin.persistence.wrapping_store import WrappingStore
 
 R = TypeVar("R", bound=Record)
 
@@ -179,17 +179,15 @@ def check_opened(record: Record) -> None:
             )
 
 
-class SealingStore(RecordStore):
+class SealingStore(WrappingStore):
     """A store whose secret fields are sealed before the inner store sees them, and opened on the way back.
 
     A record that none of the keys opens is read, and written, as it is: see check_opened.
     """
 
     def __init__(self, inner: RecordStore, sealer: Sealer) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.sealer = sealer
-        self.ATOMIC_ACROSS_PROCESSES = inner.ATOMIC_ACROSS_PROCESSES
-        self.DERIVES_USE = inner.DERIVES_USE
         inner.use_sealer(sealer)
 
     def create(self, record: R) -> R:
@@ -197,9 +195,6 @@ class SealingStore(RecordStore):
 
     def update(self, record: R) -> R:
         return self.sealer.open_record(self.inner.update(self.sealer.seal_record(record)))
-
-    def delete(self, record: Record) -> None:
-        self.inner.delete(record)
 
     def get(self, kind: type[R], record_id: str) -> R | None:
         record = self.inner.get(kind, record_id)
@@ -211,20 +206,8 @@ class SealingStore(RecordStore):
     def find_any(self, kind: type[R], key: str, values: Iterable[str]) -> list[R]:
         return [self.sealer.open_record(found) for found in self.inner.find_any(kind, key, values)]
 
-    def in_listing_order(self, records: list[R]) -> list[R]:
-        return self.inner.in_listing_order(records)
-
-    def recorded_gib(self, *, backend: str) -> dict[str, int]:
-        return self.inner.recorded_gib(backend=backend)
-
     def nodes_named(self, names: Collection[str]) -> list[NodeRecord]:
         return [self.sealer.open_record(found) for found in self.inner.nodes_named(names)]
-
-    def health(self) -> None:
-        self.inner.health()
-
-    def close(self) -> None:
-        self.inner.close()
 
     def reseal(self) -> int:
         """Seal with the first key what is in clear or sealed with another; the number of records written.
@@ -254,42 +237,6 @@ class SealingStore(RecordStore):
     def _is_current(self, record: Record) -> bool:
         values = [getattr(record, name) for name in record.SECRET]
         return all(value is None or (Sealer.is_sealed(value) and self.sealer.is_current(value)) for value in values)
-
-    def use_fence(self, fence: Fence) -> None:
-        self.inner.use_fence(fence)
-
-    def use_connection_sealer(self, seal: Callable[[str, str], str]) -> None:
-        self.inner.use_connection_sealer(seal)
-
-    def use_connection_renewer(self, is_renewing: Callable[[str, str], bool]) -> None:
-        self.inner.use_connection_renewer(is_renewing)
-
-    def use_filesystem_recorder(self, take_over: Callable[[str], None]) -> None:
-        self.inner.use_filesystem_recorder(take_over)
-
-    def use_volume_health(self, read: Callable[[str], list[tuple[str, str]]]) -> None:
-        self.inner.use_volume_health(read)
-
-    def cluster_networks(self) -> list[str]:
-        return self.inner.cluster_networks()
-
-    def volume_health_changed(self, volume_ids: Iterable[str]) -> None:
-        self.inner.volume_health_changed(volume_ids)
-
-    def record_event(self, kind: type[Record], record_id: str, reason: str, message: str) -> None:
-        self.inner.record_event(kind, record_id, reason, message)
-
-    def start_upkeep(self) -> None:
-        self.inner.start_upkeep()
-
-    def acquire_lease(self, name: str, *, holder: str, seconds: float) -> bool:
-        return self.inner.acquire_lease(name, holder=holder, seconds=seconds)
-
-    def lease_term(self, name: str) -> LeaseTerm:
-        return self.inner.lease_term(name)
-
-    def release_lease(self, name: str, *, holder: str) -> None:
-        self.inner.release_lease(name, holder=holder)
 
 
 def _key_id(key: bytes) -> str:

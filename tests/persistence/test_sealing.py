@@ -194,3 +194,21 @@ def test_every_kind_passes_through_unharmed() -> None:
         created = store.create(record)
         assert created == replace(record, revision=1, created_at=created.created_at)
         assert store.find(type(record)) == [created]
+
+
+def test_a_sealed_store_answers_as_the_one_behind_it() -> None:
+    """A method that it does not pass on is answered by RecordStore's default: a watch that lost touch was current."""
+    own = {"wanted_keys"}  # a rule about kinds of records, which is the same everywhere
+    public = {name for name in vars(RecordStore) if not name.startswith("_") and callable(getattr(RecordStore, name))}
+    passed_on = {
+        name for kind in SealingStore.__mro__[: SealingStore.__mro__.index(RecordStore)] for name in vars(kind)
+    }
+    assert public - own - passed_on == set()
+
+
+def test_a_sealed_store_is_not_more_current_than_the_one_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = MemoryPersistence()
+    store = SealingStore(inner, Sealer([NEW]))
+    assert store.is_current()
+    monkeypatch.setattr(inner, "is_current", lambda: False)
+    assert not store.is_current()
