@@ -141,7 +141,7 @@ class BuiltinPlugin(PersistenceDriverBase, RecordStore):
                     stored = store.create(record)
                 else:
                     record.revision = current.revision
-                    stored = store.update(record)
+                    stored = current if current == record else store.update(record)
             except (RecordExists, RecordNotFound, RevisionConflict):
                 continue  # another writer was between the two statements: look again
             self._codec.note_stored(obj, stored)

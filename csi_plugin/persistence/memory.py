@@ -22,6 +22,24 @@ class MemoryPersistence(BuiltinPlugin):
         self._indexes: dict[type[Record], RecordIndex] = {kind: RecordIndex(kind) for kind in RECORD_TYPES}
         self._closed = False
 
+    # cinderlib's plugin kept its objects in these dictionaries, and classes derived from it read them.
+
+    @property
+    def volumes(self) -> dict[str, Any]:
+        return {each.id: each for each in self.get_volumes()}
+
+    @property
+    def snapshots(self) -> dict[str, Any]:
+        return {each.id: each for each in self.get_snapshots()}
+
+    @property
+    def connections(self) -> dict[str, Any]:
+        return {each.id: each for each in self.get_connections()}
+
+    @property
+    def key_values(self) -> dict[str, Any]:
+        return {each.key: each for each in self.get_key_values()}
+
     def create(self, record: R) -> R:
         stored = copy(record)
         stored.revision = 1

@@ -12,6 +12,7 @@ from csi_plugin.persistence.sealing import Sealer, SealingStore
 from csi_plugin.storage import codec, database
 from csi_plugin.storage.cinder import runtime
 from csi_plugin.storage.compatibility.cinderlib_plugin_store import CinderlibPluginStore
+from csi_plugin.storage.compatibility.extended_plugin_store import ExtendedPluginStore, is_extended
 from csi_plugin.storage.library_state import STATE
 
 LOG = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ def use_plugin(plugin: RecordStore | PersistenceDriverBase) -> None:
         store = SealingStore(store, Sealer(STATE.sealing_keys))
     else:
         _warn_of_clear_secrets(plugin)
+    if isinstance(plugin, BuiltinPlugin) and is_extended(plugin):
+        store = ExtendedPluginStore(store, plugin, codec)
     STATE.persistence, STATE.store = plugin, store
     STATE.shares_objects = isinstance(plugin, MemoryPersistence)
     STATE.objects_in_use.clear()

@@ -2,9 +2,13 @@
 
 from typing import Any
 
+import pytest
 from oslo_versionedobjects.fields import ObjectField
 
 import csi_plugin as cl
+from csi_plugin.persistence.dbms import MemoryDBPersistence
+from csi_plugin.persistence.memory import MemoryPersistence
+from csi_plugin.storage.library_state import STATE
 from csi_plugin.storage.objects import CONTEXT
 
 CONNECTOR = {"host": "far", "initiator": "iqn.2026-11.org.example:far", "ip": "192.0.2.7", "multipath": False}
@@ -102,3 +106,81 @@ def _fields(stored: Any) -> dict[str, Any]:
     kinds = stored._ovo.fields
     values = dict(stored._ovo)
     return {name: values[name] for name in kinds if name in values and not isinstance(kinds[name], ObjectField)}
+
+
+@pytest.mark.cinderlib("classes that extend a plugin")
+@pytest.mark.parametrize("base", [MemoryPersistence, MemoryDBPersistence])
+@pytest.mark.parametrize("sealing_keys", [None, [b"k" * 32]])
+def test_a_class_that_extends_a_built_in_plugin_is_called(
+    library: None, new_backend: Any, monkeypatch: pytest.MonkeyPatch, base: Any, sealing_keys: Any
+) -> None:
+    """As with cinderlib's classes: a program writes a file of its own whenever something is stored."""
+    calls: list[str] = []
+
+    class Extended(base):  # type: ignore[misc]
+        def __init__(self, location: str) -> None:
+            super().__init__()
+            self.location = location
+
+        def set_volume(self, volume: Any) -> None:
+            super().set_volume(volume)
+            calls.append(f"volume {volume.status}, {len(self.get_volumes())} at {self.location}")
+
+        def set_snapshot(self, snapshot: Any) -> None:
+            super().set_snapshot(snapshot)
+            calls.append(f"snapshot {snapshot.status} of {snapshot.volume.name}")
+
+        def set_connection(self, connection: Any) -> None:
+            super().set_connection(connection)
+            calls.append(f"connection {connection.attach_status}")
+
+        def delete_volume(self, volume: Any) -> None:
+            super().delete_volume(volume)
+            calls.append(f"no volume, {len(self.get_volumes())} left")
+
+        def delete_snapshot(self, snapshot: Any) -> None:
+            super().delete_snapshot(snapshot)
+            calls.append(f"no snapshot {snapshot.name}")
+
+        def delete_connection(self, connection: Any) -> None:
+            super().delete_connection(connection)
+            calls.append("no connection")
+
+    def made() -> set[str]:
+        found = set(calls)
+        calls.clear()
+        return found
+
+    monkeypatch.setattr(STATE, "sealing_keys", sealing_keys)
+    cl.Backend.set_persistence({"storage": Extended, "location": "there"})
+    try:
+        backend = new_backend()
+        volume = backend.create_volume(1, name="v")
+        assert made() == {"volume creating, 1 at there", "volume available, 1 at there"}
+        snapshot = volume.create_snapshot("s")
+        assert "snapshot available of v" in made()
+        connection = volume.connect(CONNECTOR)
+        assert {"connection attached", "volume in-use, 1 at there"} <= made()
+        assert cl.Connection.get_by_id(connection.id).conn_info == connection.conn_info != {}
+        volume.extend(2)
+        cl.Volume.get_by_id(volume.id).refresh()
+        assert cl.Volume.get_by_id(volume.id).revision == volume.revision
+        connection.disconnect()
+        snapshot.delete()
+        volume.delete()
+        assert {"no connection", "no snapshot s", "no volume, 0 left"} <= made()
+        assert cl.Backend.persistence.get_volumes() == backend.volumes == []
+    finally:
+        monkeypatch.undo()
+        cl.Backend.set_persistence({"storage": "memory"})
+
+
+def test_what_a_class_that_extends_the_memory_plugin_reads(memory_backend: cl.Backend) -> None:
+    plugin = cl.Backend.persistence
+    volume = memory_backend.create_volume(1)
+    snapshot, connection = volume.create_snapshot("s"), volume.connect(CONNECTOR)
+    plugin.set_key_value(cl.KeyValue("key", "value"))
+    assert plugin.volumes == {volume.id: volume}
+    assert plugin.snapshots == {snapshot.id: snapshot}
+    assert plugin.connections == {connection.id: connection}
+    assert plugin.key_values == {"key": cl.KeyValue("key", "value")}
