@@ -5,15 +5,20 @@ from typing import Any
 
 from csi_plugin.server.cinder_conf import read_backends
 from csi_plugin.server.driver_names import full_driver_name
-from csi_plugin.server.settings import Settings
+from csi_plugin.server.settings import Settings, SettingsError, check_names
 from csi_plugin.storage.backend_configuration import BackendConfiguration
 
 
 def backend_configurations(settings: Settings) -> list[BackendConfiguration]:
-    """The configuration of every backend of the settings. Raises SettingsError for a bad cinder.conf."""
+    """The configuration of every backend of the settings. Raises SettingsError for a bad cinder.conf, and for
+    a backend that the settings have too."""
     sections: list[Mapping[str, Any]] = [*settings.backends]
     if settings.cinder_conf:
         sections += read_backends(settings.cinder_conf)[0]
+        try:
+            check_names([section["volume_backend_name"] for section in sections])
+        except ValueError as error:
+            raise SettingsError(f"backends and cinder_conf together: {error}") from None
     return [_configuration(section, settings) for section in sections]
 
 

@@ -3,7 +3,8 @@
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import unquote
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from csi_plugin import addresses
 from csi_plugin.known_secrets import keep_secret, secrets_in, texts_in
 from csi_plugin.server.ember_environment import backend_settings, ember_settings
+from csi_plugin.server.settings_yaml import load_yaml, what_is_wrong
 from csi_plugin.server.topology_rules import check_topologies
 from csi_plugin.suggestions import did_you_mean
 
@@ -236,6 +238,8 @@ class Settings(BaseModel):
             for key, alias in (("volume_backend_name", "name"), ("volume_driver", "driver")):
                 if not isinstance(backend.get(key), str) or not backend[key]:
                     raise ValueError(f"every backend needs {alias}")
+        if isinstance(backends, list):
+            check_names([backend["volume_backend_name"] for backend in backends])
         return backends
 
     @model_validator(mode="after")
@@ -348,6 +352,13 @@ def grpc_address(endpoint: str) -> str:
     return address
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Raise ValueError for backends that have the same name: volumes are found by it."""
+    repeated = [name for name, times in Counter(names).items() if times > 1]
+    if repeated:
+        raise ValueError(f"each backend needs a name of its own, and {', '.join(repeated)} is there more than once")
+
+
 def _with_log_level(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """The values with ``debug``, the earlier form of a log level, as ``log_level``."""
     if "debug" not in values:
@@ -379,9 +390,9 @@ def parse_text(name: str, text: str, *, source: str) -> Any:
     if kind in (str, Path, str | None, Path | None):
         return text
     try:
-        return yaml.safe_load(text)
+        return load_yaml(text)
     except yaml.YAMLError as error:
-        raise SettingsError(f"{source} is not valid JSON or YAML: {_where(error)}") from None
+        raise SettingsError(f"{source} is not valid JSON or YAML: {what_is_wrong(error)}") from None
 
 
 # Variables with our prefix that other parts read by themselves.
@@ -390,11 +401,11 @@ _OTHERS_VARIABLES = ("CINDERBOX_FAILPOINT", "CINDERBOX_SEALING_KEYS", "CINDERBOX
 
 def _from_file(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text())
+        content = load_yaml(file.read_text())
     except OSError as error:
         raise SettingsError(f"settings file {file} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
-        raise SettingsError(f"settings file {file} is not valid YAML: {_where(error)}") from None
+        raise SettingsError(f"settings file {file} is not valid YAML: {what_is_wrong(error)}") from None
     except UnicodeDecodeError as error:
         raise SettingsError(f"settings file {file} is not UTF-8: byte {error.start}") from None
     if content is None:
@@ -402,17 +413,6 @@ def _from_file(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SettingsError(f"settings file {file} must hold a mapping of settings")
     return {str(name): value for name, value in content.items()}
-
-
-def _where(error: yaml.YAMLError) -> str:
-    """What is wrong and where, without what the parser quotes of it: that may be a password."""
-    mark = getattr(error, "problem_mark", None)
-    problem = _QUOTED.sub("(...)", str(getattr(error, "problem", None) or "it cannot be read"))
-    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    return f"{place}{problem} (text with characters such as : # * & ! % @ needs quotes)"
-
-
-_QUOTED = re.compile(r"'.*'|\".*\"", re.DOTALL)
 
 
 def _readable(problem: Any, origin: Mapping[str, str]) -> str:

@@ -317,6 +317,43 @@ def test_what_is_no_yaml_is_not_quoted(tmp_path: Path, text: str) -> None:
     assert caught.value.__suppress_context__
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("log_level: debug\nbackends: [{name: a, driver: b}]\nbackends: [{name: c, driver: d}]", "line 3.*backends is"),
+        ("backends:\n- {name: a, driver: b, san_password: S3cret, san_password: S3cret}", "line 2.*san_password is"),
+        ("log_level: info\n'log_level': info", "line 2.*log_level is"),
+    ],
+)
+def test_a_name_that_is_there_twice_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    """The second list of backends would be the only one, and the volumes of the first without their driver."""
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=words + " there twice") as caught:
+        load(file=file, environment={})
+    assert "S3cret" not in str(caught.value)
+    with pytest.raises(SettingsError, match=r"CINDERBOX_PERSISTENCE.*storage is there twice"):
+        loaded({"CINDERBOX_PERSISTENCE": '{"storage": "db", "storage": "memory"}'})
+
+
+def test_a_merge_of_yaml_may_be_given_other_values(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("backends:\n- &one {name: a, driver: LoopDriver}\n- {<<: *one, name: b}")
+    found = load(file=file, environment={}).backends
+    assert [backend["volume_backend_name"] for backend in found] == ["a", "b"]
+
+
+def test_two_backends_of_one_name_are_refused(tmp_path: Path) -> None:
+    backend = {"name": "one", "driver": "LoopDriver"}
+    with pytest.raises(SettingsError, match="one is there more than once"):
+        load({"backends": [backend, backend]}, environment={})
+    conf = tmp_path / "cinder.conf"
+    conf.write_text("[DEFAULT]\nenabled_backends = one\n[one]\nvolume_driver = LoopDriver\n")
+    both = load({"backends": [backend], "cinder_conf": conf}, environment={})
+    with pytest.raises(SettingsError, match=r"together: .* one is there more than once"):
+        backend_configurations(both)
+
+
 def test_passwords_in_settings_are_known_to_the_redaction() -> None:
     loaded(
         {
