@@ -214,7 +214,9 @@ class Backend(BackendJSON, metaclass=StateClass):
 
     @property
     def pool_names(self) -> tuple[str, ...]:
-        return self._pool_names
+        """The pools of the storage, those that it had when the driver started first: the first one is the default."""
+        present = (pool["pool_name"] for pool in self.stats()["pools"])
+        return tuple(dict.fromkeys((*self._pool_names, *present)))
 
     @property
     def accepts_missing_volumes(self) -> bool:

@@ -82,15 +82,14 @@ class Volume(NamedResource):
             return
         if isinstance(backend_or_vol, Volume):
             backend = backend_or_vol.backend
-            _inherit(backend_or_vol, kwargs, pool_name)
+            _inherit(backend_or_vol, kwargs)
         backend = find_backend(backend)
         extra_specs = kwargs.pop("extra_specs", None) or {}
         qos_specs = kwargs.pop("qos_specs", None) or {}
         for name in ("metadata", "admin_metadata", "glance_metadata"):
             kwargs[name] = dict(kwargs.get(name) or {})
         kwargs["size"] = whole_size(kwargs.get("size", 1))
-        if "host" not in kwargs:
-            kwargs["host"] = _host(backend, pool_name)
+        kwargs["host"] = _host(backend, pool_name, given=kwargs.get("host"))
         kwargs.setdefault("volume_attachment", objects.VolumeAttachmentList(context=CONTEXT, objects=[]))
         kwargs.setdefault("snapshots", objects.SnapshotList(context=CONTEXT, objects=[]))
         super().__init__(backend, **kwargs)
@@ -412,11 +411,9 @@ class Volume(NamedResource):
             self.disconnect(connection, force=True)
 
 
-def _inherit(source: Volume, kwargs: dict[str, Any], pool_name: str | None) -> None:
+def _inherit(source: Volume, kwargs: dict[str, Any]) -> None:
     for name in _INHERITED:
-        if name == "host" and pool_name:
-            kwargs.setdefault("host", f"{source._ovo.host.partition('#')[0]}#{pool_name}")
-        elif source._ovo.obj_attr_is_set(name):
+        if source._ovo.obj_attr_is_set(name):
             value = getattr(source._ovo, name)
             kwargs.setdefault(name, dict(value) if isinstance(value, dict) else value)
     for short in ("name", "description"):
@@ -427,9 +424,15 @@ def _inherit(source: Volume, kwargs: dict[str, Any], pool_name: str | None) -> N
     kwargs.setdefault("qos_specs", record.qos_specs)
 
 
-def _host(backend: Any, pool_name: str | None) -> str:
+def _host(backend: Any, pool_name: str | None, *, given: Any) -> str:
+    """Cinder's host@backend#pool: the given one, with the pool that is named, or this machine's."""
     if isinstance(backend, str):
+        if given:
+            return str(given)
         raise ValueError(f"backend {backend} is not set up")
     if pool_name is not None and pool_name not in backend.pool_names:
         raise ValueError(f"pool_name must be one of {', '.join(backend.pool_names)}, not {pool_name!r}")
-    return f"{backend.host}#{pool_name or backend.pool_names[0]}"
+    host, _, pool = str(given or f"{backend.host}#{backend.pool_names[0]}").partition("#")
+    if host.partition("@")[2] != backend.id:
+        raise ValueError(f"host must be HOST@{backend.id}#POOL, not {given!r}: the volume would be lost to its backend")
+    return f"{host}#{pool_name or pool}" if pool_name or pool else host

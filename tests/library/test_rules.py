@@ -222,3 +222,33 @@ def test_a_snapshot_is_on_its_volumes_backend(backend: cl.Backend, new_backend: 
     for wrong in (other, other.id):
         with pytest.raises(ValueError, match="backend must be loop, that of the volume, not another"):
             cl.Snapshot(volume, backend=wrong)
+
+
+@pytest.mark.cinderlib("`host` of one's own")
+def test_a_volume_is_recorded_on_the_backend_that_makes_it(backend: cl.Backend, files: Any) -> None:
+    """Under another one's name no list of this backend would show it, and no program find its driver."""
+    known, pool = files(), backend.pool_names[0]
+    for wrong in ("elsewhere", f"here@other#{pool}", "here", "@", 7):
+        with pytest.raises(ValueError, match=rf"host must be HOST@{backend.id}#POOL"):
+            backend.create_volume(1, host=wrong)
+    assert files() == known
+    own = backend.create_volume(1, host=f"another machine@{backend.id}#{pool}")
+    volumes = [backend.create_volume(1, host=None), own, own.clone(), own.clone(host=None), own.clone(pool_name=pool)]
+    assert {found.id for found in backend.volumes} == {volume.id for volume in volumes}
+    backend.refresh()
+    assert {found.id for found in backend.volumes} == {volume.id for volume in volumes}
+    for make in (own.clone, own.create_snapshot("s").create_volume):
+        with pytest.raises(ValueError, match="pool_name must be one of"):
+            make(pool_name="nowhere")
+
+
+def test_a_pool_that_the_storage_has_got_meanwhile(memory_backend: cl.Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An administrator adds a pool to an array: the scheduler sees it in the statistics, and chooses it."""
+    first = memory_backend.pool_names[0]
+    stats = memory_backend.stats()
+    later = stats | {"pools": [stats["pools"][0] | {"pool_name": "late"}, *stats["pools"]]}
+    monkeypatch.setattr(memory_backend.driver, "get_volume_stats", lambda refresh=False: later)
+    memory_backend.stats(refresh=True)
+    assert memory_backend.pool_names == (first, "late")
+    assert memory_backend.create_volume(1).record.pool == first
+    assert memory_backend.create_volume(1, pool_name="late").record.pool == "late"
