@@ -139,4 +139,7 @@ def _parse(text: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         complain("TARGET must be a JSON object with `storage` and its arguments")
         raise typer.Exit(EXIT_SETTINGS)
+    if (config.get("storage") or "memory") in ("memory", "memory_db"):
+        complain("TARGET: what is copied to memory is gone when this command ends; `storage` has to name another place")
+        raise typer.Exit(EXIT_SETTINGS)
     return config

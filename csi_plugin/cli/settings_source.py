@@ -27,6 +27,9 @@ def readable_errors() -> Iterator[None]:
     except (SettingsError, InvalidPersistence, PersistenceError) as error:
         complain(str(error))
         raise typer.Exit(EXIT_SETTINGS) from None
+    except PermissionError as error:
+        complain(f"{error.filename or error}: this user may not read or write it; run the command as the server's user")
+        raise typer.Exit(EXIT_SETTINGS) from None
 
 
 def load_settings(file: Path | None, flags: Mapping[str, Any] | None = None, *, serves: bool = False) -> "Settings":

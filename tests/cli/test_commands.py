@@ -1,8 +1,11 @@
 """The ``cinderbox`` command, with a server's metadata."""
 
 import json
+import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -86,9 +89,39 @@ def test_migration(served: Served, tmp_path: Path) -> None:
     assert served.files() == []
 
 
-@pytest.mark.parametrize("target", ["{", "[]", '{"storage": "telepathy"}', '{"storage": "db", "connection": "x"}'])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"storage": "memory"}',
+        '{"storage": "memory_db"}',
+        '{"storage": "telepathy"}',
+        '{"storage": "db", "connection": "x"}',
+    ],
+)
 def test_migration_to_nowhere(served: Served, target: str) -> None:
     served.command("migrate", target, expect=2)
+
+
+def test_a_user_who_may_not_read_the_servers_files_is_told_so(tmp_path: Path) -> None:
+    program = str(Path(sys.executable).parent / "cinderbox")
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    run = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", program, "volumes", "list"],
+        env={
+            "PATH": os.environ["PATH"],
+            "CINDERBOX_STATE_DIR": str(state),
+            "CINDERBOX_PERSISTENCE": '{"storage": "db", "connection": "sqlite:////nowhere/x"}',
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith(f"cinderbox: {state}") and "this user may not read or write it" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
 
 
 def test_sealing_keys(served: Served, tmp_path: Path) -> None:
