@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.deleted_names import DeletedNames
+from csi_plugin.controller.duplicates import may_be_duplicate
 from csi_plugin.persistence.base import RecordNotFound
 from csi_plugin.persistence.records import GroupSnapshotRecord, Intent, Phase, Record, SnapshotRecord, VolumeRecord
 
@@ -87,7 +88,7 @@ def abandon_failed(context: ControllerContext, kind: type[A], record_id: str, er
     """
     record = context.store.get(kind, record_id)
     if record is not None and record.status == "error" and intent_of(record).phase is Phase.CREATING:
-        _abandon(context, record, ended_at=None if "exist" in str(error).lower() else datetime.now(UTC))
+        _abandon(context, record, ended_at=None if may_be_duplicate(error) else datetime.now(UTC))
 
 
 def abandon_interrupted(context: ControllerContext, record: Attempt, *, why: str = "") -> None:

@@ -90,7 +90,7 @@ _FULL_WORDS = re.compile(
 
 def code_of(error: BaseException) -> grpc.StatusCode:
     """The status of a driver's error."""
-    if any(_says_full(cause) for cause in _causes(error)):
+    if any(_says_full(cause) for cause in causes(error)):
         return Code.RESOURCE_EXHAUSTED
     for kind in type(error).__mro__:
         if (code := BY_CLASS_NAME.get(kind.__name__)) is not None:
@@ -146,7 +146,8 @@ def _says_full(error: BaseException) -> bool:
     return any(_FULL_WORDS.search(str(getattr(error, name, None) or "")) for name in ("stdout", "stderr"))
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it came from, each once."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:

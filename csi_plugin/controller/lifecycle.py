@@ -5,6 +5,7 @@ the driver is called, so whatever a crash leaves is known; an attempt that did n
 and the next one takes a new id.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
@@ -27,9 +28,12 @@ from csi_plugin.controller.attempts import (
     retire_id,
 )
 from csi_plugin.controller.context import Call, ControllerContext
+from csi_plugin.controller.duplicates import is_duplicate
 from csi_plugin.controller.identifiers import is_valid_id
 from csi_plugin.persistence.records import JSON, Intent, Phase
 from csi_plugin.protocol.errors import RpcError, aborted, already_exists
+
+LOG = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=Attempt)
 
@@ -64,6 +68,10 @@ class Creation(ABC, Generic[A]):
     @abstractmethod
     def differences(self, context: ControllerContext, record: A) -> list[str]:
         """The fields in which a finished object of the name is not what the request asks for."""
+
+    def is_worth_another(self, context: ControllerContext, error: RpcError) -> bool:
+        """Whether an attempt that ended so is followed by another one at once."""
+        return is_duplicate(error)
 
     @abstractmethod
     def create(self, context: ControllerContext, object_id: str, intent: Intent) -> A:
@@ -122,8 +130,21 @@ def _find_or_create(context: ControllerContext, creation: Creation[A]) -> A:
             case Phase.DELETING:
                 raise aborted(f"{creation.words} {current.id} of the name {creation.name!r} is being deleted")
         abandon_interrupted(context, current)
-    deleted = last_deleted_generation(context, creation.kind, creation.name)
-    return _create(context, creation, generation=next_generation(attempts, deleted=deleted))
+    try:
+        return _create(context, creation)
+    except RpcError as error:
+        if not creation.is_worth_another(context, error):
+            raise
+        LOG.warning("%s %r is tried again at once: %s", creation.words, creation.name, error.message)
+    try:
+        return _create(context, creation)
+    except RpcError as error:
+        if not is_duplicate(error):
+            raise
+        raise already_exists(
+            f"name: the storage has objects of {creation.words} {creation.name!r} that no record tells of "
+            f"(`cinderbox volumes orphans` lists them); the next attempt takes another id: {error.message}"
+        ) from error
 
 
 def _check_equal(context: ControllerContext, creation: Creation[A], record: A) -> None:
@@ -133,7 +154,10 @@ def _check_equal(context: ControllerContext, creation: Creation[A], record: A) -
         )
 
 
-def _create(context: ControllerContext, creation: Creation[A], *, generation: int) -> A:
+def _create(context: ControllerContext, creation: Creation[A]) -> A:
+    attempts = context.store.find(creation.kind, csi_name=creation.name)
+    deleted = last_deleted_generation(context, creation.kind, creation.name)
+    generation = next_generation(attempts, deleted=deleted)
     object_id = attempt_id(context, creation.kind, creation.name, generation)
     intent = Intent(name=creation.name, generation=generation, request=creation.normalized)
     with (

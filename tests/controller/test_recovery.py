@@ -236,8 +236,6 @@ def test_backup_from_before_a_creation_that_the_co_repeats_never_costs_data(plug
     (plugin.directory / f"volume-{first}").open("r+b").write(b"precious")
     plugin.store.delete(plugin.store.get(VolumeRecord, first))
 
-    with fails(Code.INTERNAL, "exists"):
-        plugin.create("pvc-1")
     second = plugin.create("pvc-1").volume_id
     plugin.service.recovery.run_once()
 
