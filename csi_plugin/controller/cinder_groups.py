@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 from csi_plugin.controller import storage_objects
 from csi_plugin.controller.context import ControllerContext
+from csi_plugin.controller.error_table import causes, driver_errors
 from csi_plugin.persistence.records import GroupRecord, GroupSnapshotRecord, VolumeRecord
+from csi_plugin.protocol.errors import RpcError
 from csi_plugin.storage import references
+from csi_plugin.storage.cinder.missing_objects import group_is_gone
 
 if TYPE_CHECKING:
     from csi_plugin.storage.group import Group
@@ -39,6 +42,21 @@ def group_of(context: ControllerContext, volumes: Sequence[VolumeRecord]) -> "Gr
         for other in groups[1:]:
             _move_out(context, other, [volume for volume in volumes if volume.group_id == other.id])
         return _set_members(context, groups[0], volumes)
+
+
+def made_anew(context: ControllerContext, error: RpcError, volume_ids: Sequence[str]) -> bool:
+    """Make the Cinder group of some volumes again in the storage, where a driver's error says that this very one is not
+    there; whether it was so."""
+    volumes = (context.store.get(VolumeRecord, volume_id) for volume_id in volume_ids)
+    for group_id in sorted({volume.group_id for volume in volumes if volume is not None and volume.group_id}):
+        if not any(group_is_gone(cause, group_id) for cause in causes(error)):
+            continue
+        with context.wait_and_hold(_resource_of(group_id)), driver_errors(f"making group {group_id} anew"):
+            record = context.store.get(GroupRecord, group_id)
+            if record is not None:
+                _object(context, record).create_again()
+        return record is not None
+    return False
 
 
 def leave_group(context: ControllerContext, record: VolumeRecord) -> VolumeRecord:

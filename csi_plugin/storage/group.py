@@ -1,5 +1,6 @@
 """Group: volumes of one backend whose snapshots are taken together."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -19,6 +20,9 @@ from csi_plugin.storage.volume import Volume
 if TYPE_CHECKING:
     from csi_plugin.storage.backend import Backend
     from csi_plugin.storage.group_snapshot import GroupSnapshot
+
+
+LOG = logging.getLogger(__name__)
 
 
 class Group(Resource):
@@ -106,6 +110,18 @@ class Group(Resource):
         self.save()
         if self._initial_volumes:
             self.update(add=self._initial_volumes)
+
+    @in_slot
+    def create_again(self) -> None:
+        """Create the group anew, with the volumes that it has by the records, where the storage has lost it."""
+        check_group(self.record)
+        members = self.volumes
+        update = self._call_driver(lambda driver: _if_implemented(driver.create_group, CONTEXT, self._ovo))
+        take_update(self._ovo, {"status": "available", **(update or {})})
+        self.save()
+        LOG.warning("group %s was not in the storage any more, and is there again", self._ovo.id)
+        if members:
+            self.update(add=members)
 
     @in_slot
     def update(self, *, add: Sequence[Volume] = (), remove: Sequence[Volume] = ()) -> None:

@@ -21,7 +21,7 @@ from csi_plugin.controller.requests.labels import GROUP_SNAPSHOT, make_labels
 from csi_plugin.controller.requests.parameters import check_group_snapshot_parameters, without_sidecar_keys
 from csi_plugin.persistence.records import JSON, GroupSnapshotRecord, Intent, SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2, request_rules
-from csi_plugin.protocol.errors import failed_precondition, invalid_argument, not_found, unimplemented
+from csi_plugin.protocol.errors import RpcError, failed_precondition, invalid_argument, not_found, unimplemented
 from csi_plugin.storage import references
 
 
@@ -85,6 +85,9 @@ class GroupSnapshotCreation(lifecycle.Creation[GroupSnapshotRecord]):
     def differences(self, context: ControllerContext, record: GroupSnapshotRecord) -> list[str]:
         stored = intent_of(record).request
         return [name for name, value in self.normalized.items() if stored.get(name) != value]
+
+    def is_worth_another(self, context: ControllerContext, error: RpcError) -> bool:
+        return cinder_groups.made_anew(context, error, self.volume_ids) or super().is_worth_another(context, error)
 
     def create(self, context: ControllerContext, object_id: str, intent: Intent) -> GroupSnapshotRecord:
         volumes = self._sources(context)

@@ -61,6 +61,11 @@ def gone_group_is_done(group_id: str) -> Iterator[None]:
         _tell(GroupRecord, group_id, error)
 
 
+def group_is_gone(error: BaseException, group_id: str) -> bool:
+    """Whether a driver's error says that this very group is not there."""
+    return isinstance(error, GROUP_GONE) and names_it_alone(error, (group_id,))
+
+
 def _tell(kind: type[Record], object_id: str, error: Exception) -> None:
     reason = f"it was to be removed, and the storage says that it is not there: {error_text(error)}"
     LOG.warning("%s %s: %s", kind.KIND, object_id, reason)
