@@ -44,6 +44,7 @@ __all__ = [
     "UnstorableText",
     "age",
     "changed_fields",
+    "is_silent_since",
     "vol_type_to_dict",
 ]
 
@@ -120,11 +121,17 @@ class RecordStore(ABC):
     def nodes_named(self, names: Collection[str]) -> list[NodeRecord]:
         """The nodes that have one of these names on the storage network (see initiators.names), in order of id.
 
-        A store that can find them without reading all nodes overrides it. SQL databases do not: the names are inside of
-        the connector, where no index gets to.
+        A store that can find them without reading all nodes overrides it.
         """
         wanted = set(names)
         return [node for node in self.find(NodeRecord) if not wanted.isdisjoint(initiators.names(node.connector))]
+
+    def nodes_silent_since(self, moment: datetime) -> list[NodeRecord]:
+        """The nodes that were last written before ``moment``, in order of id.
+
+        A store that can find them without reading all nodes overrides it.
+        """
+        return [node for node in self.find(NodeRecord) if is_silent_since(node, moment)]
 
     def in_listing_order(self, records: list[R]) -> list[R]:
         """Records of one kind in the order in which programs see them: as cinderlib's plugin of that kind had it. Here
@@ -212,6 +219,12 @@ class RecordStore(ABC):
 def age(record: Record) -> tuple[datetime, str]:
     """Sorts records by the time of their creation, oldest first."""
     return record.created_at or datetime.min.replace(tzinfo=UTC), record.id
+
+
+def is_silent_since(node: NodeRecord, moment: datetime) -> bool:
+    """Whether a node was last written before ``moment``; one that does not tell when it was is not silent."""
+    written = node.updated_at or node.created_at
+    return written is not None and written < moment
 
 
 def changed_fields(ovo: Any) -> set[str]:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any, TypeVar
 
 from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict
@@ -95,6 +96,11 @@ class MemoryPersistence(BuiltinPlugin):
     def nodes_named(self, names: Collection[str]) -> list[NodeRecord]:
         with self._lock:
             found = self._index(NodeRecord).nodes_named(names)
+        return [copy(node) for node in found]
+
+    def nodes_silent_since(self, moment: datetime) -> list[NodeRecord]:
+        with self._lock:
+            found = self._index(NodeRecord).nodes_silent_since(moment)
         return [copy(node) for node in found]
 
     def health(self) -> None:

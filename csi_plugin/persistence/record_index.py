@@ -3,10 +3,12 @@
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Collection
+from datetime import datetime
 from itertools import count
 from typing import Any
 
 from csi_plugin.persistence import initiators
+from csi_plugin.persistence.base import is_silent_since
 from csi_plugin.persistence.records import NodeRecord, Record, VolumeRecord
 
 
@@ -82,6 +84,11 @@ class RecordIndex:
         """What RecordStore.nodes_named() returns."""
         ids = {record_id for name in names for record_id in self._by_name.get(name, ())}
         return [found for record_id in sorted(ids) if isinstance(found := self.records[record_id], NodeRecord)]
+
+    def nodes_silent_since(self, moment: datetime) -> list[NodeRecord]:
+        """What RecordStore.nodes_silent_since() returns."""
+        nodes = (self.records[record_id] for record_id in self._ids)
+        return [node for node in nodes if isinstance(node, NodeRecord) and is_silent_since(node, moment)]
 
     def _count(self, record: Record, times: int) -> None:
         if isinstance(record, VolumeRecord):

@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -208,6 +209,9 @@ class SealingStore(WrappingStore):
 
     def nodes_named(self, names: Collection[str]) -> list[NodeRecord]:
         return [self.sealer.open_record(found) for found in self.inner.nodes_named(names)]
+
+    def nodes_silent_since(self, moment: datetime) -> list[NodeRecord]:
+        return [self.sealer.open_record(found) for found in self.inner.nodes_silent_since(moment)]
 
     def reseal(self) -> int:
         """Seal with the first key what is in clear or sealed with another; the number of records written.

@@ -1,6 +1,7 @@
 """A store in front of another one, to which it passes on what it does not do otherwise."""
 
 from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
 from typing import Any, TypeVar
 
 from csi_plugin.persistence.base import RecordStore
@@ -47,6 +48,9 @@ class WrappingStore(RecordStore):
 
     def nodes_named(self, names: Collection[str]) -> list[NodeRecord]:
         return self.inner.nodes_named(names)
+
+    def nodes_silent_since(self, moment: datetime) -> list[NodeRecord]:
+        return self.inner.nodes_silent_since(moment)
 
     def health(self) -> None:
         self.inner.health()

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
+from csi_plugin.controller.recovery.silent_nodes import forget_silent_nodes
 from csi_plugin.persistence.base import RecordStore
 from csi_plugin.persistence.dbms import DBPersistence
 from csi_plugin.persistence.dbms.layouts import LAYOUTS
@@ -61,11 +62,13 @@ def test_no_request_reads_more_when_there_are_many_volumes(
     assert with_many == with_few
 
 
-@pytest.mark.parametrize("persistence", ["memory", pytest.param("crd", marks=pytest.mark.kubernetes)], indirect=True)
+@pytest.mark.parametrize(
+    "persistence", ["memory", "db", pytest.param("crd", marks=pytest.mark.kubernetes)], indirect=True
+)
 def test_no_request_reads_more_when_there_are_many_nodes(
     persistence: dict[str, Any], serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those with the name of another are found by it; SQL databases have no index of names inside of connectors."""
+    """Those with the name of another are found by it."""
     serve()
     Backend.set_persistence(persistence)
     plugin = serve(directory=tmp_path / "volumes")
@@ -85,10 +88,19 @@ def test_no_request_reads_more_when_there_are_many_nodes(
             connector = {"initiator": f"iqn.2026-11.org.example:{number}", "ip": f"2001:db8:1::{number:x}"}
             plugin.store.create(NodeRecord(id=f"node-{number}", connector=connector))
 
+    context = plugin.service._context
+    expiring = replace(context, configuration=replace(context.configuration, node_expiry_seconds=3600))
+
+    def look_for_silent_nodes() -> None:
+        forget_silent_nodes(expiring)
+
+    def counts() -> list[int]:
+        return [count(request) for request in (publish, register, look_for_silent_nodes)]
+
     add_nodes(range(FEW))
-    with_few = count(publish), count(register)
+    with_few = counts()
     add_nodes(range(FEW, 20 * FEW))
-    assert (count(publish), count(register)) == with_few
+    assert counts() == with_few
 
 
 def requests(plugin: Plugin) -> dict[str, Callable[[], Any]]:
@@ -143,7 +155,7 @@ def count_records_read(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> C
 
         return call
 
-    for name in ("get", "find", "find_any", "nodes_named"):
+    for name in ("get", "find", "find_any", "nodes_named", "nodes_silent_since"):
         monkeypatch.setattr(store, name, counted(getattr(store, name)))
 
     def count(request: Callable[[], Any]) -> int:

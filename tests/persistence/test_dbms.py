@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from csi_plugin.persistence.records import (
     ConnectionRecord,
     Intent,
     KeyValueRecord,
+    NodeRecord,
     SnapshotRecord,
     VolumeRecord,
 )
@@ -196,6 +198,57 @@ class TestSoftDeletes:
         with store._engine.connect() as connection:
             for table in ("volumes", "volume_metadata", "volume_type_extra_specs", "cinderbox_volume"):
                 assert connection.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar_one() == 0, table
+        store.close()
+
+
+class TestNodes:
+    NAME = "50014380186b3f64"
+
+    def test_one_that_an_older_version_wrote_is_found_by_its_name(self, empty_url: str) -> None:
+        """As while one is replaced by a newer one: it knows nothing of the table of names."""
+        store = DBPersistence(empty_url)
+        for name in ("a", "b", "c"):
+            store.create(NodeRecord(id=name, connector={"initiator": f"iqn.2026-11.org.example:{name}"}))
+        connector = f'{{"initiator":"{self.NAME}"}}'
+        execute(empty_url, f"UPDATE cinderbox_node SET connector = '{connector}' WHERE id = 'b'")
+        execute(empty_url, "UPDATE cinderbox_node_revision SET revision = revision + 1 WHERE id = 'b'")
+        assert [node.id for node in store.nodes_named([self.NAME])] == ["b"]
+        assert store.nodes_named(["iqn.2026-11.org.example:b"]) == []
+        [node] = store.nodes_named([self.NAME])
+        store.update(node)
+        assert [node.id for node in store.nodes_named([self.NAME])] == ["b"]
+        store.close()
+
+    def test_an_upgrade_finds_those_that_are_there(self, empty_url: str) -> None:
+        store = DBPersistence(empty_url)
+        store.create(NodeRecord(id="a", connector={"initiator": self.NAME}))
+        store.close()
+        for statement in (
+            "DROP TABLE cinderbox_node_name",
+            "DROP INDEX cinderbox_node_revision_updated_at_idx"
+            + " ON cinderbox_node_revision" * empty_url.startswith("mysql"),
+            "ALTER TABLE cinderbox_node_revision DROP COLUMN named_revision",
+            "UPDATE cinderbox_alembic_version SET version_num = '0003'",
+        ):
+            execute(empty_url, statement)
+        store = DBPersistence(empty_url)
+        assert [node.id for node in store.nodes_named([self.NAME])] == ["a"]
+        store.close()
+
+    def test_names_that_no_database_stores(self, empty_url: str) -> None:
+        """A node may say anything of itself."""
+        store = DBPersistence(empty_url)
+        names = ["n" * 256, "é" * 256, "a ", "a", "\U0001f600", "o'clock"]
+        store.create(NodeRecord(id="a", connector={"wwpns": names, "initiator": 7, "nqn": ["x"] * 1000}))
+        assert [[node.id for node in store.nodes_named([name])] for name in names] == [["a"]] * len(names)
+        store.close()
+
+    def test_silent_ones_are_found_by_the_second(self, empty_url: str) -> None:
+        store, old = DBPersistence(empty_url), datetime(2020, 2, 29, 12, 30, 15, 250_000, tzinfo=UTC)
+        store.create(NodeRecord(id="old", created_at=old))
+        store.update(store.create(NodeRecord(id="heard", created_at=old)))
+        assert store.nodes_silent_since(old) == []
+        assert [node.id for node in store.nodes_silent_since(old + timedelta(milliseconds=1))] == ["old"]
         store.close()
 
 

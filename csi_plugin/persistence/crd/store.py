@@ -4,6 +4,7 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, TypeVar
 
 from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict
@@ -170,6 +171,9 @@ class CRDPersistence(BuiltinPlugin):
 
     def nodes_named(self, names: Collection[str]) -> list[NodeRecord]:
         return [copy(node) for node in self._cache(NodeRecord).nodes_named(names)]
+
+    def nodes_silent_since(self, moment: datetime) -> list[NodeRecord]:
+        return [copy(node) for node in self._cache(NodeRecord).nodes_silent_since(moment)]
 
     def health(self) -> None:
         if self._closed:

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
+from datetime import datetime
 from typing import Any
 
 from csi_plugin.persistence.crd import node_sightings
@@ -56,6 +57,11 @@ class WatchCache:
         """Of the cache of nodes: what RecordStore.nodes_named() returns."""
         with self._lock:
             return self._index.nodes_named(names)
+
+    def nodes_silent_since(self, moment: datetime) -> list[NodeRecord]:
+        """Of the cache of nodes: what RecordStore.nodes_silent_since() returns."""
+        with self._lock:
+            return self._index.nodes_silent_since(moment)
 
     def put(self, resource: JSON) -> RecordResource:
         """Take in what the API server answered or announced, unless something newer is there; what it holds."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
-HEAD = "0003"
+HEAD = "0004"
 CINDER_HEAD = "9c74c1c6971f"
 """The newest revisions, known without reading the scripts; a test compares."""
 DEFAULT_TYPE_NAME = "__DEFAULT__"

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -12,18 +12,37 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from oslo_db import exception as db_exception
 
-from csi_plugin.persistence.base import PersistenceError, RecordExists, RecordNotFound, RevisionConflict, age
+from csi_plugin.persistence import initiators
+from csi_plugin.persistence.base import (
+    PersistenceError,
+    RecordExists,
+    RecordNotFound,
+    RevisionConflict,
+    age,
+    is_silent_since,
+)
 from csi_plugin.persistence.builtin_plugin import BuiltinPlugin
-from csi_plugin.persistence.dbms import cinder_layer, dictionaries, ownership, schema, tables, time_limits, volume_types
+from csi_plugin.persistence.dbms import (
+    cinder_layer,
+    dictionaries,
+    node_names,
+    ownership,
+    related_rows,
+    schema,
+    tables,
+    time_limits,
+    volume_types,
+)
 from csi_plugin.persistence.dbms.engine import create_engine
 from csi_plugin.persistence.dbms.errors import DanglingReference, DuplicateRow, database_errors, opening_errors
 from csi_plugin.persistence.dbms.fencing import fence_transactions
 from csi_plugin.persistence.dbms.layouts import LAYOUTS, TYPE_SPECS, Layout
 from csi_plugin.persistence.dbms.lease import DatabaseLease
+from csi_plugin.persistence.dbms.related_rows import naive
 from csi_plugin.persistence.dbms.time_limits import READ_ONLY
 from csi_plugin.persistence.encoding import copy, utc_now
 from csi_plugin.persistence.leases import Fence, LeaseTerm, fenced_write
-from csi_plugin.persistence.records import ConnectionRecord, GroupRecord, Record, VolumeRecord
+from csi_plugin.persistence.records import ConnectionRecord, GroupRecord, NodeRecord, Record, VolumeRecord
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -148,13 +167,9 @@ class DBPersistence(BuiltinPlugin):
         self.wanted_keys(kind, {key: None})
         if self._is_read_only:
             return [record for record in self.find(kind) if getattr(record, key) in wanted]
-        column, found = _key_column(layout, key), []
-        for first in range(0, len(wanted), _MOST_VALUES):
-            some = wanted[first : first + _MOST_VALUES]
-            records = self._read(layout, layout.select().where(column.in_(some)))
-            # A server that ignores case may have found others.
-            found += [record for record in records if getattr(record, key) in some]
-        return found
+        records, keys = self._read_any(layout, _key_column(layout, key), wanted), set(wanted)
+        # A server that ignores case may have found others.
+        return [record for record in records if getattr(record, key) in keys]
 
     def in_listing_order(self, records: list[R]) -> list[R]:
         """Newest first, as Cinder's database layer lists them; connections oldest first."""
@@ -172,6 +187,22 @@ class DBPersistence(BuiltinPlugin):
         )
         with database_errors(), self._reader.connect() as connection:
             return {host.partition("#")[2]: int(size) for host, size in connection.execute(query)}
+
+    def nodes_named(self, names: Collection[str]) -> list[NodeRecord]:
+        if self._is_read_only or not names:
+            return []
+        with database_errors(), self._reader.connect() as connection:
+            ids = node_names.ids_of(connection, names)
+        layout, wanted = LAYOUTS[NodeRecord], set(names)
+        nodes = sorted(self._read_any(layout, layout.id, ids), key=lambda node: str(node.id))
+        return [node for node in nodes if wanted & initiators.names(node.connector)]
+
+    def nodes_silent_since(self, moment: datetime) -> list[NodeRecord]:
+        layout, written = LAYOUTS[NodeRecord], tables.node_extra.c.updated_at
+        # Whole seconds are kept, so this is a wider choice.
+        old = sa.or_(written <= naive(moment.astimezone(UTC)), written.is_(None))
+        found = self._read(layout, layout.select().where(old).order_by(layout.id))
+        return [node for node in found if is_silent_since(node, moment)]
 
     def health(self) -> None:
         if self._closed:
@@ -202,26 +233,26 @@ class DBPersistence(BuiltinPlugin):
         self._choose_type(connection, record)
         main, extra = self._column_values(layout, record)
         connection.execute(layout.table.insert(), main | {layout.id.name: record.id})
-        _insert_rest(connection, layout, record, extra)
+        related_rows.insert(connection, layout, record, extra)
         return True
 
     def _revive(self, connection: sa.Connection, layout: Layout, record: Any) -> bool:
         """Create a record on the row that a soft delete left of its id; False when the id is taken."""
         if connection.execute(sa.select(layout.id).where(*_is_there(layout, record.id))).first():
             return False
-        _remove_rest(connection, layout, record.id)
+        related_rows.remove(connection, layout, record.id)
         self._choose_type(connection, record)
         main, extra = self._column_values(layout, record)
         revived = layout.table.update().where(layout.id == record.id)
         if connection.execute(revived.values(main)).rowcount == 0:
             connection.execute(layout.table.insert(), main | {layout.id.name: record.id})
-        _insert_rest(connection, layout, record, extra)
+        related_rows.insert(connection, layout, record, extra)
         return True
 
     def _replace(self, connection: sa.Connection, layout: Layout, record: Any) -> None:
         self._choose_type(connection, record)
         main, extra = self._column_values(layout, record)
-        extra["revision"] = record.revision
+        extra |= related_rows.revisions(record)
         known = {"record_id": record.id, "known": record.revision - 1}
         if connection.execute(layout.update_extra, extra | known).rowcount == 0:
             self._insert_missing_extra(connection, layout, record, extra)
@@ -230,7 +261,9 @@ class DBPersistence(BuiltinPlugin):
         if layout.dictionaries:
             self._replace_dictionaries(connection, layout, record)
         if isinstance(record, GroupRecord):
-            volume_types.write_group(connection, record, now=_naive(utc_now()))
+            volume_types.write_group(connection, record, now=naive(utc_now()))
+        elif isinstance(record, NodeRecord):
+            node_names.write(connection, record)
 
     def _insert_missing_extra(
         self, connection: sa.Connection, layout: Layout, record: Record, extra: dict[str, Any]
@@ -264,14 +297,14 @@ class DBPersistence(BuiltinPlugin):
             same = current["extra_specs"] == record.extra_specs and current["qos_specs"] == record.qos_specs
             if not (is_written and same):
                 volume_types.delete(connection, record.id)
-                volume_types.write(connection, record, now=_naive(utc_now()))
+                volume_types.write(connection, record, now=naive(utc_now()))
 
     def _remove(self, connection: sa.Connection, layout: Layout, record_id: str) -> None:
-        _remove_rest(connection, layout, record_id)
+        related_rows.remove(connection, layout, record_id)
         connection.execute(layout.table.delete().where(layout.id == record_id))
 
     def _soft_delete(self, connection: sa.Connection, layout: Layout, record_id: str) -> None:
-        now = _naive(utc_now())
+        now = naive(utc_now())
         values: dict[str, Any] = {"deleted": True, "deleted_at": now}
         if layout.kind is VolumeRecord:
             volume_types.mark_deleted(connection, record_id, now=now)
@@ -351,6 +384,12 @@ class DBPersistence(BuiltinPlugin):
                 record.volume_type_id = type_id
         return records
 
+    def _read_any(self, layout: Layout, column: Any, values: list[str]) -> list[Any]:
+        found: list[Any] = []
+        for first in range(0, len(values), _MOST_VALUES):
+            found += self._read(layout, layout.select().where(column.in_(values[first : first + _MOST_VALUES])))
+        return found
+
     def _write(self, work: Callable[[sa.Connection], T]) -> T:
         """Run a unit of work in one transaction; again when the server made it a deadlock's victim."""
         if self._is_read_only:
@@ -397,35 +436,6 @@ def _normalised(record: R) -> R:
         if isinstance(value, datetime):
             setattr(stored, field.name, value.astimezone(UTC))
     return stored
-
-
-def _insert_rest(connection: sa.Connection, layout: Layout, record: Any, extra: dict[str, Any]) -> None:
-    """Insert what belongs to a record outside its row in Cinder's table."""
-    connection.execute(layout.extra.insert(), extra | {"id": record.id, "revision": record.revision})
-    for dictionary in layout.dictionaries:
-        if dictionary not in TYPE_SPECS:
-            dictionaries.insert(connection, dictionary, record.id, getattr(record, dictionary.field))
-    if isinstance(record, VolumeRecord) and record.volume_type_id == record.id:
-        volume_types.write(connection, record, now=_naive(utc_now()))
-    elif isinstance(record, GroupRecord):
-        volume_types.write_group(connection, record, now=_naive(utc_now()))
-
-
-def _remove_rest(connection: sa.Connection, layout: Layout, record_id: str) -> None:
-    """Remove what belongs to a record outside its row in Cinder's table."""
-    if layout.kind is VolumeRecord:
-        volume_types.delete(connection, record_id)
-    elif layout.kind is GroupRecord:
-        volume_types.delete_group(connection, record_id)
-    for dictionary in layout.dictionaries:
-        if dictionary not in TYPE_SPECS:
-            connection.execute(dictionary.table.delete().where(dictionary.owner == record_id))
-    connection.execute(layout.extra.delete().where(layout.extra.c.id == record_id))
-
-
-def _naive(moment: datetime) -> datetime:
-    """As Cinder's columns have it: whole seconds, which is all that MariaDB's keep."""
-    return moment.replace(tzinfo=None, microsecond=0)
 
 
 def _is_there(layout: Layout, record_id: str) -> list[sa.ColumnElement[bool]]:

@@ -149,6 +149,17 @@ node_extra = sa.Table(
     sa.Column("created_at", sa.DateTime),
     sa.Column("updated_at", sa.DateTime),
     _exact_times(),
+    sa.Column("named_revision", sa.BigInteger),
+    sa.Index("cinderbox_node_revision_updated_at_idx", "updated_at", "id"),
+    **OPTIONS,
+)
+
+node_name = sa.Table(
+    "cinderbox_node_name",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("id", KEY_TEXT, primary_key=True),
+    sa.Index("cinderbox_node_name_id_idx", "id"),
     **OPTIONS,
 )
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -224,6 +224,17 @@ class RecordContract(PluginContract):
         store.update(b)
         store.delete(c)
         assert (found(one), found("50014380186b3f64"), found(other)) == (["a"], [], ["b"])
+
+    def test_nodes_are_found_that_were_not_written_for_long(self, store: RecordStore) -> None:
+        for name in "ba":
+            store.create(NodeRecord(id=name))
+        store.update(store.create(NodeRecord(id="updated")))
+
+        def found(after: timedelta) -> list[str]:
+            return [node.id for node in store.nodes_silent_since(datetime.now(UTC) + after)]
+
+        assert found(timedelta(hours=-1)) == []
+        assert found(timedelta(seconds=2)) == ["a", "b", "updated"]
 
     def test_recorded_gib_follows_writes(self, store: RecordStore) -> None:
         first = store.create(VolumeRecord(id=new_id(), host="h@a#p", size=3))
