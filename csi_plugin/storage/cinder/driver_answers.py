@@ -2,8 +2,9 @@
 
 import json
 import math
+import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +14,10 @@ _MOST_CHARACTERS = 64 * 1024
 """Of one answer that is stored: etcd takes no more than 1.5 MiB in all."""
 _COLUMNS = {"provider_location": 256, "provider_auth": 256, "provider_geometry": 255, "provider_id": 255}
 """Characters that Cinder's schema has room for, and so every other place where its drivers run."""
+_MOST_OF_ENTRY = 255
+"""Characters of a key or a value of metadata, by the same schema."""
+_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+"""What some database refuses, or a terminal obeys: control characters, and bytes that are no UTF-8."""
 _NOT_THE_DRIVERS = ("id", "volume_id", "deleted")
 _OF_THE_MAIN_THREAD = (KeyboardInterrupt, SystemExit)
 
@@ -56,6 +61,8 @@ def take_update(ovo: Any, update: Any) -> None:
         most = _COLUMNS.get(name, _MOST_CHARACTERS)
         if len(str(value)) > most:
             raise InvalidAnswer(f"the driver's {name} has more than {most} characters")
+        if reason := _unstorable(value, most=_MOST_OF_ENTRY if isinstance(value, Mapping) else most):
+            raise InvalidAnswer(f"the driver's {name} {reason}")
         if name == "size" and "size" in ovo.fields and (type(value) is not int or value < ovo.size):
             raise InvalidAnswer(
                 f"the driver says that the size is {str(value)[:40]}, and {ovo.size} GiB were asked for"
@@ -64,6 +71,18 @@ def take_update(ovo: Any, update: Any) -> None:
             ovo.update({name: value})
         except (TypeError, ValueError, AttributeError) as error:
             raise InvalidAnswer(f"the driver's {name} is not what the field holds: {error_text(error)}") from error
+
+
+def _unstorable(value: Any, *, most: int) -> str:
+    """Why a value cannot be stored everywhere; empty when it can."""
+    if isinstance(value, str):
+        if found := _NO_TEXT.search(value):
+            return f"has the character {found[0]!a}, which is no text"
+        return f"has an entry of more than {most} characters" if len(value) > most else ""
+    parts: Iterable[Any] = value if isinstance(value, list | tuple) else ()
+    if isinstance(value, Mapping):
+        parts = (part for entry in value.items() for part in entry)
+    return next((reason for part in parts if (reason := _unstorable(part, most=most))), "")
 
 
 def check_connection_info(info: Any) -> None:
