@@ -140,7 +140,13 @@ def _validate_connector(connector: Mapping[str, Any]) -> JSON:
     except ValueError as error:
         raise invalid_argument(f"connector_json: {error}") from None
     lists = {name: connector.get(name) for name in (STAGED_VOLUMES, ATTACHED_VOLUMES)}
-    return properties | {name: listed for name, listed in lists.items() if isinstance(listed, list)}
+    return properties | {
+        name: list(filter(_is_id, listed)) for name, listed in lists.items() if isinstance(listed, list)
+    }
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and is_valid_id(value)
 
 
 def _check(identity: NodeIdentity) -> None:

@@ -14,6 +14,7 @@ from kubernetes.client.exceptions import ApiException
 
 from csi_plugin.instrumentation import tracing
 from csi_plugin.persistence.base import InvalidPersistence, PersistenceError
+from csi_plugin.persistence.crd import json_depth
 from csi_plugin.persistence.crd.sizes import check_size
 from csi_plugin.persistence.records import JSON
 
@@ -76,7 +77,7 @@ class ResourceAPI:
         configuration.connection_pool_maxsize = 64
         configuration.retries = False  # repeated here, where one knows what may be repeated
         self.namespace = namespace or found
-        self.client = client.ApiClient(configuration)
+        self.client = _Client(configuration)
         self._resources = client.CustomObjectsApi(self.client)
         self._at = {"group": group, "version": version, "namespace": self.namespace}
         self._is_repeating = is_repeating
@@ -260,12 +261,20 @@ class Watch:
 
     @staticmethod
     def _event(line: bytes) -> JSON:
-        event: JSON = json.loads(line)
+        event: JSON = json_depth.parse(line.decode())
         if event["type"] == "ERROR":
             status = event["object"]
             kind = Expired if status.get("code") == 410 else PersistenceError
             raise kind(f"the API server ended the watch: {status.get('message')}")
         return event
+
+
+class _Client(client.ApiClient):
+    def deserialize(self, response_text: str, response_type: str, content_type: str | None) -> Any:
+        try:
+            return super().deserialize(response_text, response_type, content_type)
+        except RecursionError:
+            return super().deserialize(json_depth.shallow(response_text), response_type, content_type)
 
 
 def _do_nothing() -> None:

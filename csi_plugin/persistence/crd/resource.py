@@ -87,7 +87,10 @@ def parse_resource(kind: type[Record], resource: JSON) -> RecordResource:
     """What a custom resource holds. Raises ValueError or TypeError for one that no record can be made of, or that has
     another record's name: rights are given by name, and records are found by id."""
     metadata = {name: value for name, value in resource["metadata"].items() if name != "managedFields"}
-    record = without_use(decode(kind, resource.get("spec") or {}))
+    spec = resource.get("spec") or {}
+    if kind is NodeRecord and isinstance(connector := spec.get("connector"), dict):
+        spec = spec | {"connector": {name: value for name, value in connector.items() if _is_flat(value)}}
+    record = without_use(decode(kind, spec))
     if metadata["name"] != resource_name(record.id):
         raise ValueError(f"spec.id is {record.id!r}, whose record has the name {resource_name(record.id)}")
     if isinstance(record, NodeRecord):
@@ -95,6 +98,12 @@ def parse_resource(kind: type[Record], resource: JSON) -> RecordResource:
         record.created_at, record.updated_at = datetime.fromisoformat(metadata["creationTimestamp"]), None
         record.connector.pop(NAMES_SINCE, None)
     return RecordResource(record, metadata, resource.get("status") or {})
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether a value of a node's connector may be one: those that are deeper are too deep for much that reads them."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return not any(isinstance(part, dict | list) for part in parts)
 
 
 def new_resource(record: Record, *, namespace: str, write: str, epoch: int = 0) -> JSON:
