@@ -8,10 +8,12 @@ the decrypted device has exactly the size that was asked for, whoever opens it.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from csi_plugin.attachment import luks_cost, signatures
+from csi_plugin.attachment import luks_headers, signatures
 from csi_plugin.attachment.errors import EncryptionError
 from csi_plugin.attachment.host_tables import device_folder, dm_name, lower_devices, named_folders
 from csi_plugin.attachment.programs import ProgramFailed, run
@@ -41,7 +43,10 @@ def must_format(device: str, *, used_before: bool) -> bool:
     """
     found = signatures.probe(device)
     if found.kind == "crypto_LUKS":
-        return False
+        if used_before or not luks_headers.is_unfinished(device):
+            return False
+        LOG.warning("%s has a LUKS header without any key, as formatting it was cut off: it is formatted again", device)
+        return True
     if not found.is_empty:
         advice = f". {found.advice}" if found.advice else ""
         raise EncryptionError(f"{device} holds {found.kind}, not LUKS; it is not touched{advice}")
@@ -70,19 +75,25 @@ def open_device(
         close_device(volume_id)
     if must_format(device, used_before=used_before):
         _format(device, encryption, passphrase)
-    else:
-        luks_cost.check(device)
     options = ["--readonly"] if read_only else []
     if encryption.get("discards") == "true":
         options.append("--allow-discards")
-    name = Path(mapped).name
     try:
-        run("cryptsetup", "luksOpen", "--key-file=-", *options, device, name, stdin=passphrase.encode())
+        with _with_header(device) as command:
+            run(*command, "luksOpen", *options, device, Path(mapped).name, stdin=passphrase.encode())
     except ProgramFailed as error:
         if error.status == _NO_KEY_FITS:
             raise EncryptionError(f"the passphrase in secrets opens no key of {device}") from None
         raise
     return mapped
+
+
+@contextmanager
+def _with_header(device: str) -> Iterator[list[str]]:
+    """The words that begin a command which opens a key of a device with its header as it was looked at."""
+    with luks_headers.copied(device) as header:
+        options = ["--header", header] if header else []
+        yield [*luks_headers.bounded("cryptsetup"), "--key-file=-", *options]
 
 
 def _is_open(volume_id: str) -> bool:
@@ -135,7 +146,10 @@ def close_device(volume_id: str) -> None:
 
 def resize_device(*, volume_id: str, passphrase: str) -> None:
     """Let the decrypted device grow to its device's size."""
-    run("cryptsetup", "resize", "--key-file=-", Path(mapped_path(volume_id)).name, stdin=passphrase.encode())
+    mapped = mapped_path(volume_id)
+    (lower,) = lower_devices(device_folder(mapped))
+    with _with_header(f"/dev/{lower.name.replace('!', '/')}") as command:
+        run(*command, "resize", Path(mapped).name, stdin=passphrase.encode())
 
 
 def mapped_path(volume_id: str) -> str:

@@ -8,12 +8,13 @@ import re
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from csi_plugin.attachment import encryption, luks_cost, signatures
+from csi_plugin.attachment import encryption, luks_headers, signatures
 from csi_plugin.attachment.errors import EncryptionError
 from csi_plugin.attachment.host_tables import device_size
 from csi_plugin.attachment.programs import ProgramFailed
@@ -67,17 +68,96 @@ def test_a_header_that_cannot_be_read_is_an_error(disk: Path) -> None:
 
 def ask_for_memory(path: Path, kib: int) -> None:
     """Let both headers of a LUKS2 device say that its keys need so much memory."""
+
+    def ask(metadata: dict[str, Any]) -> None:
+        for key in metadata["keyslots"].values():
+            key["kdf"]["memory"] = kib
+
+    change_header(path, ask)
+
+
+def change_header(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """As storage can: both headers of a LUKS2 device, with right checksums."""
     content = bytearray(path.read_bytes())
     size = int.from_bytes(content[8:16], "big")
     for start in (0, size):
         header = memoryview(content)[start : start + size]
         metadata = json.loads(bytes(header[4096:]).rstrip(b"\0"))
-        for key in metadata["keyslots"].values():
-            key["kdf"]["memory"] = kib
+        change(metadata)
         header[4096:] = json.dumps(metadata).encode().ljust(size - 4096, b"\0")
         header[448:512] = bytes(64)
         header[448:480] = hashlib.sha256(header).digest()
     path.write_bytes(content)
+
+
+def check_header(path: Path) -> None:
+    with luks_headers.copied(str(path)):
+        pass
+
+
+@pytest.mark.parametrize("version", ["luks1", "luks2"])
+def test_formatting_that_was_cut_off_is_done_again(disk: Path, version: str) -> None:
+    """cryptsetup writes a header first, and then takes a second or more for the key."""
+    format_luks(disk, f"--type={version}")
+    subprocess.run(["cryptsetup", "luksErase", "--batch-mode", str(disk)], check=True)
+    assert encryption.must_format(str(disk), used_before=False) is True
+
+    assert encryption.must_format(str(disk), used_before=True) is False
+    with pytest.raises(EncryptionError, match="has no key"):
+        check_header(disk)
+
+    with disk.open("r+b") as file:
+        file.seek(32 * 1024**2)
+        file.write(b"data")
+    assert encryption.must_format(str(disk), used_before=False) is False
+
+
+def say_nothing_is_encrypted(metadata: dict[str, Any]) -> None:
+    metadata["segments"]["0"]["encryption"] = "cipher_null-ecb"
+
+
+def say_the_key_is_not_encrypted(metadata: dict[str, Any]) -> None:
+    metadata["keyslots"]["0"]["area"]["encryption"] = "cipher_null-ecb"
+
+
+def say_alike_is_alike(metadata: dict[str, Any]) -> None:
+    metadata["segments"]["0"]["encryption"] = "aes-ecb"
+
+
+@pytest.mark.parametrize("change", [say_nothing_is_encrypted, say_the_key_is_not_encrypted, say_alike_is_alike])
+def test_a_header_that_hides_nothing_is_not_opened(disk: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    format_luks(disk, "--type=luks2")
+    change_header(disk, change)
+    with pytest.raises(EncryptionError, match="hides nothing from the storage"):
+        encryption.open_device(
+            str(disk), volume_id="none", encryption={"provider": "luks2"}, passphrase="key", used_before=True
+        )
+
+
+def test_a_header_that_changes_after_it_was_looked_at(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    format_luks(disk, "--type=luks2")
+    other = tmp_path / "other"
+    shutil.copy(disk, other)
+    subprocess.run(["cryptsetup", "luksErase", "--batch-mode", str(other)], check=True)
+    program = tmp_path / "programs/cryptsetup"
+    program.parent.mkdir()
+    real = shutil.which("cryptsetup", path="/usr/sbin:/sbin")
+    program.write_text(
+        f"""#!/bin/sh
+case "$*" in
+*luksOpen*) {real} --test-passphrase "$@";;
+*) {real} "$@" && cp {other} {disk};;
+esac
+"""
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    encryption.open_device(
+        str(disk), volume_id="none", encryption={"provider": "luks2"}, passphrase="key", used_before=True
+    )
+    assert disk.read_bytes() == other.read_bytes()
 
 
 @pytest.mark.parametrize("damaged", [False, True])
@@ -86,7 +166,7 @@ def test_a_header_that_asks_for_too_much_memory_is_not_opened(disk: Path, damage
         "cryptsetup luksFormat --batch-mode --type=luks2 --pbkdf-memory=32 --pbkdf-force-iterations=4 --key-file=-"
     )
     subprocess.run([*command.split(), str(disk)], input=b"key", check=True)
-    luks_cost.check(str(disk))
+    check_header(disk)
     ask_for_memory(disk, 2 * 1024**2)
     if damaged:
         with disk.open("r+b") as file:
@@ -101,7 +181,7 @@ def test_a_device_that_is_being_reencrypted_is_opened(disk: Path) -> None:
     costs = ["--batch-mode", "--pbkdf-memory=32", "--pbkdf-force-iterations=4", "--key-file=-"]
     for command in (["luksFormat", "--type=luks2"], ["reencrypt", "--init-only"]):
         subprocess.run(["cryptsetup", *command, *costs, str(disk)], input=b"key", check=True)
-    luks_cost.check(str(disk))
+    check_header(disk)
 
 
 def test_a_damaged_header_is_not_an_empty_device(disk: Path) -> None:
