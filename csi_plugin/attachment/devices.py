@@ -72,6 +72,9 @@ def attach(
     if read_only:
         # The storage's connection is for writing all the same, and mounting read-only alone would replay a journal.
         run(*helper, "blockdev", "--setro", path)
+    elif host_tables.is_write_protected(path):
+        # As attaching for readers has left a device that stays; what the storage protects stays protected.
+        run(*helper, "blockdev", "--setrw", path)
     return device_info
 
 

@@ -231,6 +231,11 @@ def size_of(folder: Path) -> int:
     return int(text) * 512 if text.isdecimal() else 0
 
 
+def is_write_protected(device_path: str) -> bool:
+    """Whether nothing can be written to a block device. Raises OSError when its node is not there."""
+    return _read(device_folder(device_path) / "ro") == "1"
+
+
 def rescan_file(folder: Path) -> Path | None:
     """What is written to so that the kernel asks a SCSI device again who it is; None for others."""
     path = folder / "device/rescan"

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from csi_plugin.attachment import host_tables
+from csi_plugin.attachment import device_use, host_tables
 from csi_plugin.attachment.programs import ProgramFailed, run
 
 _DETACH_SECONDS = 10.0
@@ -17,6 +17,9 @@ _CONTROL = "/dev/loop-control"
 _LOOP_CTL_GET_FREE = 0x4C82
 _LOOP_SET_FD = 0x4C00
 _LOOP_SET_DIRECT_IO = 0x4C08
+# Kernel's include/uapi/linux/fs.h; it reads a number.
+_BLKROSET = 0x125D
+_WRITABLE = bytes(4)
 
 
 def attach(descriptor: int, name: str, *, read_only: bool = False) -> str:
@@ -27,8 +30,10 @@ def attach(descriptor: int, name: str, *, read_only: bool = False) -> str:
     """
     status = os.fstat(descriptor)
     existing = _backed_by(name, (status.st_dev, status.st_ino))
-    if existing:
+    if existing and (read_only or not _is_of_readers(existing)):
         return existing
+    if existing:
+        _take_away(existing, host_tables.backing_inode(Path(existing)))
     control = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
     try:
         for _ in range(_ATTEMPTS):
@@ -56,6 +61,11 @@ def _backed_by(name: str, identity: tuple[int, int]) -> str | None:
     return next((str(device) for device in devices if host_tables.backing_inode(device) == identity), None)
 
 
+def _is_of_readers(device: str) -> bool:
+    """Whether a loop device can't be written to and is nobody's, as an attach for readers that was cut off leaves it."""
+    return host_tables.is_write_protected(device) and not device_use.is_held(device)
+
+
 def _set_up(device: str, descriptor: int, *, read_only: bool) -> bool:
     """False where another process was faster."""
     loop_device = os.open(device, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
@@ -63,6 +73,9 @@ def _set_up(device: str, descriptor: int, *, read_only: bool) -> bool:
         fcntl.ioctl(loop_device, _LOOP_SET_FD, descriptor)
         with contextlib.suppress(OSError):
             fcntl.ioctl(loop_device, _LOOP_SET_DIRECT_IO, 1)
+        if not read_only:
+            # What was said of the device for a file that it had before stays with the device.
+            fcntl.ioctl(loop_device, _BLKROSET, _WRITABLE)
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
@@ -79,6 +92,10 @@ def detach(file: str, *, device: str | None = None) -> None:
     if device is None or (backed_by := host_tables.backing_inode(Path(device))) is None:
         return
     run("blockdev", "--flushbufs", device)
+    _take_away(device, backed_by)
+
+
+def _take_away(device: str, backed_by: tuple[int, int] | None) -> None:
     run("losetup", "--detach", device)
     # The kernel detaches it when the last one closes it, which udev, say, does in its own time, and tells nobody.
     deadline = time.monotonic() + _DETACH_SECONDS

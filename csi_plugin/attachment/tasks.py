@@ -22,7 +22,7 @@ from csi_plugin.addresses import address_of
 from csi_plugin.attachment import connection_rules, devices, encryption, healing, storage_networks
 from csi_plugin.attachment.connectors import connector_properties
 from csi_plugin.attachment.errors import OtherHost
-from csi_plugin.attachment.host_tables import device_size
+from csi_plugin.attachment.host_tables import device_size, is_write_protected
 from csi_plugin.known_secrets import keep_secrets_of_driver
 from csi_plugin.protocol.host_names import changed_properties
 from csi_plugin.protocol.sealed_box import SealedBoxError, generate_private_key, open_from_controller, public_key_of
@@ -46,6 +46,8 @@ class Attached(TypedDict):
     expected_size: int
     """Bytes of the volume, as the controller knows it."""
     encrypted: bool
+    write_protected: bool
+    """Whether the storage lets nobody write to the device, though it was attached for writing."""
     formatted: bool
     """Whether the volume has had a filesystem, as recorded with it: it is not given another one."""
     path_count: int
@@ -119,6 +121,7 @@ def attach(
         "size": device_size(attached_path),
         "expected_size": int(connection_info["size"]) * GIB,
         "encrypted": bool(connection_info.get("encryption")),
+        "write_protected": not read_only and is_write_protected(attached_path),
         "formatted": bool(connection_info.get("formatted")),
         "path_count": devices.expected_paths(
             connection_info, attached_path, multipath=multipath, root_helper=root_helper

@@ -133,6 +133,12 @@ def _stage_planned(
             f"device {state.device_path} has {attached['size']} bytes, the volume {attached['expected_size']}: "
             "it is not this volume, or its storage has not caught up with an expansion"
         )
+    if attached["write_protected"]:
+        # mount would mount it read-only, and tell nobody.
+        raise failed_precondition(
+            f"device {state.device_path} is write-protected, and volume {state.volume_id} is to be written: let the "
+            "storage allow this node to write to it, or use the volume read-only"
+        )
     failpoint("stage.connected")
     if state.access_type == "mount":
         _mount(context, state, spec, is_recorded=attached["formatted"])

@@ -64,6 +64,34 @@ def test_attach_and_detach_can_be_repeated(file: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("is_file", [True, False])
+def test_device_that_was_attached_for_readers_is_attached_for_a_writer(file: Path, is_file: bool) -> None:
+    """An attach that was cut off has left it, or it stays: a block device that the storage has on this host itself."""
+    wanted = connection(file)
+    if not is_file:
+        with file.open("r+b") as opened:
+            wanted = connection(Path(loop_devices.attach(opened.fileno(), file.name)))
+    for read_only in (True, False):
+        path = Path(devices.attach(wanted, read_only=read_only)["path"])
+        assert host_tables.is_write_protected(str(path)) is read_only
+        if not read_only:
+            path.write_bytes(b"data")
+
+
+@pytest.mark.root
+def test_loop_device_that_was_write_protected_for_another_file(file: Path) -> None:
+    """The kernel keeps that with the device, whatever file it shows next."""
+    first = devices.attach(connection(file))
+    subprocess.run(["blockdev", "--setro", first["path"]], check=True)
+    loop_devices.detach(str(file))
+    second = devices.attach(connection(file))
+    try:
+        assert not host_tables.is_write_protected(second["path"])
+    finally:
+        subprocess.run(["blockdev", "--setrw", first["path"]], check=True)
+
+
+@pytest.mark.root
 def test_detach_writes_everything(file: Path) -> None:
     device = devices.attach(connection(file))
     with Path(device["path"]).open("r+b") as opened:

@@ -366,6 +366,23 @@ def test_readers_do_not_get_half_of_a_volume_unasked(claim: MakeClaim, filesyste
     assert "norecovery" in mount_line(readers.use())[1]  # ext4 calls noload so, too
 
 
+def test_a_device_that_is_write_protected_is_not_given_to_a_writer(claim: MakeClaim) -> None:
+    """mount would mount it read-only, and end well."""
+    volume = claim(filesystem="xfs")
+    write(volume.use())
+    volume.unpublish()
+    volume.unstage()
+    subprocess.run(["losetup", "--find", "--read-only", volume.file], check=True)
+    held = os.open(volume.device, os.O_RDONLY | os.O_EXCL)
+    try:
+        # It cannot be taken away either, as somebody has it.
+        with fails(Code.UNAVAILABLE, "is write-protected", "could not be released"):
+            volume.stage()
+    finally:
+        os.close(held)
+    assert (volume.use() / "file").read_text() == "data"
+
+
 def test_readers_need_a_filesystem(claim: MakeClaim) -> None:
     with fails(Code.FAILED_PRECONDITION, "no filesystem"):
         claim(mode=Mode.MULTI_NODE_READER_ONLY).stage()

@@ -110,6 +110,7 @@ def attached(device: str, **changes: Any) -> dict[str, Any]:
         "size": 0,
         "expected_size": 0,
         "encrypted": False,
+        "write_protected": False,
         "formatted": False,
         "path_count": 1,
         **changes,
