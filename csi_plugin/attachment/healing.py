@@ -12,6 +12,7 @@ from typing import Any
 from csi_plugin.attachment import connectors, devices, host_tables, nvme, nvme_paths, scsi
 from csi_plugin.attachment import multipath as multipath_maps
 from csi_plugin.attachment.errors import AttachmentError, OtherVolume
+from csi_plugin.attachment.programs import run
 
 LOG = logging.getLogger(__name__)
 
@@ -123,7 +124,8 @@ def _join(connector: Any, device_path: str, new: list[str]) -> None:
 
 def _join_present(connector: Any, data: dict[str, Any], device_path: str) -> bool:
     """Let multipathd add disks that the kernel has and the map has not: whoever should have told it, as udev, did not,
-    or a disk was another volume's when the kernel last asked. Returns whether there were any."""
+    or a disk was another volume's when the kernel last asked. A path that the kernel has switched off is out of the map
+    until it is known to be the volume's still. Returns whether there were any."""
     folder = host_tables.device_folder(device_path)
     name = host_tables.multipath_name(folder)
     if name is None:
@@ -131,16 +133,41 @@ def _join_present(connector: Any, data: dict[str, Any], device_path: str) -> boo
     present = {path.name for path in host_tables.lower_devices(folder)}
     joined = False
     for disk in connector.disks(data):
-        path = f"/dev/{disk}"
-        if disk in present or scsi.is_given_up(path):
+        path, disk_folder = f"/dev/{disk}", host_tables.named_folder(disk)
+        was_off = host_tables.is_switched_off(disk_folder)
+        if was_off and _is_out_of_map(disk_folder, folder):
+            scsi.switch(disk_folder, on=True)
+        elif disk in present or scsi.is_given_up(path):
             continue
         scsi.rescan(path)
-        if scsi.paths_of_others(name, {disk: host_tables.scsi_name(host_tables.named_folder(disk))}):
+        if scsi.paths_of_others(name, {disk: host_tables.scsi_name(disk_folder)}):
             LOG.warning("%s is not a path of %s (%s): it leads to another volume", disk, device_path, name)
+            if was_off:
+                scsi.switch(disk_folder, on=False)
             continue
+        if scsi.is_given_up(path):
+            continue  # the storage still does not answer
         connector.add_to_map(path)
         joined = True
     return joined
+
+
+def _is_out_of_map(disk_folder: Path, folder: Path) -> bool:
+    """Take a disk out of a multipath map, from their folders, unless it is the last one; returns whether it is out."""
+    paths = host_tables.lower_devices(folder)
+    if disk_folder not in paths:
+        return True
+    if len(paths) == 1:
+        LOG.warning("%s is the only path of %s, and stays switched off", disk_folder.name, folder.name)
+        return False
+    run("multipathd", "del", "path", f"/dev/{disk_folder.name}")
+    deadline = time.monotonic() + _MAP_SECONDS
+    while disk_folder in host_tables.lower_devices(folder):
+        if time.monotonic() >= deadline:
+            LOG.warning("multipathd leaves %s in %s, and it stays switched off", disk_folder.name, folder.name)
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
 
 
 def _find(connector: Any, data: dict[str, Any], *, wait_for_map: bool) -> dict[str, Any] | None:

@@ -243,14 +243,21 @@ def rescan_file(folder: Path) -> Path | None:
 
 
 def path_count(device_path: str) -> int:
-    """Over how many paths a block device is reached: of a multipath map, all; else one, or none when it is gone."""
+    """Over how many paths a block device is reached: of a multipath map, all but those that the kernel has switched
+    off; else one, or none when it is gone."""
     try:
         folder = device_folder(device_path)
     except OSError:
         return 0
     if multipath_name(folder) is not None:
-        return len(lower_devices(folder))
+        return sum(not is_switched_off(path) for path in lower_devices(folder))
     return len(_nvme_paths(folder)) if is_nvme_head(folder) else int(folder.is_dir())
+
+
+def is_switched_off(folder: Path) -> bool:
+    """Whether the kernel's error handling has given up a SCSI device, from its folder; it stays so until it is told
+    otherwise, unlike one whose transport is away."""
+    return _read(folder / "device/state") == "offline"
 
 
 def is_nvme_head(folder: Path) -> bool:

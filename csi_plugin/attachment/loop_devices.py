@@ -62,7 +62,7 @@ def _backed_by(name: str, identity: tuple[int, int]) -> str | None:
 
 
 def _is_of_readers(device: str) -> bool:
-    """Whether a loop device can't be written to and is nobody's, as an attach for readers that was cut off leaves it."""
+    """Whether a loop device can't be written to and is nobody's, as left by an attach for readers that was cut off."""
     return host_tables.is_write_protected(device) and not device_use.is_held(device)
 
 

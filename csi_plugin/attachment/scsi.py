@@ -5,6 +5,7 @@ that a crash cut short has left, say. Its data is the new volume's then, its nam
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from csi_plugin.attachment import host_tables
 from csi_plugin.attachment.errors import OtherVolume
@@ -37,6 +38,14 @@ def rescan(device_path: str, *, root_helper: Sequence[str] = ()) -> None:
             f"{device_path} is the multipath map {map_name}, and its paths {', '.join(others)} lead to another "
             "volume by now; remove the map (multipath -f) when nothing uses it"
         )
+
+
+def switch(folder: Path, *, on: bool) -> None:
+    """Let the kernel use a disk again that its error handling has switched off, or not any more; by the disk's folder.
+
+    Raises ProgramFailed.
+    """
+    run("tee", str(folder / "device/state"), stdin=b"running" if on else b"offline")
 
 
 def is_given_up(device_path: str) -> bool:

@@ -122,6 +122,41 @@ def test_path_that_is_there_and_leads_to_another_volume_is_not_added(host: FakeH
     assert not host.called(DESTRUCTIVE)
 
 
+@pytest.mark.parametrize("is_own", [True, False])
+def test_path_that_the_kernel_has_switched_off_comes_back(host: FakeHost, device: str, is_own: bool) -> None:
+    """Its error handling does that, and nobody takes it back. By now the unit may be another volume's, so nothing is
+    written over that path before it has told its name."""
+    host.session(1, NAME, FIRST, {0: "sda"})
+    host.session(2, NAME, SECOND, {0: "sdb"})
+    host.map("dm-0", MAP, ["sda", "sdb"], shows=device)
+    (host.sys / "block/sdb/device/state").write_text("offline")
+    assert host.run("csi_plugin.attachment.host_tables:path_count", "/dev/dm-0") == 1
+    slave = '"$SYS/devices/virtual/block/dm-0/slaves/sdb"'
+    host.program("multipathd", f'case "$*" in "del path /dev/sdb") rm {slave} ;; esac')
+    name = WWID if is_own else "naa.6001405bbbb"
+    tell = f'*/sdb/device/state) [ ! -e {slave} ] ;; */sdb/device/rescan) echo {name} >"${{1%rescan}}wwid" ;;'
+    host.program("tee", f'cat >"$1"; case "$1" in {tell} esac')
+    with_sessions(host, FIRST, SECOND)
+    if is_own:
+        assert heal(host, connection(FIRST, SECOND), "/dev/dm-0") is None
+    else:
+        with pytest.raises(HostError, match="come back by themselves"):
+            heal(host, connection(FIRST, SECOND), "/dev/dm-0")
+    assert (host.sys / "block/sdb/device/state").read_text() == ("running" if is_own else "offline")
+    assert len(host.called("multipathd add path /dev/sdb")) == is_own
+    assert not host.called("/dev/sda|multipath -f|--logout")
+
+
+def test_only_path_that_the_kernel_has_switched_off_stays(host: FakeHost, device: str) -> None:
+    host.session(1, NAME, FIRST, {0: "sda"})
+    host.map("dm-0", MAP, ["sda"], shows=device)
+    (host.sys / "block/sda/device/state").write_text("offline")
+    with_sessions(host, FIRST)
+    with pytest.raises(HostError, match="come back by themselves"):
+        heal(host, connection(FIRST), "/dev/dm-0")
+    assert not host.called(DESTRUCTIVE)
+
+
 def test_healing_that_fails_leaves_what_is_there(host: FakeHost, device: str, portal: str) -> None:
     host.session(1, NAME, FIRST, {0: "sda"})
     host.map("dm-0", MAP, ["sda"], shows=device)
