@@ -17,6 +17,8 @@ class Signature:
     uuid: str = ""
     advice: str = ""
     """What a person can do about content that is in the way; empty where the kind says it all."""
+    is_known: bool = True
+    """False for data of which nobody can say what it is."""
 
     @property
     def is_empty(self) -> bool:
@@ -47,6 +49,7 @@ def _probe_contents(device_path: str) -> Signature:
         return Signature(kind="")
     return Signature(
         kind=f"data of an unknown kind (byte {position} of {written_path} is not zero)",
+        is_known=False,
         advice=(
             "Use it as a raw block volume to get at it. If it is a damaged filesystem, repair it. If nobody needs what "
             f"is there, write zeroes over all of it ({_zeroing(written_path, start)}), or delete the volume"

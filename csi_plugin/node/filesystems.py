@@ -4,16 +4,16 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from csi_plugin.attachment import host_tables, mounted_filesystems, signatures
 from csi_plugin.attachment.host_tables import Mount
-from csi_plugin.attachment.programs import ProgramFailed, run
+from csi_plugin.attachment.programs import ProgramFailed, ProgramStuck, run
 from csi_plugin.node import filesystem_features, mounts, refused_flags
 from csi_plugin.node.filesystem_features import EXT
 from csi_plugin.protocol import mount_rules
-from csi_plugin.protocol.errors import failed_precondition, internal, invalid_argument
+from csi_plugin.protocol.errors import failed_precondition, internal, invalid_argument, unavailable
 from csi_plugin.protocol.mkfs_options import FILESYSTEMS, parse_mkfs_options
 
 _MKFS_DEFAULTS = {**dict.fromkeys(EXT, ("-F", "-m0")), "xfs": (), "btrfs": ()}
@@ -38,16 +38,21 @@ def ensure(
     mkfs_options: str,
     oldest_kernel: str,
     used_before: bool,
+    begun_before: bool,
+    begin: Callable[[], None],
     temporary_dir: Path,
 ) -> tuple[str, bool]:
     """The filesystem of a device, created when the device is empty and may be written: its type, and whether it is new.
 
     ``wanted``: the type that the CO asked for, empty for any; ``oldest_kernel``: that has to know all features of a new
-    one; ``used_before``: the device had content, as recorded, so an empty one is a sign of something wrong. Raises
-    FAILED_PRECONDITION, and never writes to a device that holds anything.
+    one; ``used_before``: the device had content, as recorded, so an empty one is a sign of something wrong;
+    ``begun_before``: mkfs has begun on it when it was empty, and its end was not seen; ``begin``: called before mkfs.
+    Raises FAILED_PRECONDITION, and UNAVAILABLE when mkfs has failed half-way; never writes to a device that holds
+    anything but what mkfs has begun.
     """
     found = signatures.probe(device_path)
-    if found.is_empty:
+    is_half_made = begun_before and not used_before and not found.is_known
+    if found.is_empty or is_half_made:
         filesystem = wanted or default
         if read_only:
             raise failed_precondition("volume_capability: the volume has no filesystem and is to be used read-only")
@@ -57,7 +62,8 @@ def ensure(
             )
         words = parse_mkfs_options(mkfs_options, filesystem=filesystem, field=_MKFS_FIELD)
         words = filesystem_features.words_for(filesystem, words, oldest_kernel=oldest_kernel)
-        create(device_path, filesystem, words, temporary_dir=temporary_dir)
+        begin()
+        _create_or_repeat(device_path, filesystem, words, temporary_dir=temporary_dir)
         return filesystem, True
     if found.kind not in FILESYSTEMS:
         advice = f". {found.advice}" if found.advice else ""
@@ -67,6 +73,28 @@ def ensure(
     if wanted and found.kind != wanted:
         raise failed_precondition(f"volume_capability: the volume holds {found.kind}, not {wanted}")
     return found.kind, False
+
+
+def _create_or_repeat(device_path: str, filesystem: str, words: Sequence[str], *, temporary_dir: Path) -> None:
+    """As create(). Raises UNAVAILABLE when mkfs has failed half-way: the CO stages the volume again then, and the node
+    still knows what is on it."""
+    try:
+        create(device_path, filesystem, words, temporary_dir=temporary_dir)
+    except ProgramStuck:
+        raise
+    except ProgramFailed as error:
+        if _may_hold_anything(device_path):
+            raise unavailable(
+                f"the {filesystem} is half-made, and is made again when the call is repeated: {error}"
+            ) from error
+        raise
+
+
+def _may_hold_anything(device_path: str) -> bool:
+    try:
+        return not signatures.probe(device_path).is_empty
+    except (ProgramFailed, OSError):
+        return True
 
 
 def create(device_path: str, filesystem: str, words: Sequence[str], *, temporary_dir: Path) -> None:

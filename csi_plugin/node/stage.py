@@ -242,6 +242,12 @@ def _mount(context: NodeContext, state: VolumeState, spec: StageSpec, *, is_reco
             f"volume_capability.mount.mount_flags: the volume is mounted at {target} without {missing}; unpublish and "
             "unstage it first"
         )
+
+    def begin() -> None:
+        state.formatting = True
+        context.states.save(state)
+        failpoint("stage.formatting")
+
     filesystem, is_new = filesystems.ensure(
         device_path,
         wanted=state.filesystem,
@@ -250,9 +256,11 @@ def _mount(context: NodeContext, state: VolumeState, spec: StageSpec, *, is_reco
         mkfs_options=spec.mkfs_options,
         oldest_kernel=spec.oldest_kernel or context.configuration.oldest_kernel,
         used_before=state.formatted or is_recorded,
+        begun_before=state.formatting,
+        begin=begin,
         temporary_dir=context.configuration.temporary_dir,
     )
-    state.filesystem, state.formatted = filesystem, True
+    state.filesystem, state.formatted, state.formatting = filesystem, True, False
     context.states.save(state)
     failpoint("stage.formatted")
     if not is_recorded:

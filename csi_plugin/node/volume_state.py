@@ -82,6 +82,8 @@ class VolumeState:
     encrypted: bool = False
     formatted: bool = False
     """Whether the volume was seen with content, or was given a filesystem, by this node."""
+    formatting: bool = False
+    """Whether mkfs has begun on the volume, which was empty, and its end was not seen."""
     staged: bool = False
     targets: dict[str, bool] = field(default_factory=dict)
     """Target paths it is published at, and whether read-only."""
@@ -101,6 +103,10 @@ def begin(spec: StageSpec, previous: VolumeState | None) -> VolumeState:
         unfenced=spec.unfenced,
         encrypted=previous.encrypted if previous is not None else False,
         formatted=previous.formatted if previous is not None else False,
+        # Published anew, it may have been elsewhere since.
+        formatting=previous is not None
+        and previous.formatting
+        and (previous.access_type, previous.sealed_connection) == (spec.access_type, spec.sealed_connection),
     )
 
 

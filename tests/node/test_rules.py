@@ -157,7 +157,7 @@ def test_states_survive_an_upgrade() -> None:
     assert state.device_info == {"type": "block", "path": "/dev/sdb"}
     assert (state.device_path, state.path_count) == ("/dev/mapper/crypt-volume-1", 2)
     assert state.device_identity == "wwid naa.6"
-    assert volume_state.to_json(state) == {**STORED, "attached_identity": "", "unfenced": False}
+    assert volume_state.to_json(state) == {**STORED, "attached_identity": "", "unfenced": False, "formatting": False}
 
 
 @pytest.mark.parametrize("name", STORED)
