@@ -10,7 +10,7 @@ from pathlib import Path
 from csi_plugin.attachment import host_tables, mounted_filesystems, signatures
 from csi_plugin.attachment.host_tables import Mount
 from csi_plugin.attachment.programs import ProgramFailed, ProgramStuck, run
-from csi_plugin.node import filesystem_features, mounts, refused_flags
+from csi_plugin.node import ext_superblock, filesystem_features, mounts, refused_flags
 from csi_plugin.node.filesystem_features import EXT
 from csi_plugin.protocol import mount_rules
 from csi_plugin.protocol.errors import failed_precondition, internal, invalid_argument, unavailable
@@ -134,12 +134,8 @@ def separate_copy(device_path: str) -> None:
 
 def _ext_is_smaller(device_path: str) -> bool:
     """Whether the device has room for another block group, the least that ext2, ext3 and ext4 grow by."""
-    header = {
-        name.strip(): value.strip()
-        for name, _, value in (line.partition(":") for line in run("dumpe2fs", "-h", device_path).split("\n"))
-    }
-    block, count = int(header["Block size"]), int(header["Block count"])
-    return host_tables.device_size(device_path) - block * count >= block
+    found = ext_superblock.read(device_path)
+    return host_tables.device_size(device_path) - found.size >= found.block_size
 
 
 def _grow_mounted_ext(device_path: str) -> None:
@@ -161,7 +157,7 @@ def mount(device_path: str, target: str, filesystem: str, flags: Sequence[str], 
     used read-only as it is. Nothing is mounted then.
     """
     try:
-        options = mounts.with_needed_options(filesystem, flags, read_only=read_only)
+        options = mounts.with_needed_options(device_path, filesystem, flags, read_only=read_only)
         mounts.mount(device_path, target, filesystem=filesystem, options=options)
         _check_mounted(device_path, target, flags, read_only=read_only)
     except ProgramFailed as error:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from csi_plugin.attachment import device_use, host_tables
 from csi_plugin.attachment.host_tables import Mount
 from csi_plugin.attachment.programs import ProgramFailed, ProgramStuck, run
-from csi_plugin.node import target_paths
+from csi_plugin.node import ext_superblock, target_paths
+from csi_plugin.node.filesystem_features import EXT
 
 _MS_BIND = 4096
 """mount(2)."""
@@ -47,12 +48,15 @@ def shown_device(mount: Mount) -> str:
     return host_tables.device_of_number(number) if number is not None else ""
 
 
-def with_needed_options(filesystem: str, flags: Sequence[str], *, read_only: bool) -> list[str]:
-    """mount's options: the CO's flags, but for those that say whether it is read-only, and what has to be added."""
+def with_needed_options(device_path: str, filesystem: str, flags: Sequence[str], *, read_only: bool) -> list[str]:
+    """mount's options for a device: the CO's flags, but for those that say whether it is read-only, and what has to be
+    added. Raises ProgramFailed for one that cannot be read."""
     # Of dev and nodev, or suid and nosuid, the last counts: a class may say otherwise.
     options = ["nodev", "nosuid", *(flag for flag in flags if flag not in ("ro", "rw"))]
     if filesystem == "xfs" and "nouuid" not in options:
         options.append("nouuid")  # a copy of an xfs that is mounted here has the same UUID
+    if filesystem in EXT and not any(flag.startswith("errors=") for flag in flags):
+        options.append(ext_superblock.errors_option(device_path))
     return [*options, "ro"] if read_only else options
 
 

@@ -23,7 +23,9 @@ def check(
 
     def works(*tried: str) -> bool:
         # Without recovery nothing may be written; what the flag itself is refused for without "ro" is seen by that.
-        options = mounts.with_needed_options(filesystem, [*needed, *tried], read_only=read_only or bool(needed))
+        options = mounts.with_needed_options(
+            device_path, filesystem, [*needed, *tried], read_only=read_only or bool(needed)
+        )
         return mounts.can_mount(device_path, target, filesystem=filesystem, options=options)
 
     if not works():

@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from csi_plugin.attachment import host_tables
 from csi_plugin.node import mounts
 from csi_plugin.protocol import csi_pb2
 from tests.support.claims import Claim, MakeClaim, mount_line
@@ -244,6 +245,24 @@ def test_older_filesystems_are_mounted_checked_and_grown(claim: MakeClaim, files
     assert mount_line(pod)[0] == filesystem
     assert (pod / "file").read_text() == "data"
     assert size_of(pod) > 1.8
+
+
+@pytest.mark.parametrize("option", ["-e panic", "-E mount_opts=errors=panic"])
+@pytest.mark.parametrize("filesystem", ["ext4", "ext3"])
+def test_a_filesystem_does_not_make_the_kernel_panic(claim: MakeClaim, filesystem: str, option: str) -> None:
+    """Whoever had the volume as a raw block device may have written that into it, with errors to be found."""
+    volume = claim(filesystem=filesystem)
+    assert "errors=continue" not in mount_options(volume.use())  # it is the kernel's default
+    volume.unpublish()
+    volume.unstage()
+    subprocess.run(["tune2fs", *option.split(), volume.file], check=True)
+    assert "errors=remount-ro" in mount_options(volume.use())
+
+
+def mount_options(path: Path) -> frozenset[str]:
+    """Of the filesystem that is mounted there."""
+    (mounted,) = host_tables.mounts(target=str(path))
+    return mounted.filesystem_options
 
 
 @pytest.mark.parametrize("flag", ["loop", "bind", "remount", "X-mount.mkdir", "errors=panic"])

@@ -2,18 +2,20 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from csi_plugin.node import mounts, stats, validation, volume_state
+from csi_plugin.node import ext_superblock, mounts, stats, validation, volume_state
 from csi_plugin.node.stage import check_same
 from csi_plugin.node.stage_spec import StageSpec, parse_stage_spec
 from csi_plugin.node.volume_state import VolumeState, VolumeStates
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.errors import RpcError
+from csi_plugin.units import MIB
 
 Mode = csi_pb2.VolumeCapability.AccessMode
 
@@ -92,16 +94,27 @@ def test_capacity_ranges_that_are_refused(required: int, limit: int, words: str)
 @pytest.mark.parametrize(
     ("filesystem", "flags", "read_only", "options"),
     [
-        ("ext4", [], False, ["nodev", "nosuid"]),
-        ("ext4", ["noatime", "ro"], False, ["nodev", "nosuid", "noatime"]),
-        ("ext4", ["noload", "rw"], True, ["nodev", "nosuid", "noload", "ro"]),
+        ("ext4", [], False, ["nodev", "nosuid", "errors=continue"]),
+        ("ext4", ["errors=remount-ro", "ro"], False, ["nodev", "nosuid", "errors=remount-ro"]),
+        ("ext4", ["noload", "rw"], True, ["nodev", "nosuid", "noload", "errors=continue", "ro"]),
         ("xfs", ["suid"], False, ["nodev", "nosuid", "suid", "nouuid"]),
         ("xfs", ["nouuid"], True, ["nodev", "nosuid", "nouuid", "ro"]),
         ("btrfs", ["compress=zstd", "dev"], True, ["nodev", "nosuid", "compress=zstd", "dev", "ro"]),
     ],
 )
-def test_mount_options(filesystem: str, flags: list[str], read_only: bool, options: list[str]) -> None:
-    assert mounts.with_needed_options(filesystem, flags, read_only=read_only) == options
+def test_mount_options(filesystem: str, flags: list[str], read_only: bool, options: list[str], tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    subprocess.run(["mkfs.ext4", "-q", disk, "8M"], check=True)
+    assert mounts.with_needed_options(str(disk), filesystem, flags, read_only=read_only) == options
+
+
+@pytest.mark.parametrize("options", ["-b 1024", "-b 4096 -O 64bit", "-b 1024 -O ^64bit"])
+def test_size_of_a_filesystem_is_what_its_superblock_says(options: str, tmp_path: Path) -> None:
+    """Programs that print it print lines of whoever made the filesystem, too."""
+    disk = tmp_path / "disk"
+    subprocess.run(["mkfs.ext4", "-q", *options.split(), disk, "8M"], check=True)
+    subprocess.run(["tune2fs", "-L", "x\nBlock count:a", "-E", "mount_opts=x\nBlock size: a", disk], check=True)
+    assert ext_superblock.read(str(disk)).size == 8 * MIB
 
 
 def test_what_an_earlier_attempt_saw_of_the_content_holds() -> None:
