@@ -27,6 +27,7 @@ _DELETED = " (deleted)"
 """What the kernel adds to the path of a file that has no name any more."""
 _OPTION = re.compile(r'(?:[^,"]|"[^"]*"|")+')
 """A mount option: SELinux' labels have commas, and quotes around them then."""
+_NOT_WRITTEN = ("ro", "emergency_ro", "shutdown")  # the last two since Linux 6.15, of what is stopped after errors
 _LOOP_GET_STATUS64 = 0x4C05
 _LOOP_INFO64 = struct.Struct("=QQ216x")  # linux/loop.h: lo_device and lo_inode come first
 
@@ -58,7 +59,7 @@ class Mount:
     @property
     def is_filesystem_read_only(self) -> bool:
         """Whether nothing can be written to the filesystem, through any mount: the kernel does that after errors."""
-        return "ro" in self.filesystem_options
+        return not self.filesystem_options.isdisjoint(_NOT_WRITTEN)
 
     def has_filesystem_option(self, name: str) -> bool:
         """Whether the filesystem is mounted with an option of that name, whatever its value."""

@@ -402,6 +402,23 @@ def test_a_device_that_is_write_protected_is_not_given_to_a_writer(claim: MakeCl
     assert (volume.use() / "file").read_text() == "data"
 
 
+def test_a_filesystem_that_the_kernel_has_stopped_is_mounted_anew_for_the_next_pod(claim: MakeClaim) -> None:
+    """kubelet stages a volume once for all pods that come one after the other."""
+    volume = claim(flags=("errors=remount-ro",), mode=Mode.SINGLE_NODE_MULTI_WRITER)
+    write(volume.use("first"))
+    Path(f"/sys/fs/ext4/{Path(volume.device).name}/trigger_fs_error").write_text("1")
+    second = volume.publish("second")
+    with pytest.raises(OSError, match="Read-only"):  # as long as another has it
+        (second / "other").write_text("data")
+    volume.unpublish("first")
+    volume.unpublish("second")
+
+    third = volume.publish("third")
+
+    (third / "other").write_text("data")
+    assert (third / "file").read_text() == "data"
+
+
 def test_readers_need_a_filesystem(claim: MakeClaim) -> None:
     with fails(Code.FAILED_PRECONDITION, "no filesystem"):
         claim(mode=Mode.MULTI_NODE_READER_ONLY).stage()
