@@ -8,6 +8,7 @@ import errno
 import re
 
 from csi_plugin.controller.error_table import causes
+from csi_plugin.error_text import error_text
 from csi_plugin.persistence.base import PersistenceError
 from csi_plugin.protocol.errors import RpcError
 
@@ -50,5 +51,5 @@ def _drivers_errors(error: BaseException) -> list[BaseException]:
 
 def _text(error: BaseException) -> str:
     # Of oslo's ProcessExecutionError, which names the program's output apart.
-    parts = (error, getattr(error, "stdout", None), getattr(error, "stderr", None), getattr(error, "code", None))
-    return " ".join(str(part) for part in parts if part)
+    parts = (getattr(error, name, None) for name in ("stdout", "stderr", "code"))
+    return " ".join([error_text(error), *(str(part) for part in parts if isinstance(part, str | bytes | int))])
