@@ -206,10 +206,10 @@ def extend(
     connection_info = _open_connection(key_file, sealed, publication, is_attached=True)
     with _temporary_files(publication):
         size = devices.extend(connection_info, device_info, multipath=multipath, root_helper=root_helper)
-    if encrypted:
-        volume_id = connection_info["volume_id"]
-        encryption.resize_device(volume_id=volume_id, passphrase=encryption.passphrase_of(secrets))
-        size = device_size(encryption.mapped_path(volume_id))
+        if encrypted:
+            volume_id = connection_info["volume_id"]
+            encryption.resize_device(volume_id=volume_id, passphrase=encryption.passphrase_of(secrets))
+            size = device_size(encryption.mapped_path(volume_id))
     return size
 
 
@@ -230,6 +230,7 @@ def _temporary_files(publication: str, *, is_needed: bool = True) -> Iterator[Pa
     try:
         yield folder
     finally:
+        tempfile.tempdir = None
         with contextlib.suppress(OSError):
             folder.rmdir()  # unless something in it is in use
 
