@@ -3,12 +3,14 @@
 A search takes one pass over the text, however many values are known.
 """
 
+import base64
 import bisect
+import html
 import json
 import re
 import threading
 from collections.abc import Iterable, Mapping
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape
 
 MASK = "***"
@@ -21,8 +23,9 @@ _LONGEST = 16 * 1024
 """Characters of a value that are compared."""
 _LEAST_LINE_LENGTH = 20
 """Lines of a key are searched for one by one: a text may quote them apart."""
-_PASSING_LIMIT = 5_000
+_PASSING_LIMIT = 2_000
 """Values of requests and connections that are kept, and as many that were seen before those."""
+_ESCAPES_OF_URLS = re.compile("%[0-9A-F]{2}")
 
 
 class _Values:
@@ -33,13 +36,19 @@ class _Values:
         """First characters -> length of the telling part -> the telling part -> values with it, sorted."""
         self.count = 0
 
-    def add(self, value: str) -> None:
+    def add_all(self, forms: Iterable[str]) -> None:
+        """The forms of one value."""
+        self.count += max(map(self._add, forms), default=False)
+
+    def _add(self, value: str) -> bool:
+        """Whether it was not there."""
         told = value[:_TELLING_LENGTH]
         found = self._by_start.setdefault(value[:LEAST_LENGTH], {}).setdefault(len(told), {}).setdefault(told, [])
         place = bisect.bisect_left(found, value)
-        if place == len(found) or found[place] != value:
-            found.insert(place, value)
-            self.count += 1
+        if place < len(found) and found[place] == value:
+            return False
+        found.insert(place, value)
+        return True
 
     def starts_with(self, start: str) -> bool:
         return start in self._by_start
@@ -74,8 +83,7 @@ def keep_secret(values: Iterable[str]) -> None:
     """Mask these values in everything from now on, unless they are too short to be told from words."""
     with _lock:
         for value in values:
-            for form in _forms(value):
-                _kept.add(form)
+            _kept.add_all(_forms(value))
 
 
 def keep_passing_secret(values: Iterable[str]) -> None:
@@ -83,9 +91,8 @@ def keep_passing_secret(values: Iterable[str]) -> None:
     global _passing, _earlier
     with _lock:
         for value in values:
-            for form in _forms(value):
-                if _kept.length_at(form, 0) != len(form):
-                    _passing.add(form)
+            if _kept.length_at(value, 0) != len(value):
+                _passing.add_all(_forms(value))
         if _passing.count > _PASSING_LIMIT:
             _passing, _earlier = _Values(), _passing
 
@@ -107,16 +114,46 @@ def mask_known(text: str) -> str:
 
 
 def _forms(value: str) -> set[str]:
-    """A value as texts have it: as it is, line by line, and as programs quote it."""
+    """A value as texts have it: as it is, line by line, as programs quote it, and as protocols encode it."""
     values = [value, value.strip()]
     values += [line for line in map(str.strip, value.splitlines()) if len(line) >= _LEAST_LINE_LENGTH]
-    quoted = set()
+    found = set()
     for one in values:
-        in_python = one.encode("unicode_escape").decode()  # within a longer text, either quote may need a backslash
-        quoted |= {one, in_python, in_python.replace("'", "\\'"), json.dumps(one)[1:-1], repr(one)[1:-1]}
-        quoted |= {quote(one, safe="", errors="replace"), quote(one, errors="replace")}
-        quoted |= {escape(one), one.replace("'", "'\"'\"'")}
-    return {form for form in quoted if len(form) >= LEAST_LENGTH and form.lower() not in _PLAIN_NAMES}
+        found |= _quoted(one) | _in_urls(one) | _encoded(one.encode(errors="surrogatepass"))
+    return {form for form in found if len(form) >= LEAST_LENGTH and form.lower() not in _PLAIN_NAMES}
+
+
+def _quoted(value: str) -> set[str]:
+    in_python = value.encode("unicode_escape").decode()  # within a longer text, either quote may need a backslash
+    in_json, in_unicode = json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]
+    found = {value, in_python, in_python.replace("'", "\\'"), repr(value)[1:-1], in_json, in_unicode}
+    found |= {one.replace("/", "\\/") for one in (in_json, in_unicode)}  # PHP's JSON, and Java's
+    found |= {json.dumps(one)[1:-1] for one in (in_json, in_unicode)}  # JSON in JSON
+    found.add(repr(value.encode(errors="surrogatepass"))[2:-1])
+    return found | {escape(value), html.escape(value), value.replace("'", "'\"'\"'")}
+
+
+def _in_urls(value: str) -> set[str]:
+    found = {quote(value, safe="", errors="replace"), quote(value, errors="replace")}
+    found.add(quote_plus(value, errors="replace"))
+    found |= {_ESCAPES_OF_URLS.sub(lambda match: match[0].lower(), one) for one in found}
+    return found | {quote(one) for one in found}  # a URL in a URL
+
+
+def _encoded(value: bytes) -> set[str]:
+    """In hexadecimal digits, and in base64: also within what is encoded, as the password of ``Basic`` credentials.
+
+    Three bytes are four characters, so there it begins in one of three ways, and the characters at its ends have bits
+    of what is beside it.
+    """
+    found = {value.hex(), value.hex().upper(), base64.b64encode(value).decode()}
+    for before, mixed in ((0, 0), (1, 2), (2, 3)):
+        text = base64.b64encode(bytes(before) + value).decode()
+        found.add(text[mixed:].rstrip("=")[: -1 if (before + len(value)) % 3 else None])
+    return found | {one.translate(_OF_URLS) for one in found}
+
+
+_OF_URLS = str.maketrans("+/", "-_")
 
 
 def keep_secrets_of_driver(data: object) -> None:

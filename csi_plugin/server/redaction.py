@@ -11,8 +11,9 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from csi_plugin.known_secrets import MASK, is_secret_name, keep_passing_secret, names_a_secret, texts_in
+from csi_plugin.known_secrets import LEAST_LENGTH, MASK, is_secret_name, keep_passing_secret, names_a_secret, texts_in
 from csi_plugin.protocol import csi_pb2
+from csi_plugin.protocol.request_rules import MAP_LIMIT
 from csi_plugin.secrets_in_text import FIELD_LIMIT, TEXT_LIMIT, redact_text
 
 # What the specification does not mark: how a node gets at a volume, which is nobody else's business.
@@ -26,6 +27,8 @@ _ITEM_LIMIT = 64
 _TOTAL_LIMIT = 3 * TEXT_LIMIT
 """Bytes of all that is shown of one value."""
 _DEPTH_LIMIT = 12
+_SECRETS_LIMIT = MAP_LIMIT // LEAST_LENGTH
+"""Secrets of a request that are kept: as many as fit into one that is not refused. A longer one is quoted nowhere."""
 
 
 def redact(value: Any, *, limit: int = TEXT_LIMIT, bounded: bool = True) -> Any:
@@ -56,7 +59,7 @@ def keep_secrets_of(request: Message) -> None:
 
 
 def _keep(texts: Iterable[str]) -> None:
-    keep_passing_secret(text for text in islice(texts, _ITEM_LIMIT) if len(text) <= TEXT_LIMIT)
+    keep_passing_secret(text for text in islice(texts, _SECRETS_LIMIT) if len(text) <= MAP_LIMIT)
 
 
 def _values_of_flags(capability: csi_pb2.VolumeCapability) -> Iterable[str]:

@@ -1,6 +1,9 @@
 """Secrets stay out of logs, whatever they are wrapped in; words that only sound like secrets stay in."""
 
+import base64
+import html
 import json
+import urllib.parse
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ from csi_plugin import known_secrets, secrets_in_text
 from csi_plugin.known_secrets import keep_passing_secret, keep_secret
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.secrets_in_text import FIELD_LIMIT, TEXT_LIMIT, redact_text
-from csi_plugin.server.redaction import redact, redact_message
+from csi_plugin.server.redaction import keep_secrets_of, redact, redact_message
 
 SECRETS = (
     "{'auth_method': 'CHAP', 'auth_username': 'user', 'auth_password': 'hunter2'}",
@@ -277,3 +280,49 @@ def test_secrets_that_pass_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch
         keep_passing_secret([f"passing{number:06d}"])
     assert redact_text("configured-secret passing049999 passing000001") == "*** *** passing000001"
     assert known_secrets._passing.count + known_secrets._earlier.count <= 11_000
+
+
+SECRET = 'Top/Se"cr<et 9+ü'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        base64.b64encode(SECRET.encode()).decode(),
+        base64.urlsafe_b64encode(SECRET.encode()).decode(),
+        *(base64.b64encode(f"{user}:{SECRET}/x".encode()).decode() for user in ("admin", "admin1", "admin12")),
+        SECRET.encode().hex(),
+        SECRET.encode().hex().upper(),
+        json.dumps(SECRET),
+        json.dumps(SECRET, ensure_ascii=False),
+        json.dumps(SECRET).replace("/", "\\/"),
+        json.dumps(json.dumps({"x": SECRET})),
+        urllib.parse.quote(SECRET, safe=""),
+        urllib.parse.quote(urllib.parse.quote(SECRET, safe="")),
+        urllib.parse.quote_plus(SECRET),
+        "Top%2fSe%22cr%3cet%209%2b%c3%bc",
+        html.escape(SECRET),
+        repr([SECRET]),
+        repr(SECRET.encode()),
+    ],
+)
+def test_a_known_secret_is_masked_in_every_form(text: str) -> None:
+    keep_secret([SECRET])
+    shown = redact_text(f"the array says: {text}; and no more")
+    assert shown.startswith("the array says: ")
+    assert shown.endswith("; and no more")
+    assert "***" in shown
+    for part in ("Top", "cr", "et 9", SECRET.encode().hex()[2:10], base64.b64encode(SECRET.encode()).decode()[4:12]):
+        assert part not in shown
+
+
+def test_requests_keep_no_megabytes_of_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that a request may have are known, however many, and those of one that is refused need not be."""
+    for name in ("_kept", "_passing", "_earlier"):
+        monkeypatch.setattr(known_secrets, name, known_secrets._Values())
+    many = {f"{number:03d}": f"many{number:03d}" for number in range(400)}
+    keep_secrets_of(csi_pb2.CreateVolumeRequest(secrets=many))
+    assert "many" not in redact_text(" ".join(many.values()))
+    known = known_secrets._passing.count
+    keep_secrets_of(csi_pb2.CreateVolumeRequest(secrets={"long": "x" * 30_000}))
+    assert known_secrets._passing.count == known
