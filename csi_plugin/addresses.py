@@ -2,11 +2,15 @@
 
 import contextlib
 import ipaddress
+import re
 import socket
 from typing import Any
 
 _ELSEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 """Addresses for documentation (RFC 5737, RFC 3849), routed like any other."""
+_PORT = re.compile(r"[0-9]{1,5}")
+_NAME = re.compile(r"(?=.{1,254}$)(\w([\w-]{0,61}\w)?)(\.\w([\w-]{0,61}\w)?)*\.?")
+r"""Of a host, by DNS' rules of length; \w is for underscores, and for letters that are sent in another form."""
 _LOOPBACK = "127.0.0.1"
 _DISCARD_PORT = 9
 ALL_ADDRESSES = "::"
@@ -31,7 +35,7 @@ def split_host_port(text: str) -> tuple[str, int]:
     Raises ValueError, which says what is allowed.
     """
     host, separator, port = text.rpartition(":")
-    if not separator or not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
+    if not separator or not host or not _PORT.fullmatch(port) or int(port) > 65535:
         raise ValueError("must be host:port")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -39,6 +43,10 @@ def split_host_port(text: str) -> tuple[str, int]:
             raise ValueError(f"must have an IPv6 address in the brackets, as in [::1]:{port}, not {host!r}")
     elif ":" in host or "[" in host or "]" in host:
         raise ValueError(f"must have brackets around an IPv6 address, as in [::1]:{port}")
+    elif not _NAME.fullmatch(host):
+        raise ValueError(
+            f"must be host:port, with an address or a name of at most 253 characters as host, not {host!r}"
+        )
     return host, int(port)
 
 

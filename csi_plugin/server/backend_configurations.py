@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from csi_plugin.server.backend_names import check_names
 from csi_plugin.server.cinder_conf import read_backends
 from csi_plugin.server.driver_names import full_driver_name
-from csi_plugin.server.settings import Settings, SettingsError, check_names
+from csi_plugin.server.settings import Settings, SettingsError
 from csi_plugin.storage.backend_configuration import BackendConfiguration
 
 

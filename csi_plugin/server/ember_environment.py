@@ -97,7 +97,10 @@ def backend_settings(backend: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ember_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    state_path = config.get("state_path", "")
+    for key in ("state_path", "plugin_name"):
+        if not isinstance(config.get(key, ""), str | None):
+            raise ValueError(f"{key} in X_CSI_EMBER_CONFIG must be text")
+    state_path = config.get("state_path") or ""
     settings: dict[str, Any] = {}
     cinder_options: dict[str, Any] = {}
     for key, value in config.items():
@@ -126,8 +129,8 @@ def _json(environment: Mapping[str, str], variable: str, *allowed: type) -> Any:
         return None
     try:
         value = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{variable} is not valid JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{variable} is not valid JSON: {error}") from None
     if not isinstance(value, allowed):
         names = " or ".join("an object" if kind is dict else "a list" for kind in allowed)
         raise ValueError(f"{variable} must be {names} in JSON")

@@ -3,17 +3,25 @@
 import os
 import re
 import socket
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import unquote
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from csi_plugin import addresses
-from csi_plugin.known_secrets import keep_secret, secrets_in, texts_in
+from csi_plugin.server import settings_texts
+from csi_plugin.server.backend_names import check_names
 from csi_plugin.server.ember_environment import backend_settings, ember_settings
 from csi_plugin.server.settings_yaml import load_yaml, what_is_wrong
 from csi_plugin.server.topology_rules import check_topologies
@@ -26,7 +34,11 @@ SETTINGS_FILE_VARIABLE = "CINDERBOX_SETTINGS"
 _DRIVER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 
 
-_PASSWORD_OF_URL = re.compile(r"^[a-z][\w+.-]*://[^:/@]*:(.+)@", re.IGNORECASE)
+_MOST_SECONDS = 10 * 365 * 24 * 3600.0
+_MOST_HOURS = _MOST_SECONDS / 3600
+"""What is asked for beyond stands for "never"; a clock of the system takes no number without end."""
+_MOST_VOLUMES = 2**31 - 1
+_MOST_WORKERS = 100_000
 
 
 class SettingsError(ValueError):
@@ -96,12 +108,20 @@ class Settings(BaseModel):
         description="Segments of this node; without any, `<driver_name>/reach: all`, which all nodes share.",
     )
     reconnect_interval_seconds: float = Field(
-        60, ge=0, description="Pause between two looks for paths of staged volumes that are lost; 0: nobody looks."
+        60,
+        ge=0,
+        le=_MOST_SECONDS,
+        description="Pause between two looks for paths of staged volumes that are lost; 0: nobody looks.",
     )
     trim_interval_hours: float = Field(
-        0, ge=0, description="Pause between two runs of fstrim on this node's volumes; 0: nobody runs it."
+        0,
+        ge=0,
+        le=_MOST_HOURS,
+        description="Pause between two runs of fstrim on this node's volumes; 0: nobody runs it.",
     )
-    max_volumes: int = Field(0, ge=0, description="Volumes that this node can take; 0: as many as the CO likes.")
+    max_volumes: int = Field(
+        0, ge=0, le=_MOST_VOLUMES, description="Volumes that this node can take; 0: as many as the CO likes."
+    )
     default_filesystem: Literal["ext4", "xfs", "btrfs"] = Field("ext4", description="When a claim names none.")
     host_programs: list[Literal["iscsiadm", "multipath", "multipathd", "nvme"]] = Field(
         default_factory=list,
@@ -135,24 +155,30 @@ class Settings(BaseModel):
     undo_window_seconds: float = Field(
         900,
         ge=0,
+        le=_MOST_SECONDS,
         description="How long after an interrupted creation its remains may be removed without a person's word.",
     )
     settle_seconds: float = Field(
         10,
         ge=0,
+        le=_MOST_SECONDS,
         description="How long after a crash a storage may take to show what an interrupted creation created, and to "
         "end what a controller had told it whose lease ran out.",
     )
-    recovery_interval_seconds: float = Field(60, gt=0, description="Pause between two looks at what was interrupted.")
+    recovery_interval_seconds: float = Field(
+        60, gt=0, le=_MOST_SECONDS, description="Pause between two looks at what was interrupted."
+    )
     node_expiry_hours: float = Field(
         168,
         ge=0,
+        le=_MOST_HOURS,
         description="A node that has no volume and was not heard of for this long is forgotten; 0: never. One that "
         "comes back registers again.",
     )
     lease_seconds: float = Field(
         15,
         ge=3,
+        le=_MOST_SECONDS,
         description="How long a controller that has died keeps others from taking over; one that cannot renew its "
         "lease in this time ends.",
     )
@@ -174,8 +200,10 @@ class Settings(BaseModel):
         None,
         description="host:port for /healthz, /readyz and /metrics over HTTP; [::]:port on all addresses, of IPv4 too.",
     )
-    workers: int = Field(512, ge=1, description="Operations that may run or wait at once.")
-    stop_seconds: float = Field(60, ge=0, description="How long running operations may go on after SIGTERM.")
+    workers: int = Field(512, ge=1, le=_MOST_WORKERS, description="Operations that may run or wait at once.")
+    stop_seconds: float = Field(
+        60, ge=0, le=_MOST_SECONDS, description="How long running operations may go on after SIGTERM."
+    )
     log_format: Literal["json", "console"] = Field("console", description="Form of the log lines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
@@ -221,6 +249,13 @@ class Settings(BaseModel):
             raise ValueError(
                 "must have at most 63 letters, digits, dots and dashes, with a letter or digit at both ends"
             )
+        return value
+
+    @field_validator("cluster_name")
+    @classmethod
+    def _check_cluster_name(cls, value: str) -> str:
+        if not value.isprintable():
+            raise ValueError("must be printable: administrators of the storage see it")
         return value
 
     @field_validator("node_id")
@@ -311,27 +346,18 @@ def load(
     merged: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for source, values in sources:
-        for name, value in _with_log_level(values).items():
+        for name, value in _with_log_level(values, source).items():
             _check_known(name, source)
             if name not in merged:
                 merged[name], origin[name] = value, source
-    _keep_secrets(merged)
+    settings_texts.keep_secrets(merged)
+    for name, value in merged.items():
+        if not settings_texts.are_storable(value):
+            raise SettingsError(f"{name} (from {origin[name]}) must be text in UTF-8, without a character of number 0")
     try:
         return Settings.model_validate(merged, context={"serves": serves})
     except ValidationError as error:
         raise SettingsError("; ".join(_readable(problem, origin) for problem in error.errors())) from None
-
-
-def _keep_secrets(settings: Mapping[str, Any]) -> None:
-    """Before anything can quote them. What only Cinder knows to be secret, it tells when the options are set."""
-    keep_secret(secrets_in(settings))
-    backends = settings.get("backends")
-    for backend in backends if isinstance(backends, list) else []:
-        if isinstance(backend, dict) and isinstance(names := backend.get("secret_options"), list):
-            keep_secret(texts_in([backend.get(str(name)) for name in names]))
-    for text in texts_in(settings):
-        if found := _PASSWORD_OF_URL.search(text):
-            keep_secret([found[1], unquote(found[1])])
 
 
 def grpc_address(endpoint: str) -> str:
@@ -341,8 +367,12 @@ def grpc_address(endpoint: str) -> str:
         path = path[2:] if path.startswith("//") else path
         if not path.startswith("/"):
             path = str(Path.cwd() / path) if path else ""
-        if not path or len(path.encode()) > 107:
-            raise ValueError("must name a unix socket by a path of 1 to 107 bytes, such as unix:///run/csi.sock")
+        if (
+            not path or len(path.encode()) > 107 or "%" in path
+        ):  # which gRPC takes for the beginning of another character
+            raise ValueError(
+                "must name a unix socket by a path of 1 to 107 bytes without %, such as unix:///run/csi.sock"
+            )
         return f"unix:{path}"
     address = endpoint.removeprefix("tcp://")
     try:
@@ -352,19 +382,15 @@ def grpc_address(endpoint: str) -> str:
     return address
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Raise ValueError for backends that have the same name: volumes are found by it."""
-    repeated = [name for name, times in Counter(names).items() if times > 1]
-    if repeated:
-        raise ValueError(f"each backend needs a name of its own, and {', '.join(repeated)} is there more than once")
-
-
-def _with_log_level(values: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_log_level(values: Mapping[str, Any], source: str) -> Mapping[str, Any]:
     """The values with ``debug``, the earlier form of a log level, as ``log_level``."""
     if "debug" not in values:
         return values
     others = {name: value for name, value in values.items() if name != "debug"}
-    is_debug = yaml.safe_load(values["debug"]) if isinstance(values["debug"], str) else values["debug"]
+    try:
+        is_debug = TypeAdapter(bool).validate_python(values["debug"] or False)
+    except ValidationError:
+        raise SettingsError(f"debug (from {source}) must be true or false") from None
     return others | {"log_level": "debug"} if is_debug else others
 
 
@@ -401,7 +427,7 @@ _OTHERS_VARIABLES = ("CINDERBOX_FAILPOINT", "CINDERBOX_SEALING_KEYS", "CINDERBOX
 
 def _from_file(file: Path) -> dict[str, Any]:
     try:
-        content = load_yaml(file.read_text())
+        content = load_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"settings file {file} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:

@@ -364,3 +364,74 @@ def test_passwords_in_settings_are_known_to_the_redaction() -> None:
     )
     for secret in ("Planted/1@x%40", "Planted/1@x@", "Planted-two", "Planted-three"):
         assert "Planted" not in redact_text(f"the driver says: {secret}!"), secret
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0123456", "1_000_000", "0x1f1f1f1f", "12:30:45", "1.50", "00.5", "2026-12-01", "2026-99-99", "0b_", ".inf"],
+)
+def test_a_password_is_what_is_written(tmp_path: Path, text: str) -> None:
+    """YAML would make other numbers of them, or dates, and the driver would log in with those."""
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"backends:\n- {{name: a, driver: b, san_password: {text}}}\n")
+    assert load(file=file, environment={}).backends[0]["san_password"] == text
+    file.write_text(f"project_id: {text}\nbackends: [{{name: a, driver: b, port: 8080, ratio: 1.5, thin: no}}]\n")
+    settings = load(file=file, environment={})
+    assert settings.project_id == text
+    assert [settings.backends[0][name] for name in ("port", "ratio", "thin")] == [8080, 1.5, False]
+
+
+LAUGHS = "".join(f"  a{number}: &a{number} [*a{number - 1}, *a{number - 1}]\n" for number in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "persistence: {password: !!int Hunter2}",
+        "persistence: {password: !!float Hunter2}",
+        "persistence: {password: !!bool Hunter2}",
+        "persistence: {password: !!binary SHVudGVyMg==}",
+        "persistence: {password: !!timestamp 2026-99-99}",
+        "persistence: {password: !!set {Hunter2}}",
+        "persistence: &a {password: Hunter2, again: *a}",
+        "persistence: {password: Hunter2, a: " + "[" * 3000 + "]" * 3000 + "}",
+        "persistence: {password: Hunter2, a: " + "9" * 5000 + "}",
+        f"persistence:\n  password: Hunter2\n  a0: &a0 [x, x]\n{LAUGHS}",
+    ],
+    ids=["int", "float", "bool", "binary", "date", "set", "itself", "deep", "digits", "laughs"],
+)
+def test_values_that_nothing_can_be_made_of_are_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"{text}\n")
+    with pytest.raises(SettingsError, match=r"is not valid YAML: line \d+, column") as caught:
+        loaded(file=file)
+    assert "Hunter2" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"CINDERBOX_DEBUG": "["}, "debug .from environment. must be true or false"),
+        ({"X_CSI_EMBER_CONFIG": '{"plugin_name": 5}'}, "plugin_name in X_CSI_EMBER_CONFIG must be text"),
+        ({"X_CSI_EMBER_CONFIG": '{"state_path": [], "a": "b"}'}, "state_path in X_CSI_EMBER_CONFIG must be text"),
+        ({"X_CSI_PERSISTENCE_CONFIG": "[" * 100_000}, "X_CSI_PERSISTENCE_CONFIG is not valid JSON"),
+        ({"CINDERBOX_STOP_SECONDS": "1e300"}, "stop_seconds .* less than or equal to"),
+        ({"CINDERBOX_RECOVERY_INTERVAL_SECONDS": "inf"}, "recovery_interval_seconds .* less than or equal to"),
+        ({"CINDERBOX_TRIM_INTERVAL_HOURS": "1e9"}, "trim_interval_hours .* less than or equal to"),
+        ({"CINDERBOX_MAX_VOLUMES": "9" * 30}, "max_volumes .* less than or equal to"),
+        ({"CINDERBOX_CLUSTER_NAME": "a\x1b[31m"}, "cluster_name .* must be printable"),
+        ({"CINDERBOX_PROJECT_ID": "a\udcff"}, "project_id .from environment. must be text in UTF-8"),
+        ({"CINDERBOX_STATE_DIR": "/a\0b"}, "state_dir .from environment. must be text in UTF-8, without a character"),
+        ({"CINDERBOX_ENDPOINT": "unix:///run/a%20b.sock"}, "endpoint .* 107 bytes without %"),
+        ({"CINDERBOX_ENDPOINT": "tcp://127.0.0.1:" + "9" * 5000}, "tcp://host:port .must be host:port"),
+        ({"CINDERBOX_HTTP_ADDRESS": "127.0.0.1:\u0663\u0663"}, "must be host:port"),
+        ({"CINDERBOX_HTTP_ADDRESS": "a b:80"}, "must be host:port"),
+        ({"CINDERBOX_HTTP_ADDRESS": "a..b:80"}, "must be host:port"),
+        ({"CINDERBOX_BACKENDS": '[{"name": "a#b", "driver": "c"}]'}, "without @ and #, not 'a#b'"),
+        ({"CINDERBOX_BACKENDS": '[{"name": "a\\nb", "driver": "c"}]'}, "must be printable"),
+    ],
+)
+def test_what_nothing_can_use_is_refused_at_once(environment: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load(environment={"CINDERBOX_BACKENDS": '[{"name": "a", "driver": "b"}]'} | environment)
