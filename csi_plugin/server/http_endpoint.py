@@ -1,5 +1,6 @@
 """/healthz, /readyz and /metrics over HTTP, for kubelet's probes and Prometheus."""
 
+import contextlib
 import logging
 import socket
 import socketserver
@@ -17,6 +18,8 @@ from csi_plugin.server.sockets import AddressInUse
 
 LOG = logging.getLogger(__name__)
 
+_MOST_CONNECTIONS = 64
+"""Open at once, each with a thread and a descriptor: a process without descriptors serves nobody."""
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -39,9 +42,15 @@ class HTTPEndpoint:
 
 
 class _Server(ThreadingHTTPServer):
+    """Of more connections than it keeps, the oldest goes: it has not asked for anything for longest."""
+
     daemon_threads = True
+    request_queue_size = _MOST_CONNECTIONS
 
     def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._connections: dict[int, socket.socket] = {}
+        """By their descriptors, in the order in which they came."""
+        self._lock = threading.Lock()
         self.address_family, address = addresses.listening_address(host, port)
         super().__init__(address, handler)
 
@@ -52,6 +61,22 @@ class _Server(ThreadingHTTPServer):
         # Not HTTPServer's: that waits for a name server to tell this host's name.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._connections[request.fileno()] = request
+            if len(self._connections) > _MOST_CONNECTIONS:
+                oldest = self._connections.pop(next(iter(self._connections)))
+                with contextlib.suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)  # its thread sees the end, and closes it
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:  # before its descriptor is another's
+            number = request.fileno()
+            if self._connections.get(number) is request:
+                del self._connections[number]
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients go away in the middle of an answer; anything else is worth a traceback, in the log's form."""

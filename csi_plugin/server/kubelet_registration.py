@@ -1,5 +1,6 @@
 """Tells kubelet that the driver is here: kubelet's plugin registration, version 1, without a registrar beside us."""
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import grpc
 from csi_plugin.protocol import plugin_registration_pb2, plugin_registration_pb2_grpc
 from csi_plugin.protocol.backoff import Backoff
 from csi_plugin.server import sockets
+from csi_plugin.server.endpoints import registration_socket
 
 LOG = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ class KubeletRegistration(plugin_registration_pb2_grpc.RegistrationServicer):
         self._info = plugin_registration_pb2.PluginInfo(
             type=PLUGIN_TYPE, name=driver_name, endpoint=endpoint, supported_versions=SUPPORTED_VERSIONS
         )
-        self._socket = directory / f"{driver_name}-reg.sock"
+        self._socket = registration_socket(directory, driver_name)
         self._server: grpc.Server | None = None
         self._failed = threading.Event()
         self._stopping = threading.Event()
@@ -101,4 +103,5 @@ class KubeletRegistration(plugin_registration_pb2_grpc.RegistrationServicer):
         if self._server is not None:
             self._server.stop(grace=1).wait()  # removes the socket, too
             self._server = None
-        self._socket.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder may be away, or be none
+            self._socket.unlink(missing_ok=True)

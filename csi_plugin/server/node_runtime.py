@@ -12,9 +12,10 @@ from csi_plugin.node.service import NodeService
 from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.protocol.node_identity import NodeIdentity
 from csi_plugin.server.controller_runtime import ControllerRuntime
+from csi_plugin.server.endpoints import grpc_address
 from csi_plugin.server.installation import settle_driver_name_of_node
 from csi_plugin.server.registry_certificates import RegistryCertificates
-from csi_plugin.server.settings import Settings, grpc_address
+from csi_plugin.server.settings import Settings
 from csi_plugin.topology import everywhere
 
 

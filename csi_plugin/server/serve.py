@@ -4,6 +4,7 @@ import _thread
 import logging
 import os
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,12 @@ from csi_plugin.protocol.inflight import InFlight
 from csi_plugin.protocol.offers import expansion_offers
 from csi_plugin.server import logs, service_info, sockets, system_files
 from csi_plugin.server.controller_runtime import ControllerRuntime, deferred
+from csi_plugin.server.endpoints import grpc_address
 from csi_plugin.server.identity import IdentityService, own_version
 from csi_plugin.server.kubelet_registration import KubeletRegistration
 from csi_plugin.server.node_runtime import NodeRuntime
 from csi_plugin.server.operations import OperationsService, by_thread
-from csi_plugin.server.settings import Settings, SettingsError, grpc_address
+from csi_plugin.server.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from csi_plugin.server.http_endpoint import HTTPEndpoint
@@ -33,6 +35,7 @@ EXIT_SETTINGS = 2
 EXIT_LEADERSHIP_LOST = 3
 EXIT_UNFINISHED = 4
 
+_STANDARD_ERROR = 2
 _SIGNAL_SECONDS = 0.5
 """Between two looks whether the process shall end."""
 
@@ -42,6 +45,7 @@ def serve(settings: Settings) -> int:
 
     Ends the process with 3 when another controller has taken over, and with 4 when operations did not end in time.
     """
+    _open_standard_streams()
     logs.configure(log_format=settings.log_format, level=settings.log_level)
     # What starts this process may have a short PATH, or none: Cinder and os-brick need the system's programs.
     os.environ["PATH"] = search_path(os.environ.get("PATH", ""))
@@ -50,6 +54,17 @@ def serve(settings: Settings) -> int:
     except (SettingsError, InvalidPersistence, sockets.AddressInUse, ValueError) as error:
         LOG.error("%s", error)
         return EXIT_SETTINGS
+
+
+def _open_standard_streams() -> None:
+    """Those that whoever starts this has closed: what is opened next, a database or a socket, would get their numbers,
+    and all that programs and libraries print would go into it."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name, number in (("stdout", 1), ("stderr", _STANDARD_ERROR)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115 - as long as the process
 
 
 class _Process:
@@ -72,23 +87,11 @@ class _Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         LOG.info("cinderbox %s starts in mode %s", own_version(), self._settings.mode)
-        if self._settings.system_files:
-            system_files.unpack(self._settings.system_files)
-        if tracing.is_wanted():
-            service = "cinderbox" if self._settings.mode == "all" else f"cinderbox-{self._settings.mode}"
-            tracing.start(service=service, version=own_version(), instance=self._settings.node_id)
-        self._make_parts()
-        self._start_http()
-        # A standby opens its socket only when it leads: sidecars beside it wait at their first Probe.
-        if self._controller is not None and not self._controller.lead():
-            return 0
-        self._register_services()
-        sockets.listen(self._server, self._settings.endpoint, take_over=self._controller is not None)
-        if self._controller is not None and self._settings.registry_endpoint:
-            self._serve_registry(self._controller)
-        self._server.start()
-        LOG.info("serving on %s", self._settings.endpoint)
-        self._register_with_kubelet()
+        try:
+            if not self._begin():
+                return 0
+        except OSError as error:  # a folder that is a file, is not ours, or is on a full disk
+            raise SettingsError(f"cannot start: {error}") from error
         threading.Thread(target=self._start_parts, name="start", daemon=True).start()
         # Not without a limit: Python acts on signals between two instructions, and one that comes as the wait begins
         # would not end it.
@@ -102,6 +105,27 @@ class _Process:
             logging.shutdown()
             os._exit(EXIT_UNFINISHED)
         return 0
+
+    def _begin(self) -> bool:
+        """Up to the open sockets; False when stopped before."""
+        if self._settings.system_files:
+            system_files.unpack(self._settings.system_files)
+        if tracing.is_wanted():
+            service = "cinderbox" if self._settings.mode == "all" else f"cinderbox-{self._settings.mode}"
+            tracing.start(service=service, version=own_version(), instance=self._settings.node_id)
+        self._make_parts()
+        self._start_http()
+        # A standby opens its socket only when it leads: sidecars beside it wait at their first Probe.
+        if self._controller is not None and not self._controller.lead():
+            return False
+        self._register_services()
+        sockets.listen(self._server, self._settings.endpoint, take_over=self._controller is not None)
+        if self._controller is not None and self._settings.registry_endpoint:
+            self._serve_registry(self._controller)
+        self._server.start()
+        LOG.info("serving on %s", self._settings.endpoint)
+        self._register_with_kubelet()
+        return True
 
     def _on_signal(self, number: int, frame: object) -> None:
         # In a thread of its own: the one that is interrupted may hold the locks of what is set.
@@ -203,6 +227,9 @@ class _Process:
                 self._controller.start()
         except SettingsError as error:
             self._failure = error
+            self._stopping.set()
+        except OSError as error:
+            self._failure = SettingsError(f"cannot start: {error}")
             self._stopping.set()
         except Exception as error:
             # This thread's only reader is the main one, which ends the process with it.

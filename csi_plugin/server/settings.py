@@ -23,6 +23,8 @@ from csi_plugin import addresses
 from csi_plugin.server import settings_texts
 from csi_plugin.server.backend_names import check_names
 from csi_plugin.server.ember_environment import backend_settings, ember_settings
+from csi_plugin.server.endpoints import grpc_address as grpc_address
+from csi_plugin.server.endpoints import registration_socket
 from csi_plugin.server.settings_yaml import load_yaml, what_is_wrong
 from csi_plugin.server.topology_rules import check_topologies
 from csi_plugin.suggestions import did_you_mean
@@ -299,6 +301,12 @@ class Settings(BaseModel):
             raise ValueError("registration_dir is for nodes; mode controller has none")
         if self.registration_dir and not self.endpoint.startswith("unix:"):
             raise ValueError("registration_dir needs an endpoint that is a unix socket: kubelet connects to no other")
+        if self.registration_dir:
+            path = registration_socket(self.registration_dir, self.driver_name)
+            try:
+                grpc_address(f"unix://{path}")
+            except ValueError as error:
+                raise ValueError(f"registration_dir and driver_name: {path} {error}") from None
         return self
 
     @model_validator(mode="after")
@@ -358,28 +366,6 @@ def load(
         return Settings.model_validate(merged, context={"serves": serves})
     except ValidationError as error:
         raise SettingsError("; ".join(_readable(problem, origin) for problem in error.errors())) from None
-
-
-def grpc_address(endpoint: str) -> str:
-    """gRPC's form of an endpoint: unix:///path, unix:/path, tcp://host:port or host:port. Raises ValueError."""
-    if endpoint.startswith("unix:"):
-        path = endpoint.removeprefix("unix:")
-        path = path[2:] if path.startswith("//") else path
-        if not path.startswith("/"):
-            path = str(Path.cwd() / path) if path else ""
-        if (
-            not path or len(path.encode()) > 107 or "%" in path
-        ):  # which gRPC takes for the beginning of another character
-            raise ValueError(
-                "must name a unix socket by a path of 1 to 107 bytes without %, such as unix:///run/csi.sock"
-            )
-        return f"unix:{path}"
-    address = endpoint.removeprefix("tcp://")
-    try:
-        addresses.split_host_port(address)
-    except ValueError as error:
-        raise ValueError(f"must be unix:///path or tcp://host:port ({error})") from None
-    return address
 
 
 def _with_log_level(values: Mapping[str, Any], source: str) -> Mapping[str, Any]:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import grpc
 
+from csi_plugin.server.endpoints import grpc_address
 from csi_plugin.server.interceptors import RpcInterceptor
 from csi_plugin.server.registry_certificates import RegistryCertificates
-from csi_plugin.server.settings import Settings, grpc_address
+from csi_plugin.server.settings import Settings
 from csi_plugin.server.thread_pools import ThreadPools
 
 LOG = logging.getLogger(__name__)

@@ -1,6 +1,8 @@
 """/healthz, /readyz and /metrics of a running server."""
 
+import contextlib
 import re
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -90,6 +92,33 @@ def test_every_metric_is_documented(server: Served, address: str) -> None:
     exported = set(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
     documented = set(re.findall(r"^\| `(\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE))
     assert {(name, kind) for name, kind in exported if not name.endswith("_created")} == documented
+
+
+@pytest.mark.root
+def test_idle_connections_take_nothing_from_the_process(server: Served, address: str) -> None:
+    """Anybody in the cluster's network can make some, and a process without descriptors serves nobody."""
+    assert server.process is not None
+    descriptors = Path(f"/proc/{server.process.pid}/fd")
+    host, port = address.split(":")
+    before = len(list(descriptors.iterdir()))
+    with contextlib.ExitStack() as stack:
+        connections = []
+        for number in range(300):
+            connection = stack.enter_context(socket.create_connection((host, int(port)), timeout=60))
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nX: ")
+            connections.append(connection)
+            if number % 50 == 0:
+                assert get(address, "/healthz") == (200, "ok\n")
+
+        def are_few() -> bool:
+            for connection in connections:
+                with contextlib.suppress(OSError):
+                    connection.sendall(b"x")  # a client that is slow has more time than one that says nothing
+            return len(list(descriptors.iterdir())) <= before + 70
+
+        wait_until(are_few, server.log_text)
+        assert get(address, "/healthz") == (200, "ok\n")
+    assert get(address, "/readyz") == (200, "ok\n")
 
 
 @pytest.mark.root

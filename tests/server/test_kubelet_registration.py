@@ -123,3 +123,19 @@ def test_a_controller_has_nothing_to_register(registry: Path, tmp_path: Path) ->
         assert "registration_dir" in served.log_text()
     finally:
         served.close()
+
+
+def test_a_folder_that_is_none_is_waited_for(registry: Path, tmp_path: Path) -> None:
+    """A mount that comes later, say."""
+    folder = registry / "folder"
+    folder.write_text("no folder")
+    served = Served(tmp_path, environment={"CINDERBOX_REGISTRATION_DIR": str(folder)})
+    try:
+        served.start()
+        wait_until(lambda: "cannot register" in served.log_text(), served.log_text)
+        folder.unlink()
+        folder.mkdir()
+        assert asked(plugin_socket(folder)).name == "csi.cinderbox.io"
+        assert served.stop() == 0
+    finally:
+        served.close()

@@ -211,6 +211,43 @@ def test_a_database_that_cannot_be_opened_ends_the_process(tmp_path: Path, place
 
 
 @pytest.mark.root
+@pytest.mark.root
+@pytest.mark.parametrize("mode", ["controller", "all"])
+@pytest.mark.parametrize("setting", ["STATE_DIR", "FILE_LOCKS_PATH", "ENDPOINT"])
+def test_a_folder_that_is_none_ends_the_process(tmp_path: Path, setting: str, mode: str) -> None:
+    (tmp_path / "text").write_text("precious text")
+    path = tmp_path / "text" / "in a file"
+    value = f"unix://{path}" if setting == "ENDPOINT" else str(path)
+    served = Served(tmp_path, mode=mode, persistence=MEMORY, environment={f"CINDERBOX_{setting}": value})
+    try:
+        served.start(wait=False)
+        assert served.wait_for_exit() == 2
+    finally:
+        served.close()
+    errors = [line for line in served.log_text().splitlines() if "[error" in line]
+    assert len(errors) == 1
+    assert "cannot start" in errors[0]
+    assert str(tmp_path / "text") in errors[0]
+    assert "Traceback" not in served.log_text()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("closed", ["2>&-", "0<&- 1>&- 2>&-"])
+def test_a_process_whose_standard_streams_are_closed_serves(tmp_path: Path, closed: str) -> None:
+    """What it opens next must not get their numbers: what is printed would be written into it."""
+    served = Served(tmp_path, persistence=MEMORY, prefix=("sh", "-c", f'exec "$@" {closed}', "sh"))
+    try:
+        served.start()
+        assert served.process is not None
+        create(served, "one")
+        for number in (0, 1, 2):
+            if str(number) in closed:
+                assert Path(f"/proc/{served.process.pid}/fd/{number}").readlink() == Path("/dev/null")
+        assert served.stop() == 0
+    finally:
+        served.close()
+
+
 def test_a_backend_that_cannot_start_stops_nobody(tmp_path: Path) -> None:
     backends = [
         {"name": "good", "driver": "loop", "loop_volumes_dir": str(tmp_path / "volumes")},

@@ -423,6 +423,7 @@ def test_values_that_nothing_can_be_made_of_are_refused(tmp_path: Path, text: st
         ({"CINDERBOX_CLUSTER_NAME": "a\x1b[31m"}, "cluster_name .* must be printable"),
         ({"CINDERBOX_PROJECT_ID": "a\udcff"}, "project_id .from environment. must be text in UTF-8"),
         ({"CINDERBOX_STATE_DIR": "/a\0b"}, "state_dir .from environment. must be text in UTF-8, without a character"),
+        ({"CINDERBOX_REGISTRATION_DIR": "/a" * 40, "CINDERBOX_DRIVER_NAME": "b" * 30}, "registration_dir .* 107 bytes"),
         ({"CINDERBOX_ENDPOINT": "unix:///run/a%20b.sock"}, "endpoint .* 107 bytes without %"),
         ({"CINDERBOX_ENDPOINT": "tcp://127.0.0.1:" + "9" * 5000}, "tcp://host:port .must be host:port"),
         ({"CINDERBOX_HTTP_ADDRESS": "127.0.0.1:\u0663\u0663"}, "must be host:port"),
