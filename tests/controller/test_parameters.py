@@ -58,6 +58,7 @@ def test_encryption() -> None:
         ({"xtra_a": ""}, ["parameters['xtra_a']", "1 to 255"]),
         ({"xtra_a": "x" * 256}, ["1 to 255"]),
         ({"xtra_a": "x\n"}, ["printable"]),
+        ({"xtra_a": " <or> "}, ["parameters['xtra_a']", "<or> needs values"]),
         ({"xtra_a": "1", "extra_specs.a": "2"}, ["'a' is given twice"]),
         ({"oldest_kernel": "new"}, ["oldest_kernel must be a version of Linux such as 5.10", "new"]),
         ({"encryption": "plain"}, ["encryption must be one of luks, luks2"]),

@@ -73,3 +73,13 @@ def test_requirements_that_make_no_sense(requisite: list[Segments], preferred: l
 def test_requirements_that_make_sense() -> None:
     topology.check_requirements(requirements([A, B], [B]))
     topology.check_requirements(requirements([], [B]))
+
+
+def test_as_many_topologies_as_a_request_can_have_are_each_looked_up_once() -> None:
+    """Compared with one another they would take minutes, in which nobody else is served."""
+    segments: list[Segments] = [{"host": str(number)} for number in range(80_000)]
+    wanted = requirements(segments, segments[::-1])
+    topology.check_requirements(wanted)
+    assert topology.wanted_topologies(wanted) == segments[::-1]
+    with pytest.raises(RpcError, match="must be among those of requisite"):
+        topology.check_requirements(requirements(segments[1:], segments))

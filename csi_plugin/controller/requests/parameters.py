@@ -42,6 +42,8 @@ _CIPHER = re.compile(
     r"(aes|serpent|twofish|camellia|cast5|cast6|sm4|blowfish)(-(xts|cbc|ecb|lrw|pcbc|ctr)(-(plain(64(be)?)?|benbi|null|essiv:(sha1|sha256|sha512)))?)?",
     re.ASCII,
 )
+_ANY_OF = "<or>"
+"""Of the operators of Cinder's filters, the one that fails where nothing follows it."""
 _VALUE_LIMIT = 255
 """Characters that Cinder's schema has for the key and for the value of a spec."""
 
@@ -138,6 +140,8 @@ def _add_spec(key: str, value: str, extra_specs: dict[str, str], qos_specs: dict
             raise invalid_argument(
                 f"{parameter}[{key!r}]: the {what} of a spec must have 1 to {_VALUE_LIMIT} printable characters"
             )
+    if value.split() == [_ANY_OF]:
+        raise invalid_argument(f"{parameter}[{key!r}]: {_ANY_OF} needs values, as in '{_ANY_OF} ssd {_ANY_OF} nvme'")
     if specs.get(name, value) != value:
         raise invalid_argument(f"{parameter}[{key!r}]: {name!r} is given twice with different values")
     specs[name] = value

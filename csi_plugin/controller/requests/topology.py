@@ -1,6 +1,6 @@
 """Where a request wants an object to be accessible, and whether it is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from csi_plugin import topology as topology_rules
 from csi_plugin.controller.requests.fingerprint import normalize_topologies
@@ -15,16 +15,20 @@ def check_requirements(requirements: csi_pb2.TopologyRequirement) -> None:
         for number, topology in enumerate(getattr(requirements, name)):
             if not topology.segments:
                 raise invalid_argument(f"accessibility_requirements.{name}[{number}].segments is required")
-    requisite = normalize_topologies(requirements.requisite)
-    if requisite and any(segments not in requisite for segments in normalize_topologies(requirements.preferred)):
+    requisite = _as_set(requirements.requisite)
+    if requisite and not _as_set(requirements.preferred) <= requisite:
         raise invalid_argument("accessibility_requirements.preferred must be among those of requisite")
+
+
+def _as_set(topologies: Iterable[csi_pb2.Topology]) -> set[frozenset[tuple[str, str]]]:
+    """To be searched: where each node has a topology of its own, there are as many as nodes."""
+    return {frozenset(segments.items()) for segments in normalize_topologies(topologies)}
 
 
 def wanted_topologies(requirements: csi_pb2.TopologyRequirement) -> list[dict[str, str]]:
     """Where the volume may be, the most wanted first."""
-    wanted = normalize_topologies(requirements.preferred)
-    wanted += [segments for segments in normalize_topologies(requirements.requisite) if segments not in wanted]
-    return wanted
+    wanted = normalize_topologies([*requirements.preferred, *requirements.requisite])
+    return list({frozenset(segments.items()): segments for segments in wanted}.values())
 
 
 def accessible_part(topology: Sequence[Segments], requirements: csi_pb2.TopologyRequirement) -> list[dict[str, str]]:
