@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from csi_plugin.attachment import devices, encryption, tasks
+from csi_plugin.attachment import devices, encryption, storage_networks, tasks
 from csi_plugin.protocol.sealed_box import generate_private_key, public_key_of, seal_to_node
 
 PUBLICATION = "node/volume"
@@ -27,6 +27,9 @@ def test_there_is_room_for_the_copy_of_the_header(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(
+        storage_networks, "keep_out_of", lambda _: None
+    )  # it changes the environment of a task's process
     monkeypatch.setattr(devices, "extend", lambda *_, **__: 2)
     monkeypatch.setattr(encryption, "resize_device", resize)
     monkeypatch.setattr(tasks, "device_size", lambda _: 3)
