@@ -91,7 +91,7 @@ def open_device(
 @contextmanager
 def _with_header(device: str) -> Iterator[list[str]]:
     """The words that begin a command which opens a key of a device with its header as it was looked at."""
-    with luks_headers.copied(device) as header:
+    with luks_headers.copy_header(device) as header:
         options = ["--header", header] if header else []
         yield [*luks_headers.bounded("cryptsetup"), "--key-file=-", *options]
 

@@ -53,9 +53,9 @@ class Header:
 
 
 @contextmanager
-def copied(device: str) -> Iterator[str | None]:
-    """A block with a copy of a device's header, in which nothing is wrong. None where cryptsetup has to have the header
-    itself, as it writes there how far a reencryption has come.
+def copy_header(device: str) -> Iterator[str | None]:
+    """Context manager: the path of a copy of a device's header, in which nothing is wrong. None where cryptsetup has to
+    have the header itself, as it writes there how far a reencryption has come.
 
     Raises EncryptionError for a header that nothing is opened with, and ProgramFailed where there is none.
     """

@@ -20,7 +20,7 @@ def operations(output: OutputOption = Output.TABLE, settings: SettingsOption = N
     import grpc
 
     from csi_plugin.protocol import operations_pb2, operations_pb2_grpc
-    from csi_plugin.server.settings import grpc_address
+    from csi_plugin.server.endpoints import grpc_address
 
     endpoint = load_settings(settings).endpoint
     with grpc.insecure_channel(grpc_address(endpoint)) as channel:

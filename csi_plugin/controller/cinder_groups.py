@@ -44,17 +44,17 @@ def group_of(context: ControllerContext, volumes: Sequence[VolumeRecord]) -> "Gr
         return _set_members(context, groups[0], volumes)
 
 
-def made_anew(context: ControllerContext, error: RpcError, volume_ids: Sequence[str]) -> bool:
-    """Make the Cinder group of some volumes again in the storage, where a driver's error says that this very one is not
+def recreate_lost_group(context: ControllerContext, error: RpcError, volume_ids: Sequence[str]) -> bool:
+    """Recreate the Cinder group of some volumes in the storage, where a driver's error says that this very one is not
     there; whether it was so."""
     volumes = (context.store.get(VolumeRecord, volume_id) for volume_id in volume_ids)
     for group_id in sorted({volume.group_id for volume in volumes if volume is not None and volume.group_id}):
         if not any(group_is_gone(cause, group_id) for cause in causes(error)):
             continue
-        with context.wait_and_hold(_resource_of(group_id)), driver_errors(f"making group {group_id} anew"):
+        with context.wait_and_hold(_resource_of(group_id)), driver_errors(f"recreating group {group_id}"):
             record = context.store.get(GroupRecord, group_id)
             if record is not None:
-                _object(context, record).create_again()
+                _object(context, record).recreate()
         return record is not None
     return False
 

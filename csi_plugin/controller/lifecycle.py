@@ -69,8 +69,8 @@ class Creation(ABC, Generic[A]):
     def differences(self, context: ControllerContext, record: A) -> list[str]:
         """The fields in which a finished object of the name is not what the request asks for."""
 
-    def is_worth_another(self, context: ControllerContext, error: RpcError) -> bool:
-        """Whether an attempt that ended so is followed by another one at once."""
+    def prepare_retry(self, context: ControllerContext, error: RpcError) -> bool:
+        """Whether an attempt that ended so is followed by another one at once; what that needs is done then."""
         return is_duplicate(error)
 
     @abstractmethod
@@ -131,13 +131,19 @@ def _find_or_create(context: ControllerContext, creation: Creation[A]) -> A:
                 raise aborted(f"{creation.words} {current.id} of the name {creation.name!r} is being deleted")
         abandon_interrupted(context, current)
     try:
-        return _create(context, creation)
+        return _create(context, creation, attempts)
     except RpcError as error:
-        if not creation.is_worth_another(context, error):
+        if not creation.prepare_retry(context, error):
             raise
         LOG.warning("%s %r is tried again at once: %s", creation.words, creation.name, error.message)
+    return _retry(context, creation)
+
+
+def _retry(context: ControllerContext, creation: Creation[A]) -> A:
+    """Another attempt in the same call, after the first one was recorded as failed."""
+    attempts = context.store.find(creation.kind, csi_name=creation.name)
     try:
-        return _create(context, creation)
+        return _create(context, creation, attempts)
     except RpcError as error:
         if not is_duplicate(error):
             raise
@@ -154,8 +160,7 @@ def _check_equal(context: ControllerContext, creation: Creation[A], record: A) -
         )
 
 
-def _create(context: ControllerContext, creation: Creation[A]) -> A:
-    attempts = context.store.find(creation.kind, csi_name=creation.name)
+def _create(context: ControllerContext, creation: Creation[A], attempts: Sequence[A]) -> A:
     deleted = last_deleted_generation(context, creation.kind, creation.name)
     generation = next_generation(attempts, deleted=deleted)
     object_id = attempt_id(context, creation.kind, creation.name, generation)

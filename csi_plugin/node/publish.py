@@ -5,7 +5,7 @@ from pathlib import Path
 import grpc
 
 from csi_plugin.instrumentation.failpoints import failpoint
-from csi_plugin.node import mounts, stage, target_paths, validation
+from csi_plugin.node import mounts, stopped_filesystems, target_paths, validation
 from csi_plugin.node.context import NodeContext
 from csi_plugin.node.staged_volumes import (
     check_contexts,
@@ -70,7 +70,7 @@ def _publish(context: NodeContext, request: csi_pb2.NodePublishVolumeRequest) ->
         _check_one_target(state, target)
         _check_mounted(state)
         if not read_only:
-            stage.mount_anew_if_stopped(state)
+            stopped_filesystems.remount_if_stopped(state)
         is_file = state.access_type == "block"
         target_paths.check(target, is_file=is_file)
         _record(context, state, target, read_only=read_only)

@@ -4,6 +4,11 @@ from pathlib import Path
 
 from csi_plugin import addresses
 
+_MOST_BYTES = 107
+"""Of a socket's path: Linux's sockaddr_un has 108, with the zero at its end."""
+_ESCAPE = "%"
+"""With what follows, gRPC takes it for another character."""
+
 
 def grpc_address(endpoint: str) -> str:
     """gRPC's form of an endpoint: unix:///path, unix:/path, tcp://host:port or host:port. Raises ValueError."""
@@ -12,11 +17,10 @@ def grpc_address(endpoint: str) -> str:
         path = path[2:] if path.startswith("//") else path
         if not path.startswith("/"):
             path = str(Path.cwd() / path) if path else ""
-        if (
-            not path or len(path.encode()) > 107 or "%" in path
-        ):  # which gRPC takes for the beginning of another character
+        if not path or len(path.encode()) > _MOST_BYTES or _ESCAPE in path:
             raise ValueError(
-                "must name a unix socket by a path of 1 to 107 bytes without %, such as unix:///run/csi.sock"
+                f"must name a unix socket by a path of 1 to {_MOST_BYTES} bytes without {_ESCAPE}, such as "
+                "unix:///run/csi.sock"
             )
         return f"unix:{path}"
     address = endpoint.removeprefix("tcp://")

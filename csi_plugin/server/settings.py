@@ -23,8 +23,7 @@ from csi_plugin import addresses
 from csi_plugin.server import settings_texts
 from csi_plugin.server.backend_names import check_names
 from csi_plugin.server.ember_environment import backend_settings, ember_settings
-from csi_plugin.server.endpoints import grpc_address as grpc_address
-from csi_plugin.server.endpoints import registration_socket
+from csi_plugin.server.endpoints import grpc_address, registration_socket
 from csi_plugin.server.settings_yaml import load_yaml, what_is_wrong
 from csi_plugin.server.topology_rules import check_topologies
 from csi_plugin.suggestions import did_you_mean

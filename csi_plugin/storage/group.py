@@ -112,14 +112,14 @@ class Group(Resource):
             self.update(add=self._initial_volumes)
 
     @in_slot
-    def create_again(self) -> None:
-        """Create the group anew, with the volumes that it has by the records, where the storage has lost it."""
+    def recreate(self) -> None:
+        """Recreate the group, with the volumes that it has by the records, where the storage has lost it."""
         check_group(self.record)
         members = self.volumes
         update = self._call_driver(lambda driver: _if_implemented(driver.create_group, CONTEXT, self._ovo))
         take_update(self._ovo, {"status": "available", **(update or {})})
         self.save()
-        LOG.warning("group %s was not in the storage any more, and is there again", self._ovo.id)
+        LOG.warning("group %s was lost by the storage, and is recreated", self._ovo.id)
         if members:
             self.update(add=members)
 

@@ -91,7 +91,7 @@ def change_header(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def check_header(path: Path) -> None:
-    with luks_headers.copied(str(path)):
+    with luks_headers.copy_header(str(path)):
         pass
 
 

@@ -86,8 +86,9 @@ class GroupSnapshotCreation(lifecycle.Creation[GroupSnapshotRecord]):
         stored = intent_of(record).request
         return [name for name, value in self.normalized.items() if stored.get(name) != value]
 
-    def is_worth_another(self, context: ControllerContext, error: RpcError) -> bool:
-        return cinder_groups.made_anew(context, error, self.volume_ids) or super().is_worth_another(context, error)
+    def prepare_retry(self, context: ControllerContext, error: RpcError) -> bool:
+        is_recreated = cinder_groups.recreate_lost_group(context, error, self.volume_ids)
+        return is_recreated or super().prepare_retry(context, error)
 
     def create(self, context: ControllerContext, object_id: str, intent: Intent) -> GroupSnapshotRecord:
         volumes = self._sources(context)
