@@ -22,6 +22,7 @@ from csi_plugin.storage.backend import Backend
 from tests.controller.plugin import Plugin, Serve
 from tests.support.csi import GIB, mount
 from tests.support.kubernetes_api import KubernetesAPI
+from tests.support.polling import wait_until
 
 FEW, MANY = 10, 5_000
 MANY_SLOW = {"crd": 1_000, "toy": 100}
@@ -52,6 +53,8 @@ def test_no_request_reads_more_when_there_are_many_volumes(
     Backend.set_persistence(persistence)
     plugin = serve(driver="tests.controller.drivers.UncountedDriver", directory=tmp_path / "volumes", name="uncounted")
     plugin.add_node("node")
+    # An API server ends watches of resources whose definitions are new to it.
+    wait_until(plugin.store.is_current, lambda: "the store is not current")
     count = count_records_read(plugin.store, monkeypatch)
     pattern = plugin.store.get(VolumeRecord, plugin.create("pattern").volume_id)
     assert pattern is not None
