@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.cluster.inside import api_objects, first_process, mounts_and_volumes
 from tests.support.api_objects import APIObjects
+from tests.support.devices import backing_files
 from tests.support.polling import wait_until
 from tests.support.project import PROJECT
 
@@ -149,9 +150,12 @@ class Cluster:
             volumes = [one["metadata"]["name"] for one in self._persistent_volumes()]
             records = [one["spec"]["id"] for one in (*self.records("cvol"), *self.records("csnap"))]
             connections = [one["spec"]["volumeId"] for one in self.all_records("cconn")]
-            devices = [os.fsdecode(path.read_bytes()) for path in Path("/sys/block").glob("loop*/loop/backing_file")]
             states = [text for node in NODES for text in mounts_and_volumes(DIRECTORY, node)]
-            used = [one for one in volume_ids if any(one in text for text in (*connections, *devices, *states))]
+            used = [
+                one
+                for one in volume_ids
+                if any(one in text for text in (*connections, *backing_files().values(), *states))
+            ]
             return [*volumes, *records, *used, *sorted(self.files() - self.files_before)]
 
         wait_until(lambda: not left(), lambda: f"{left()}\n{self.events()}", timeout=seconds)

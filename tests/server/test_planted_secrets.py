@@ -4,6 +4,7 @@ import base64
 import json
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -71,11 +72,13 @@ def errors_of(served: Served, volume: csi_pb2.Volume) -> list[str]:
 
 
 def command_lines(process: int) -> Iterator[bytes]:
-    """Of a process and of all that it has started."""
-    yield Path(f"/proc/{process}/cmdline").read_bytes()
-    for children in Path(f"/proc/{process}/task").glob("*/children"):
-        for child in children.read_text().split():
-            yield from command_lines(int(child))
+    """Of a process and of all that it has started. Threads and children may end meanwhile."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        yield Path(f"/proc/{process}/cmdline").read_bytes()
+    for thread in Path(f"/proc/{process}/task").glob("*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for child in (thread / "children").read_text().split():
+                yield from command_lines(int(child))
 
 
 def test_no_secret_is_found_anywhere(tmp_path: Path, collector: Collector) -> None:

@@ -13,14 +13,15 @@ def backing_file(device: str) -> str:
         return ""
 
 
+def backing_files() -> dict[str, str]:
+    """The files of all loop devices of the machine, by device. Other tests attach and detach some meanwhile."""
+    devices = [f"/dev/{found.parent.name}" for found in Path("/sys/block").glob("loop*/loop")]
+    return {device: file for device in devices if (file := backing_file(device))}
+
+
 def loop_devices(folder: Path) -> list[str]:
     """Loop devices whose file is in a folder."""
-    found = []
-    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
-        device = f"/dev/{backing.parent.parent.name}"
-        if backing_file(device).startswith(f"{folder}/"):
-            found.append(device)
-    return found
+    return [device for device, file in backing_files().items() if file.startswith(f"{folder}/")]
 
 
 def mounts_below(folder: Path) -> list[str]:
