@@ -158,7 +158,11 @@ class Cluster:
             ]
             return [*volumes, *records, *used, *sorted(self.files() - self.files_before)]
 
-        wait_until(lambda: not left(), lambda: f"{left()}\n{self.events()}", timeout=seconds)
+        def state() -> str:
+            records = [(one["metadata"]["annotations"], one["spec"]) for one in self.records("cvol")]
+            return f"{left()}\n{records}\n{self.events()}"
+
+        wait_until(lambda: not left(), state, timeout=seconds)
 
     def attachments(self) -> list[Any]:
         """VolumeAttachments of this namespace's claims."""

@@ -7,6 +7,7 @@ import pytest
 
 from tests.deploy.api_server import ApiServer
 from tests.deploy.chart import RESTRICTED
+from tests.support.polling import wait_until
 
 NAMESPACE = "storage"
 CONTROLLER = f"--as=system:serviceaccount:{NAMESPACE}:box-cinderbox-controller"
@@ -346,3 +347,44 @@ def test_a_node_may_do_nothing_else(records: Records, node_token: str) -> None:
     ):
         denied = records.server.try_kubectl("auth", "can-i", *arguments, "-n", NAMESPACE, token)
         assert denied.stdout.strip() == "no", arguments
+
+
+def _lease(transitions: int) -> dict[str, Any]:
+    spec = {"holderIdentity": "some-controller", "leaseDurationSeconds": 15, "leaseTransitions": transitions}
+    metadata = {"name": "cinderbox-controller", "namespace": NAMESPACE}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+
+
+def _written(name: str, *, write: str, term: str | None, size: int = 1) -> dict[str, Any]:
+    """A volume as the controller sends it."""
+    sent = record("Volume", name)
+    sent["metadata"]["annotations"] = {"cinderbox.io/write": write} | ({"cinderbox.io/epoch": term} if term else {})
+    sent["spec"]["size"] = size
+    return sent
+
+
+def test_what_was_sent_in_an_earlier_term_of_the_lease_is_refused(records: Records) -> None:
+    """It may arrive minutes later, when what it creates has been created and deleted by the next controller."""
+    server = records.server
+    server.apply([_lease(6)])
+    server.create(_written("sent-in-time", write="1", term="6"), CONTROLLER)
+    server.apply([_lease(7)])
+    late = json.dumps(_written("sent-too-late", write="2", term="6"))
+
+    def refused(*arguments: str, stdin: str) -> str:
+        return server.try_kubectl(*arguments, "-f", "-", CONTROLLER, "--dry-run=server", stdin=stdin).stderr
+
+    # The API server follows the Lease by a watch.
+    wait_until(lambda: refused("create", stdin=late) != "", lambda: "a late creation is not refused")
+    message = "another controller is active: Lease cinderbox-controller is in its term 7, and this was sent in term 6"
+    assert message in refused("create", stdin=late)
+    change = {"metadata": {"annotations": {"cinderbox.io/write": "3"}}, "spec": {"size": 2}}
+    assert message in server.refusal(*records.patching("Volume", "sent-in-time", change, CONTROLLER))
+
+    # What this controller sends; what it does to a record of the last one's; and what a command does.
+    server.create(_written("sent-now", write="4", term="7"), CONTROLLER)
+    records.patch("Volume", "sent-in-time", {"status": {"state": "available"}}, CONTROLLER, "--subresource=status")
+    records.patch("Volume", "sent-in-time", {"metadata": {"finalizers": []}}, CONTROLLER)
+    server.create(_written("sent-by-a-command", write="5", term=None), CONTROLLER)
+    # A restored backup is a person's decision.
+    server.create(_written("out-of-a-backup", write="6", term="3"))

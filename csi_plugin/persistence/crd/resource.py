@@ -155,9 +155,9 @@ def claim(record: Record) -> tuple[str, str]:
 def _resource(record: Record, metadata: JSON, write: str, epoch: int) -> JSON:
     names = RESOURCES[type(record)]
     metadata = dict(metadata)
-    metadata["annotations"] = (metadata.get("annotations") or {}) | {WRITE: write}
-    if epoch:
-        metadata["annotations"][EPOCH] = str(epoch)
+    # A command's write is in no term, so it keeps none: that of the write before may be over.
+    kept = {name: value for name, value in (metadata.get("annotations") or {}).items() if name != EPOCH}
+    metadata["annotations"] = kept | {WRITE: write} | ({EPOCH: str(epoch)} if epoch else {})
     others = {name: value for name, value in (metadata.get("labels") or {}).items() if name not in _LABELS}
     metadata["labels"] = others | _labels(record)
     finalizers = [name for name in metadata.get("finalizers") or [] if name != FINALIZER]

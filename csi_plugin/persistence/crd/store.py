@@ -105,6 +105,9 @@ class CRDPersistence(BuiltinPlugin):
             present = self._look(kind, record.id)
             if present is None or not present.was_written_by(write):
                 raise RecordExists(f"{record.KIND} {record.id} exists") from None
+        except Forbidden:
+            self._check_lease()
+            raise
         self._status_writer.start()
         return copy(stored)
 
@@ -135,6 +138,7 @@ class CRDPersistence(BuiltinPlugin):
                 cache.remove(record.id, present.uid)
                 raise RecordNotFound(f"{record.KIND} {record.id} does not exist") from None
             except Forbidden as error:
+                self._check_lease()
                 raise Forbidden(f"{error}. {_GUARDED}") from error
         self._status_writer.start()
         return copy(stored)
@@ -286,7 +290,12 @@ class CRDPersistence(BuiltinPlugin):
     def _check_term(self, present: RecordResource) -> None:
         """Raise LeadershipLost when a later controller has written a resource. Its word is not enough: anybody may
         annotate it."""
-        if self.fence is None or present.epoch <= self.fence.epoch:
+        if self.fence is not None and present.epoch > self.fence.epoch:
+            self._check_lease()
+
+    def _check_lease(self) -> None:
+        """Raise LeadershipLost when it is in a later term than ours."""
+        if self.fence is None:
             return
         epoch = self._lease.present_epoch(self.fence.lease)
         if epoch > self.fence.epoch:
