@@ -9,12 +9,14 @@ quickstart:
 	scripts/setup quickstart
 	scripts/quickstart
 
-# With STORAGE_LAB=1 also the shortest tests of the storage lab, one for each protocol (10 minutes). The scripts' own
-# variables have no CINDERBOX_ prefix: all that begin so are settings of the server, which tests start.
+# With STORAGE_LAB=1 also the shortest tests of the storage lab, one for each protocol, and with UPSTREAM_E2E=1 what says
+# most of Kubernetes' own storage suite (each below 10 minutes). The scripts' own variables have no CINDERBOX_ prefix: all
+# that begin so are settings of the server, which tests start.
 test:
 	scripts/setup begin
 	scripts/checks/beside scripts/test
 	$(if $(STORAGE_LAB),scripts/storage_lab test -k "guest or raw_block and (iscsi or nvme or nfs or rbd)")
+	$(if $(UPSTREAM_E2E),scripts/upstream_e2e run)
 
 # An active controller and a standby on PostgreSQL under 64 clients, the active one killed or frozen 40 times (20 minutes).
 failover:
