@@ -29,6 +29,8 @@ class ControllerConfiguration:
     """A registered node that has no volume counts as alive this long after it last registered."""
     node_expiry_seconds: float = 0
     """A node that has no volume and has not registered for this long is forgotten; 0: never."""
+    most_waiting_for_store: int = 64
+    """Calls that may wait at once until the metadata store is current; each holds a thread."""
     disabled_features: frozenset[str] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
@@ -42,6 +44,7 @@ class ControllerConfiguration:
             "recovery_interval_seconds",
             "node_lifetime_seconds",
             "node_expiry_seconds",
+            "most_waiting_for_store",
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")

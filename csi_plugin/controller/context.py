@@ -1,5 +1,6 @@
 """What every RPC of the controller works with."""
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -51,6 +52,9 @@ class Call(Protocol):
     def time_remaining(self) -> float | None:
         """Seconds to the caller's deadline; None, or centuries, when it has none."""
 
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Call that when the RPC ends, also because its caller gave up; False when it has ended."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerContext:
@@ -63,6 +67,8 @@ class ControllerContext:
     identifiers: Identifiers
     returned_ids: ReturnedIds
     deleted_names: DeletedNames
+    store_waits: threading.Semaphore
+    """Of the calls that wait until the store is current."""
     source_locks: SourceLocks = field(default_factory=SourceLocks)
     node_limits: NodeLimits = field(default_factory=NodeLimits)
     recovery_queue: RecoveryQueue = field(default_factory=RecoveryQueue)

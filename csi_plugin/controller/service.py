@@ -1,12 +1,14 @@
 """The Controller and GroupController services: each RPC in a module of its own, assembled here."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from csi_plugin.controller import capabilities
 from csi_plugin.controller.configuration import ControllerConfiguration
-from csi_plugin.controller.context import Backends, ControllerContext
+from csi_plugin.controller.context import Backends, Call, ControllerContext
+from csi_plugin.controller.current_records import wait_until_current
 from csi_plugin.controller.deleted_names import DeletedNames
 from csi_plugin.controller.error_table import persistence_error
 from csi_plugin.controller.health_watch import HealthWatch
@@ -29,7 +31,6 @@ from csi_plugin.controller.rpc import (
 from csi_plugin.controller.rpc.node_registry import NodeRegistryService
 from csi_plugin.persistence.base import PersistenceError, RecordStore
 from csi_plugin.protocol import csi_pb2, csi_pb2_grpc
-from csi_plugin.protocol.errors import unavailable
 from csi_plugin.protocol.inflight import InFlight
 
 
@@ -50,6 +51,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
             inflight=inflight,
             identifiers=Identifiers(store),
             deleted_names=DeletedNames(store),
+            store_waits=threading.BoundedSemaphore(configuration.most_waiting_for_store),
             returned_ids=ReturnedIds(seconds=configuration.undo_window_seconds),
         )
         self.group_controller = GroupControllerService(self._context)
@@ -62,23 +64,23 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
         return capabilities.plugin_offers(self._context)
 
     def CreateVolume(self, request: csi_pb2.CreateVolumeRequest, call: Any) -> csi_pb2.CreateVolumeResponse:
-        with _current_store(self._context):
+        with _current_store(self._context, call):
             return create_volume.create_volume(self._context, request, call)
 
     def DeleteVolume(self, request: csi_pb2.DeleteVolumeRequest, call: Any) -> csi_pb2.DeleteVolumeResponse:
-        with _current_store(self._context):
+        with _current_store(self._context, call):
             return delete_volume.delete_volume(self._context, request, call)
 
     def ControllerPublishVolume(
         self, request: csi_pb2.ControllerPublishVolumeRequest, call: Any
     ) -> csi_pb2.ControllerPublishVolumeResponse:
-        with _current_store(self._context):
+        with _current_store(self._context, call):
             return publish_volume.controller_publish_volume(self._context, request, call)
 
     def ControllerUnpublishVolume(
         self, request: csi_pb2.ControllerUnpublishVolumeRequest, call: Any
     ) -> csi_pb2.ControllerUnpublishVolumeResponse:
-        with _current_store(self._context):
+        with _current_store(self._context, call):
             return publish_volume.controller_unpublish_volume(self._context, request, call)
 
     def ValidateVolumeCapabilities(
@@ -96,11 +98,11 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
             return get_capacity.get_capacity(self._context, request)
 
     def CreateSnapshot(self, request: csi_pb2.CreateSnapshotRequest, call: Any) -> csi_pb2.CreateSnapshotResponse:
-        with _current_store(self._context):
+        with _current_store(self._context, call):
             return snapshots.create_snapshot(self._context, request, call)
 
     def DeleteSnapshot(self, request: csi_pb2.DeleteSnapshotRequest, call: Any) -> csi_pb2.DeleteSnapshotResponse:
-        with _current_store(self._context):
+        with _current_store(self._context, call):
             return snapshots.delete_snapshot(self._context, request, call)
 
     def ListSnapshots(self, request: csi_pb2.ListSnapshotsRequest, call: Any) -> csi_pb2.ListSnapshotsResponse:
@@ -114,7 +116,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
     def ControllerExpandVolume(
         self, request: csi_pb2.ControllerExpandVolumeRequest, call: Any
     ) -> csi_pb2.ControllerExpandVolumeResponse:
-        with _current_store(self._context):
+        with _current_store(self._context, call):
             return expand_volume.controller_expand_volume(self._context, request, call)
 
     def ControllerGetVolume(
@@ -126,7 +128,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
     def ControllerModifyVolume(
         self, request: csi_pb2.ControllerModifyVolumeRequest, call: Any
     ) -> csi_pb2.ControllerModifyVolumeResponse:
-        with _current_store(self._context):
+        with _current_store(self._context, call):
             return modify_volume.controller_modify_volume(self._context, request, call)
 
     def ControllerListVolumeHealth(
@@ -161,13 +163,13 @@ class GroupControllerService(csi_pb2_grpc.GroupControllerServicer):
     def CreateVolumeGroupSnapshot(
         self, request: csi_pb2.CreateVolumeGroupSnapshotRequest, call: Any
     ) -> csi_pb2.CreateVolumeGroupSnapshotResponse:
-        with _current_store(self._context):
+        with _current_store(self._context, call):
             return group_snapshots.create_volume_group_snapshot(self._context, request, call)
 
     def DeleteVolumeGroupSnapshot(
         self, request: csi_pb2.DeleteVolumeGroupSnapshotRequest, call: Any
     ) -> csi_pb2.DeleteVolumeGroupSnapshotResponse:
-        with _current_store(self._context):
+        with _current_store(self._context, call):
             return group_snapshots.delete_volume_group_snapshot(self._context, request, call)
 
     def GetVolumeGroupSnapshot(
@@ -178,11 +180,10 @@ class GroupControllerService(csi_pb2_grpc.GroupControllerServicer):
 
 
 @contextmanager
-def _current_store(context: ControllerContext) -> Iterator[None]:
+def _current_store(context: ControllerContext, call: Call) -> Iterator[None]:
     """For an RPC that acts on what the metadata says, and must not act on the past."""
     with _store_errors():
-        if not context.store.is_current():
-            raise unavailable("the metadata store was unreachable, and what it has now is not read yet; try again")
+        wait_until_current(context, call)
         yield
 
 

@@ -11,6 +11,7 @@ Two faces of one thing:
 """
 
 import importlib
+import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -145,6 +146,11 @@ class RecordStore(ABC):
     def is_current(self) -> bool:
         """Whether reads tell what is there now. Cheap; only a store that keeps a copy, and lost touch, says no."""
         return True
+
+    def tell_when_current(self, event: threading.Event) -> None:
+        """Set an event when is_current() becomes True, as long as somebody holds the event. To wait, tell first and ask
+        then. The default is for stores that always are."""
+        event.set()
 
     @abstractmethod
     def close(self) -> None:

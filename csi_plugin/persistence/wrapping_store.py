@@ -1,5 +1,6 @@
 """A store in front of another one, to which it passes on what it does not do otherwise."""
 
+import threading
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import Any, TypeVar
@@ -57,6 +58,9 @@ class WrappingStore(RecordStore):
 
     def is_current(self) -> bool:
         return self.inner.is_current()
+
+    def tell_when_current(self, event: threading.Event) -> None:
+        self.inner.tell_when_current(event)
 
     def close(self) -> None:
         self.inner.close()

@@ -62,6 +62,7 @@ class ControllerServices:
             settle_seconds=settings.settle_seconds,
             recovery_interval_seconds=settings.recovery_interval_seconds,
             node_expiry_seconds=settings.node_expiry_hours * 3600,
+            most_waiting_for_store=settings.workers // 8,
             disabled_features=frozenset(settings.disabled_features),
         )
         service = ControllerService(configuration, backends, self.store, inflight)

@@ -97,6 +97,20 @@ def test_too_many_requests(served: Served, proxy: FaultyProxy) -> None:
     wait_until(lambda: code_of_creation(served, "pvc-2") is grpc.StatusCode.OK, served.log_text)
 
 
+def test_a_broken_watch(served: Served, cable: Cable) -> None:
+    """What comes while all is read again waits for it."""
+    ends = served.log.read_text().count("the watch of cindervolumes ended")
+    cable.unplug()
+    try:
+        wait_until(
+            lambda: served.log.read_text().count("the watch of cindervolumes ended") > ends, served.log_text, timeout=60
+        )
+        created = served.controller.CreateVolume.future(create_request("pvc-watched"), timeout=60)
+    finally:
+        cable.plug_in()
+    assert created.result().volume.volume_id in listed(served)
+
+
 def test_away(served: Served, cable: Cable) -> None:
     """Reads go on until the lease is lost; then nothing is served until the API server is back."""
     volume_id = create(served, "pvc-kept")

@@ -31,15 +31,18 @@ class ListWatch:
         on_list: Callable[[list[JSON], int, int], None],
         on_put: Callable[[JSON], None],
         on_gone: Callable[[JSON], None],
+        on_current: Callable[[], None] = lambda: None,
     ) -> None:
         """``on_list(resources, version, heard)``: all that there are at a resourceVersion, and the last version that
-        was heard of before (0: none); ``on_put(resource)``: one came or changed; ``on_gone(resource)``: one went.
+        was heard of before (0: none); ``on_put(resource)``: one came or changed; ``on_gone(resource)``: one went;
+        ``on_current()``: silent_seconds() is 0 again.
         """
         self._api = api
         self._plural = plural
         self._on_list = on_list
         self._on_put = on_put
         self._on_gone = on_gone
+        self._on_current = on_current
         self._heard = 0
         self._has_to_list = True
         self._lock = threading.Lock()
@@ -99,7 +102,7 @@ class ListWatch:
             self._watch = watch
         if self._stopping.is_set():
             watch.close()
-        self._unreachable_since = None
+        self._is_reached()
         for event in watch:
             resource = event["object"]
             if event["type"] == "DELETED":
@@ -113,4 +116,9 @@ class ListWatch:
         resources, version = self._api.list_all(self._plural)
         self._on_list(resources, version, self._heard)
         self._heard, self._has_to_list = version, False
-        self._unreachable_since = None
+        self._is_reached()
+
+    def _is_reached(self) -> None:
+        if self._unreachable_since is not None:
+            self._unreachable_since = None
+            self._on_current()

@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+import weakref
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from datetime import datetime
@@ -75,6 +76,8 @@ class CRDPersistence(BuiltinPlugin):
         self._status_writer.persistent_volume = self._cluster_volumes.name_of
         self.backends = BackendResources(self._api, self._events, self._find)
         """The CinderBackends beside the records."""
+        self._await_current: weakref.WeakSet[threading.Event] = weakref.WeakSet()
+        self._await_lock = threading.Lock()
         self._closed = False
 
     @property
@@ -189,6 +192,10 @@ class CRDPersistence(BuiltinPlugin):
         """Not from the begin of an outage until all is read again: etcd may have been restored meanwhile."""
         return not self._silent_seconds()
 
+    def tell_when_current(self, event: threading.Event) -> None:
+        with self._await_lock:
+            self._await_current.add(event)
+
     def close(self) -> None:
         self._closed = True
         self._cluster_watch.stop()
@@ -255,8 +262,16 @@ class CRDPersistence(BuiltinPlugin):
             with self._opening[kind]:
                 cache = self._caches.get(kind)
                 if cache is None:
-                    cache = self._caches[kind] = WatchCache(self._api, kind, on_change=self._status_writer.changed)
+                    cache = self._caches[kind] = WatchCache(
+                        self._api, kind, on_change=self._status_writer.changed, on_current=self._cache_is_current
+                    )
         return cache
+
+    def _cache_is_current(self) -> None:
+        if self.is_current():
+            with self._await_lock:
+                for event in self._await_current:
+                    event.set()
 
     def _find(self, kind: type[Record], **keys: str) -> list[Any]:
         return self._cache(kind).find(keys, after=None, limit=None)

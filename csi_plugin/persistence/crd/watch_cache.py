@@ -21,9 +21,16 @@ LOG = logging.getLogger(__name__)
 class WatchCache:
     """Thread-safe. Own writes are put in as their answers come, so that readers of this process see them at once."""
 
-    def __init__(self, api: ResourceAPI, kind: type[Record], *, on_change: Callable[[type[Record], str], None]) -> None:
+    def __init__(
+        self,
+        api: ResourceAPI,
+        kind: type[Record],
+        *,
+        on_change: Callable[[type[Record], str], None],
+        on_current: Callable[[], None] = lambda: None,
+    ) -> None:
         """List the kind, and follow it from there in a thread of its own. ``on_change(kind, record id)`` is called,
-        from any thread, after a record came, changed or went.
+        from any thread, after a record came, changed or went; ``on_current()`` when silent_seconds() is 0 again.
 
         Raises PersistenceError when the kind cannot be listed.
         """
@@ -36,7 +43,12 @@ class WatchCache:
         self._deleted: dict[str, float] = {}
         """UIDs of resources that are known to be gone while events of theirs may still be under way."""
         self._list_watch = ListWatch(
-            api, self._plural, on_list=self._relist, on_put=self._put_announced, on_gone=self._remove_announced
+            api,
+            self._plural,
+            on_list=self._relist,
+            on_put=self._put_announced,
+            on_gone=self._remove_announced,
+            on_current=on_current,
         )
         self._list_watch.start()
 
