@@ -14,7 +14,7 @@ from csi_plugin.controller.error_table import causes, driver_errors
 from csi_plugin.persistence.records import GroupRecord, GroupSnapshotRecord, VolumeRecord
 from csi_plugin.protocol.errors import RpcError
 from csi_plugin.storage import references
-from csi_plugin.storage.cinder.missing_objects import group_is_gone
+from csi_plugin.storage.cinder.missing_objects import GROUP_GONE, group_is_gone
 
 if TYPE_CHECKING:
     from csi_plugin.storage.group import Group
@@ -47,6 +47,8 @@ def group_of(context: ControllerContext, volumes: Sequence[VolumeRecord]) -> "Gr
 def recreate_lost_group(context: ControllerContext, error: RpcError, volume_ids: Sequence[str]) -> bool:
     """Recreate the Cinder group of some volumes in the storage, where a driver's error says that this very one is not
     there; whether it was so."""
+    if not any(isinstance(cause, GROUP_GONE) for cause in causes(error)):
+        return False  # without reading any of the volumes, of which there may be very many
     volumes = (context.store.get(VolumeRecord, volume_id) for volume_id in volume_ids)
     for group_id in sorted({volume.group_id for volume in volumes if volume is not None and volume.group_id}):
         if not any(group_is_gone(cause, group_id) for cause in causes(error)):

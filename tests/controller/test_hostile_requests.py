@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from csi_plugin.protocol import csi_pb2, node_registry_pb2
 from tests.controller.plugin import Plugin
-from tests.support.csi import GIB, create_request
+from tests.support.csi import GIB, create_request, fails
 
 Code = grpc.StatusCode
 CLEAN = {
@@ -94,6 +94,24 @@ def status_of(call: Any, request: Message) -> grpc.StatusCode:
         assert error.details()
         return error.code()
     return Code.OK
+
+
+def test_the_first_volume_that_is_not_there_ends_a_group_snapshot(
+    plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    read = plugin.store.get
+
+    def get(kind: type[Any], record_id: str) -> Any:
+        asked.append(record_id)
+        return read(kind, record_id)
+
+    monkeypatch.setattr(plugin.store, "get", get)
+    ids = [plugin.create("pvc-1").volume_id, *(f"none-{number}" for number in range(1000))]
+    request = csi_pb2.CreateVolumeGroupSnapshotRequest(name="group", source_volume_ids=ids)
+    with fails(Code.NOT_FOUND, "source_volume_ids", "'none-0'"):
+        plugin.groups.CreateVolumeGroupSnapshot(request)
+    assert [record_id for record_id in asked if record_id in ids[1:]] == ["none-0"]
 
 
 REQUESTS: dict[str, st.SearchStrategy[Message]] = {
