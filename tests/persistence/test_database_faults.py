@@ -195,6 +195,38 @@ def test_a_server_that_is_killed_and_comes_back_elsewhere_has_all_that_was_said_
     assert set(writers.done) <= held
 
 
+def make_read_only(database: Database, *, on: bool) -> None:
+    """For new connections; each stays what it was."""
+    if database.is_mariadb:
+        database.server.execute(f"SET GLOBAL tx_read_only = {int(on)}")
+    else:
+        name = sa.make_url(database.direct_url).database
+        database.server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {'on' if on else 'off'}")
+
+
+def test_connections_to_a_server_that_has_become_a_replica_are_given_up(
+    database: Database, judge: DBPersistence
+) -> None:
+    """As after a failover in which the former primary lives on: it answers, and refuses all writes."""
+    assert judge.acquire_lease("leader", holder="a", seconds=60)
+    record = judge.create(VolumeRecord(id=new_id()))
+    make_read_only(database, on=True)
+    try:
+        store = DBPersistence(database.direct_url)
+        assert store.get(VolumeRecord, record.id) == record
+        writes = (
+            lambda: store.create(VolumeRecord(id=new_id())),
+            lambda: store.acquire_lease("leader", holder="a", seconds=60),
+        )
+        assert not any(map(is_done, writes))
+    finally:
+        make_read_only(database, on=False)
+    for write in writes:
+        wait_until(lambda write=write: is_done(write), lambda: "it goes on with the former primary")
+    store.delete(record)
+    store.close()
+
+
 DRIVERS = ("mariadb+pymysql", "postgresql+psycopg", "postgresql+psycopg2")
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.pool import QueuePool
 
 from csi_plugin.known_secrets import keep_secret
 from csi_plugin.persistence.base import InvalidPersistence
-from csi_plugin.persistence.dbms import requirements, sqlite_file, time_limits, tls_context
+from csi_plugin.persistence.dbms import former_primary, requirements, sqlite_file, time_limits, tls_context
 from csi_plugin.persistence.dbms.time_limits import READ_ONLY, Limits
 
 BUSY_SECONDS = 60
@@ -66,6 +66,8 @@ def plain_engine(connection: str, *, sqlite_synchronous: bool = True, limits: Li
     requirements.check_at_first_connection(engine)
     _listen(engine, sqlite_synchronous=sqlite_synchronous)
     tls_context.share(engine)
+    if dialect.name != "sqlite":
+        former_primary.give_up_its_connections(engine)
     if limits is not None:
         time_limits.listen(engine, limits)
     if not is_memory(url):
