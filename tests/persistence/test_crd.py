@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from csi_plugin.persistence.base import PersistenceError, RevisionConflict
-from csi_plugin.persistence.crd import CRDPersistence
+from csi_plugin.persistence.crd import CRDPersistence, list_watch
 from csi_plugin.persistence.records import (
     ConnectionRecord,
     Intent,
@@ -34,6 +34,14 @@ CLAIM = {
     "csi.storage.k8s.io/pvc/namespace": "shop",
     "csi.storage.k8s.io/pvc/name": "orders",
     "csi.storage.k8s.io/pv/name": "pvc-1",
+}
+
+
+EXPIRED = {"kind": "Status", "code": 410, "message": "too old resource version"}
+ENDS_AT_ONCE = {
+    "nothing": "\n",
+    "expired": json.dumps({"type": "ERROR", "object": EXPIRED}) + "\n",
+    "no Kubernetes": "<html>\n",
 }
 
 
@@ -410,6 +418,35 @@ class TestTroubles:
         new = near.create(a_volume())
         wanted = sorted((changed, own, new), key=_id)
         wait_until(lambda: far.find(VolumeRecord) == wanted, lambda: str(far.find(VolumeRecord)))
+        far.close()
+        proxy.close()
+
+    @pytest.mark.parametrize("brought", ENDS_AT_ONCE.values(), ids=ENDS_AT_ONCE)
+    @pytest.mark.parametrize("is_patient", [False, True])
+    def test_watches_that_end_at_once(
+        self,
+        kubernetes: KubernetesAPI,
+        open_store: Callable[..., CRDPersistence],
+        monkeypatch: pytest.MonkeyPatch,
+        brought: str,
+        *,
+        is_patient: bool,
+    ) -> None:
+        """As from a server that forgot a version and says nothing, or a proxy between: what is there is listed, and no
+        more often than it can be answered."""
+        if is_patient:
+            monkeypatch.setattr(list_watch, "_FIRST_PAUSE", 3600)
+            monkeypatch.setattr(list_watch, "_LAST_PAUSE", 3600)
+        proxy = FaultyProxy(kubernetes)
+        proxy.ends_watches = brought
+        near, far = open_store(), open_store(proxy.url)
+        assert far.find(VolumeRecord) == []
+        made = [near.create(a_volume()) for _ in range(20)]
+        if is_patient:
+            assert proxy.answered["watches"] <= len({VolumeRecord, ConnectionRecord})
+        else:
+            wanted = sorted(made, key=_id)
+            wait_until(lambda: far.find(VolumeRecord) == wanted, lambda: str(far.find(VolumeRecord)))
         far.close()
         proxy.close()
 

@@ -203,6 +203,8 @@ class FaultyProxy:
         """How late each answer comes."""
         self.is_refusing = False
         """Whether requests for our resources are refused (429)."""
+        self.ends_watches = ""
+        """What each watch brings before it ends at once; while empty, watches are the server's."""
         self._to_lose: list[str] = []
         self._silences = threading.Event()
         self._closing = threading.Event()
@@ -249,6 +251,12 @@ class FaultyProxy:
             handler.send_response(429)
             handler.send_header("Retry-After", "1")
             handler.end_headers()
+            return
+        if self.ends_watches and "watch=true" in path.lower():
+            self.answered["watches"] += 1
+            handler.send_response(200)
+            handler.end_headers()
+            handler.wfile.write(self.ends_watches.encode())
             return
         kept = {name: value for name, value in handler.headers.items() if name.lower() not in _BETWEEN_TWO}
         answer = self._pool.request(method, self._upstream + path, body=body, headers=kept, preload_content=False)

@@ -6,13 +6,15 @@ import threading
 import time
 from collections.abc import Callable
 
-from csi_plugin.persistence.crd.api import Expired, ResourceAPI, Watch
+from csi_plugin.persistence.crd.api import ResourceAPI, Watch
 from csi_plugin.persistence.records import JSON
 from csi_plugin.protocol.backoff import Backoff
 
 LOG = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 5.0
+_SHORT_SECONDS = 1.0
+"""A watch is open for minutes."""
 _END_SECONDS = 10.0
 """What a call that is being made can take at most to find out that it is of no use any more, or that nobody answers."""
 
@@ -50,6 +52,7 @@ class ListWatch:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._unreachable_since: float | None = None
+        self._backoff = Backoff(_FIRST_PAUSE, _LAST_PAUSE)
         self.list_began = 0.0
         """On the monotonic clock; for on_list(): what was done before then, a list tells of."""
 
@@ -75,34 +78,33 @@ class ListWatch:
             self._thread.join(_END_SECONDS)
 
     def _follow(self) -> None:
-        backoff = Backoff(_FIRST_PAUSE, _LAST_PAUSE)
         while not self._stopping.is_set():
             try:
-                self._watch_once()
-                backoff.reset()
-            except Expired:
-                self._has_to_list = True
-                self._unreachable_since = self._unreachable_since or time.monotonic()
+                reason = self._watch_once()
             except Exception as error:  # noqa: BLE001
                 # Whatever it was: who stopped following would know the past for ever.
-                if self._stopping.is_set():
-                    return
-                # A watch that is taken up where it broke shows only later that its version is too old.
-                self._has_to_list = True
+                reason = str(error) or type(error).__name__
                 self._unreachable_since = self._unreachable_since or time.monotonic()
-                pause = backoff.next_pause()
-                LOG.info("the watch of %s ended, retrying in %.1f s: %s", self._plural, pause, error)
-                self._stopping.wait(pause * random.uniform(0.5, 1.0))
+            if not reason or self._stopping.is_set():
+                continue
+            # A watch that is taken up where it broke shows only later that its version is too old.
+            self._has_to_list = True
+            pause = self._backoff.next_pause()
+            LOG.info("the watch of %s ended, retrying in %.1f s: %s", self._plural, pause, reason)
+            self._stopping.wait(pause * random.uniform(0.5, 1.0))
 
-    def _watch_once(self) -> None:
+    def _watch_once(self) -> str:
+        """Follow one watch to its end; why that is not how one ends. Empty when it can be taken up where it ended."""
         if self._has_to_list:
             self._list()
+        began = time.monotonic()
         watch = self._api.watch(self._plural, self._heard)
         with self._lock:
             self._watch = watch
         if self._stopping.is_set():
             watch.close()
         self._is_reached()
+        is_empty = True
         for event in watch:
             resource = event["object"]
             if event["type"] == "DELETED":
@@ -110,6 +112,10 @@ class ListWatch:
             elif event["type"] != "BOOKMARK":
                 self._on_put(resource)
             self._heard = int(resource["metadata"]["resourceVersion"])
+            self._backoff.reset()
+            is_empty = False
+        # So ends one whose version is too old at a server that does not say so, and each where a proxy cuts it short.
+        return "it brought nothing" if is_empty and time.monotonic() - began < _SHORT_SECONDS else ""
 
     def _list(self) -> None:
         self.list_began = time.monotonic()
