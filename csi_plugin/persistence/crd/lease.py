@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import ceil
 
-from csi_plugin.persistence.crd.api import Conflict, ResourceAPI
+from csi_plugin.persistence.crd.api import Conflict, Missing, ResourceAPI
 from csi_plugin.persistence.leases import LeaseTerm
 from csi_plugin.persistence.records import JSON
 
@@ -21,14 +21,17 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 @dataclass
 class _Observed:
     version: str
+    """Of a lease that is not there any more: none."""
     since: float
+    spec: JSON
+    """As it was held last."""
 
 
 class KubernetesLease:
     """Leases named ``cinderbox-<name>`` in the namespace. Thread-safe.
 
     Clocks of different machines are not compared: a holder is over when its lease has not changed, before our own
-    eyes, for as long as it lasts.
+    eyes, for as long as it lasts. A Lease that somebody deletes is still its holder's, who makes it again.
     """
 
     def __init__(self, *, namespace: str | None = None, kubeconfig: str | None = None) -> None:
@@ -70,7 +73,7 @@ class KubernetesLease:
         with self._lock:
             lease = self._api.get(_PLURAL, _lease_name(name))
             if lease is not None and lease["spec"].get("holderIdentity") == holder:
-                self._write(_lease_name(name), lease, "", 1.0)
+                self._write(_lease_name(name), lease, lease["spec"], "", 1.0)
 
     def close(self) -> None:
         self._api.close()
@@ -79,33 +82,35 @@ class KubernetesLease:
         owner = holder if seconds > 0 else ""
         mine = self._mine.get(name)
         if mine is not None and mine["spec"].get("holderIdentity") == holder:
-            if self._write(name, mine, owner, seconds):
+            if self._write(name, mine, mine["spec"], owner, seconds):
                 return True
             del self._mine[name]
-        lease = self._api.get(_PLURAL, name)
-        if lease is not None and not self._is_free(name, lease, holder):
+        lease, observed = self._api.get(_PLURAL, name), self._observed.get(name)
+        if lease is not None:
+            version, spec = lease["metadata"]["resourceVersion"], lease["spec"]
+        else:
+            version, spec = "", observed.spec if observed is not None else {}
+        if not self._is_free(name, version, spec, holder) or not self._write(name, lease, spec, owner, seconds):
             return False
-        last = lease["spec"].get("holderIdentity", "") if lease else ""
-        if not self._write(name, lease, owner, seconds):
-            return False
+        self._observed.pop(name, None)
+        last = spec.get("holderIdentity", "")
         if last != holder:
             self._predecessors[of] = last
         return True
 
-    def _is_free(self, name: str, lease: JSON, holder: str) -> bool:
-        spec = lease["spec"]
+    def _is_free(self, name: str, version: str, spec: JSON, holder: str) -> bool:
         if spec.get("holderIdentity", "") in ("", holder):
             return True
         observed = self._observed.get(name)
-        if observed is None or observed.version != lease["metadata"]["resourceVersion"]:
-            self._observed[name] = _Observed(lease["metadata"]["resourceVersion"], time.monotonic())
+        if observed is None or observed.version != version:
+            self._observed[name] = _Observed(version, time.monotonic(), spec)
             return False
         return time.monotonic() - observed.since > float(spec.get("leaseDurationSeconds", 0))
 
-    def _write(self, name: str, lease: JSON | None, owner: str, seconds: float) -> bool:
-        """Write it over the version that was read; False when another was faster."""
+    def _write(self, name: str, lease: JSON | None, old: JSON, owner: str, seconds: float) -> bool:
+        """Write it over the version that was read, or make it; ``old``: what it says, or said last. False when another
+        was faster."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        old = lease["spec"] if lease else {}
         changes_hands = owner != old.get("holderIdentity", "")
         spec = {
             "holderIdentity": owner,
@@ -122,6 +127,10 @@ class KubernetesLease:
                 self._mine[name] = self._api.replace(_PLURAL, body | {"metadata": lease["metadata"]})
         except Conflict:
             return False
+        except Missing:
+            if lease is None:
+                raise  # its namespace is missing
+            return self._write(name, None, old, owner, seconds)
         return True
 
 
