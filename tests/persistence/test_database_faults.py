@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from csi_plugin.persistence.base import PersistenceError
+from csi_plugin.persistence.base import PersistenceError, RevisionConflict
 from csi_plugin.persistence.dbms import DBPersistence, time_limits
 from csi_plugin.persistence.dbms.tables import volume as volume_table
 from csi_plugin.persistence.records import GroupRecord, KeyValueRecord, Record, VolumeRecord
@@ -225,6 +225,54 @@ def test_connections_to_a_server_that_has_become_a_replica_are_given_up(
         wait_until(lambda write=write: is_done(write), lambda: "it goes on with the former primary")
     store.delete(record)
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("module_database", "setting"),
+    [
+        pytest.param("mariadb", "SET GLOBAL innodb_snapshot_isolation = {}", id="mariadb"),  # its default since 11.6
+        pytest.param("postgresql", "ALTER DATABASE {name} SET default_transaction_isolation = {}", id="postgresql"),
+    ],
+    indirect=["module_database"],
+)
+def test_a_stricter_isolation_refuses_nothing_but_conflicts(
+    database: Database, judge: DBPersistence, setting: str
+) -> None:
+    def set_to(value: str) -> None:
+        database.server.execute(setting.format(value, name=sa.make_url(database.direct_url).database))
+
+    set_to("ON" if database.is_mariadb else "'serializable'")
+    try:
+        store = DBPersistence(database.direct_url)
+        store.create(KeyValueRecord(id="counter", value="0"))
+        faults: list[Exception] = []
+
+        def count() -> None:
+            for _ in range(5):
+                while not faults:
+                    found = store.get(KeyValueRecord, "counter")
+                    assert found is not None
+                    try:
+                        store.update(replace(found, value=str(int(found.value or "") + 1)))
+                        break
+                    except RevisionConflict:
+                        continue
+                    except Exception as error:  # noqa: BLE001 - whatever it is, the test fails with it
+                        faults.append(error)
+
+        threads = [threading.Thread(target=count) for _ in range(WRITERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        store.close()
+    finally:
+        set_to("OFF" if database.is_mariadb else "DEFAULT")
+    assert faults == []
+    counter = judge.get(KeyValueRecord, "counter")
+    assert counter is not None
+    assert counter.value == str(5 * WRITERS)
+    judge.delete(counter)
 
 
 DRIVERS = ("mariadb+pymysql", "postgresql+psycopg", "postgresql+psycopg2")

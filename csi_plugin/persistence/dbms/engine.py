@@ -58,6 +58,9 @@ def plain_engine(connection: str, *, sqlite_synchronous: bool = True, limits: Li
     else:
         arguments |= {"pool_pre_ping": True, "pool_recycle": 3600}
         arguments["connect_args"] = time_limits.connect_arguments(url, dialect, limits)
+        if dialect.name == "postgresql":
+            # A database's own default may be one that refuses what runs beside each other. Each write compares anyway.
+            arguments["isolation_level"] = "READ COMMITTED"
     try:
         engine = sa.create_engine(url, **arguments)
     except ImportError as error:
