@@ -37,6 +37,7 @@ class ProgramStuck(ProgramFailed):
 
     def __init__(self, arguments: Sequence[str], process_id: int) -> None:
         super().__init__(arguments, None, "")
+        self.process_id = process_id
         where = _kernel_function(process_id)
         self.args = (
             f"{' '.join(arguments)} waits in the kernel{where}, for storage that does not answer, and cannot be killed "

@@ -10,7 +10,7 @@ from pathlib import Path
 from csi_plugin.attachment import host_tables, mounted_filesystems, signatures
 from csi_plugin.attachment.host_tables import Mount
 from csi_plugin.attachment.programs import ProgramFailed, ProgramStuck, run
-from csi_plugin.node import ext_superblock, filesystem_features, mounts, refused_flags
+from csi_plugin.node import ext_superblock, filesystem_features, freezing, mounts, refused_flags
 from csi_plugin.node.filesystem_features import EXT
 from csi_plugin.protocol import mount_rules
 from csi_plugin.protocol.errors import failed_precondition, internal, invalid_argument, unavailable
@@ -26,6 +26,8 @@ _MKFS_FIELD = f"volume_context.{MKFS_OPTIONS}"
 _MKFS_SECONDS = 1800
 _FSCK_SECONDS = 3600
 _FSCK_REPAIRED = (0, 1, 2)
+_GROW_SECONDS = 600
+"""For one that is mounted. The kernel goes on with what it has begun, and the next call finds it."""
 _MKFS_OPTION = re.compile(r"[A-Za-z0-9_=,.:^@+-]+")
 
 
@@ -140,7 +142,7 @@ def _ext_is_smaller(device_path: str) -> bool:
 
 def _grow_mounted_ext(device_path: str) -> None:
     try:
-        run("resize2fs", device_path, timeout=_FSCK_SECONDS)
+        run("resize2fs", device_path, timeout=_GROW_SECONDS)
     except ProgramFailed as error:
         if "Permission denied" in error.output:
             raise failed_precondition(
@@ -216,13 +218,17 @@ def grow_unmounted(device_path: str, filesystem: str) -> None:
 def grow(device_path: str, mounted_at: str, filesystem: str) -> None:
     """Let a mounted filesystem use all of its device; does nothing when it does.
 
-    Raises ProgramFailed, and FAILED_PRECONDITION where the kernel does not let this process grow a mounted ext4.
+    Raises ProgramFailed, UNAVAILABLE for one that is frozen, and FAILED_PRECONDITION where the kernel does not let this
+    process grow a mounted ext4.
     """
     match filesystem:
         case "ext2" | "ext3" | "ext4":
             if _ext_is_smaller(device_path):
+                freezing.check_thawed(mounted_at)
                 _grow_mounted_ext(device_path)
         case "xfs":
-            run("xfs_growfs", "-d", mounted_at, timeout=_FSCK_SECONDS)
+            freezing.check_thawed(mounted_at)
+            run("xfs_growfs", "-d", mounted_at, timeout=_GROW_SECONDS)
         case "btrfs":
-            run("btrfs", "filesystem", "resize", "max", mounted_at, timeout=_FSCK_SECONDS)
+            freezing.check_thawed(mounted_at)
+            run("btrfs", "filesystem", "resize", "max", mounted_at, timeout=_GROW_SECONDS)

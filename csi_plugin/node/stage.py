@@ -15,7 +15,7 @@ from csi_plugin.attachment.programs import ProgramFailed, ProgramStuck, run
 from csi_plugin.attachment.tasks import Attached
 from csi_plugin.error_text import error_text
 from csi_plugin.instrumentation.failpoints import failpoint
-from csi_plugin.node import filesystems, mounts, taken_volumes, target_paths, validation, volume_state
+from csi_plugin.node import filesystems, freezing, mounts, taken_volumes, target_paths, validation, volume_state
 from csi_plugin.node.attachment_process import ConnectionOutdated
 from csi_plugin.node.context import NodeContext
 from csi_plugin.node.stage_spec import StageSpec, parse_stage_spec
@@ -25,6 +25,7 @@ from csi_plugin.node.staged_volumes import (
     device_numbers_of,
     has_own_device,
     is_in_place,
+    is_mounted,
     load_if_readable,
     published_at,
     recover,
@@ -316,6 +317,8 @@ def _take_away(context: NodeContext, state: VolumeState) -> None:
         _check_holders(state)
         if taken_volumes.waiting([state]):
             taken_volumes.let_fail(context, state)
+        if is_mounted(state):
+            freezing.thaw(state.staging_path)
     was_mounted = mounts.unmount_device(state.staging_path, state.device_path)
     if is_own:
         holders.release(str((state.device_info or {})["path"]), own=[state.device_path])
