@@ -39,6 +39,13 @@ def heal(
     """
     protocol = str(connection_info["driver_volume_type"]).lower()
     is_there = _is_there(device_path, identity)
+    if is_there and host_tables.is_switched_off(host_tables.device_folder(device_path)):
+        raise AttachmentError(
+            f"{device_path} is all there is of it, and the kernel has switched it off after errors (offline): whatever "
+            "uses it gets errors until its pods have ended and it is staged again, or until a person who knows that "
+            "the storage still has the volume there writes running to "
+            f"/sys/block/{host_tables.device_folder(device_path).name}/device/state"
+        )
     if protocol in _ISCSI:
         connector = connectors.connector_for(connection_info, multipath=multipath, root_helper=root_helper)
         has_joined = is_there and _join_present(connector, connection_info["data"], device_path)

@@ -300,7 +300,7 @@ def describe(device_path: str) -> str:
     if multipath_name(folder) is not None:
         paths = lower_devices(folder)
         return f"device {device_path} is a multipath map, {usable_paths(device_path)} of {len(paths)} paths usable"
-    state = device_state(device_path)
+    state = "suspended (dmsetup resume)" if _read(folder / "dm/suspended") == "1" else _read(folder / "device/state")
     return f"device {device_path}" + (f" is {state}" if state else "")
 
 

@@ -5,7 +5,7 @@ import grpc
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.node import filesystems, validation
 from csi_plugin.node.context import NodeContext
-from csi_plugin.node.staged_volumes import find_used_at, has_own_device
+from csi_plugin.node.staged_volumes import find_used_at, has_own_device, lost_device
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.errors import failed_precondition, out_of_range
 from csi_plugin.units import MIB
@@ -31,7 +31,7 @@ def _expand(context: NodeContext, request: csi_pb2.NodeExpandVolumeRequest) -> i
             f"volume_capability: volume {state.volume_id} is staged for {state.access_type} access, not {wanted_type}"
         )
     if not has_own_device(state):
-        raise failed_precondition(f"volume {state.volume_id} has lost its device {state.device_path}; stage it again")
+        raise lost_device(state)
     size = int(
         context.attachment_process.run(
             "extend",

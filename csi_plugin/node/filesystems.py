@@ -144,6 +144,11 @@ def _grow_mounted_ext(device_path: str) -> None:
     try:
         run("resize2fs", device_path, timeout=_GROW_SECONDS)
     except ProgramFailed as error:
+        if "Permission denied" in error.output and mounted_filesystems.ext4_error_count(device_path):
+            raise failed_precondition(
+                "volume_id: the filesystem has recorded errors, and cannot grow while it is mounted; it is checked, "
+                "and grows, when the volume is staged next"
+            ) from error
         if "Permission denied" in error.output:
             raise failed_precondition(
                 "volume_id: the filesystem cannot grow while it is mounted, since this process lacks CAP_SYS_RESOURCE; "

@@ -5,7 +5,13 @@ from csi_plugin.attachment import mounted_filesystems
 from csi_plugin.node import mounts
 from csi_plugin.node.context import NodeContext, inflight_key
 from csi_plugin.node.failures import Failure
-from csi_plugin.node.staged_volumes import has_own_device, has_own_devices, is_over_paths, present_paths
+from csi_plugin.node.staged_volumes import (
+    has_own_device,
+    has_own_devices,
+    is_over_paths,
+    lost_device,
+    present_paths,
+)
 from csi_plugin.node.volume_state import StateUnreadable, VolumeState
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import RpcError, not_found
@@ -75,7 +81,7 @@ def _problems(context: NodeContext, state: VolumeState) -> list[csi_pb2.VolumeHe
     except RpcError as error:
         return [_inaccessible("DeviceNotAnswering", error.message)]
     if not is_own:
-        return [_inaccessible("DeviceGone", f"device {state.device_path} cannot be read any more")]
+        return [_inaccessible("DeviceGone", lost_device(state).message)]
     problems = []
     if is_over_paths(state) and (present := present_paths(state)) < state.path_count:
         message = f"the storage is reached over {present} of {state.path_count} paths"

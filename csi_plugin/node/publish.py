@@ -12,6 +12,7 @@ from csi_plugin.node.staged_volumes import (
     has_own_device,
     is_mounted,
     load_if_readable,
+    lost_device,
     unmount_without_state,
 )
 from csi_plugin.node.volume_state import VolumeState
@@ -52,7 +53,7 @@ def _publish(context: NodeContext, request: csi_pb2.NodePublishVolumeRequest) ->
     if not state.staged or state.staging_path != target_paths.normalize(request.staging_target_path):
         raise failed_precondition(f"staging_target_path: volume {state.volume_id} is not staged there; stage it first")
     if not has_own_device(state):
-        raise failed_precondition(f"volume {state.volume_id} has lost its device {state.device_path}; stage it again")
+        raise lost_device(state)
     _check_capability(state, request.volume_capability)
     _check_outside(state, request.target_path)
     target = target_paths.normalize(request.target_path)

@@ -74,6 +74,14 @@ def has_own_device(state: VolumeState, *, seconds: float | None = None) -> bool:
     return TIMED_CALLS.run(state.volume_id, what, lambda: _has_own_device(state), seconds=seconds)
 
 
+def lost_device(state: VolumeState) -> RpcError:
+    """FAILED_PRECONDITION for a volume that has not its own device, with what the kernel says of that."""
+    found = host_tables.describe(str((state.device_info or {}).get("path", "")) or state.device_path)
+    return failed_precondition(
+        f"volume {state.volume_id} has lost its device {state.device_path} ({found}); end its pods and stage it again"
+    )
+
+
 def has_own_devices(states: Iterable[VolumeState]) -> Iterator[tuple[VolumeState, bool | None]]:
     """The same of many volumes, in about the time that one may take; None where it is not known in time."""
     deadline = time.monotonic() + _ALL_SECONDS

@@ -157,6 +157,18 @@ def test_only_path_that_the_kernel_has_switched_off_stays(host: FakeHost, device
     assert not host.called(DESTRUCTIVE)
 
 
+def test_only_disk_that_the_kernel_has_switched_off_is_named_and_stays(host: FakeHost, device: str) -> None:
+    """It could be another volume's by now, and would be asked only after whoever has it has written to it."""
+    host.session(1, NAME, FIRST, {0: "sda"}, shows=device)
+    (host.sys / "block/sda/device/state").write_text("offline")
+    with_sessions(host, FIRST)
+    with pytest.raises(HostError, match=r"switched it off after errors.*/sys/block/sda/device/state"):
+        heal(host, connection(FIRST), "/dev/sda")
+    assert host.run("csi_plugin.attachment.host_tables:describe", "/dev/sda") == "device /dev/sda is offline"
+    assert (host.sys / "block/sda/device/state").read_text() == "offline"
+    assert not host.called(DESTRUCTIVE)
+
+
 def test_healing_that_fails_leaves_what_is_there(host: FakeHost, device: str, portal: str) -> None:
     host.session(1, NAME, FIRST, {0: "sda"})
     host.map("dm-0", MAP, ["sda"], shows=device)

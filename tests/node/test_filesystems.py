@@ -466,6 +466,17 @@ def test_ext4_grows_at_the_next_staging_where_the_kernel_forbids_it_while_mounte
     assert (pod / "file").read_text() == "data"
 
 
+def test_ext4_with_errors_grows_at_the_next_staging_and_not_while_it_is_mounted(claim: MakeClaim) -> None:
+    volume = claim(flags=("errors=continue",))
+    pod = volume.use()
+    Path(f"/sys/fs/ext4/{Path(volume.device).name}/trigger_fs_error").write_text("1")
+    with fails(Code.FAILED_PRECONDITION, "has recorded errors", "staged next"):
+        volume.expand(2, pod)
+    volume.unpublish()
+    volume.unstage()
+    assert size_of(volume.use()) > 1.8
+
+
 def test_expansion_needs_the_controllers_first(claim: MakeClaim) -> None:
     volume = claim(filesystem="xfs")
     pod = volume.use()
