@@ -221,6 +221,26 @@ def scsi_unit(folder: Path) -> int | None:
     return int(address[3]) if len(address) == 4 and address[3].isdecimal() else None
 
 
+def scsi_or_nvme_state(folder: Path) -> str:
+    """What the kernel calls the state of a SCSI or NVMe device, from its folder; empty for others."""
+    return _read(folder / "device/state")
+
+
+def is_suspended(folder: Path) -> bool:
+    """Whether a device-mapper device, from its folder, lets all I/O wait."""
+    return _read(folder / "dm/suspended") == "1"
+
+
+def ana_state(folder: Path) -> str:
+    """What an NVMe storage says of a path, from its folder: as whether it is optimized; empty where it says nothing."""
+    return _read(folder / "ana_state")
+
+
+def controller_state(folder: Path) -> str:
+    """What the kernel calls the state of an NVMe controller, from its folder."""
+    return _read(folder / "state")
+
+
 def nvme_name(folder: Path) -> str:
     """The world-wide name of an NVMe device; empty for others."""
     return _read(folder / "wwid")
@@ -252,7 +272,7 @@ def path_count(device_path: str) -> int:
         return 0
     if multipath_name(folder) is not None:
         return sum(not is_switched_off(path) for path in lower_devices(folder))
-    return len(_nvme_paths(folder)) if is_nvme_head(folder) else int(folder.is_dir())
+    return len(nvme_paths(folder)) if is_nvme_head(folder) else int(folder.is_dir())
 
 
 def is_switched_off(folder: Path) -> bool:
@@ -266,8 +286,8 @@ def is_nvme_head(folder: Path) -> bool:
     return folder.name.startswith("nvme") and folder.parent.name.startswith("nvme-subsys")
 
 
-def _nvme_paths(head: Path) -> list[Path]:
-    """Of nvme0n1 these are nvme0c1n1 and the like, each in the folder of its controller."""
+def nvme_paths(head: Path) -> list[Path]:
+    """The folders of the paths of such a device: of nvme0n1 nvme0c1n1 and the like, in those of their controllers."""
     subsystem, _, namespace = head.name.rpartition("n")
     return list(head.parent.glob(f"nvme*/{subsystem}c*n{namespace}"))
 
@@ -287,32 +307,6 @@ def is_map(device_path: str) -> bool:
         return multipath_name(device_folder(device_path)) is not None
     except OSError:
         return False
-
-
-def describe(device_path: str) -> str:
-    """A block device and its state in words: what the kernel says of it, and of the paths to it."""
-    try:
-        folder = device_folder(device_path)
-    except OSError:
-        return f"device {device_path} has gone"
-    if not folder.is_dir():
-        return f"device {device_path} has gone"
-    if multipath_name(folder) is not None:
-        paths = lower_devices(folder)
-        return f"device {device_path} is a multipath map, {usable_paths(device_path)} of {len(paths)} paths usable"
-    state = "suspended (dmsetup resume)" if _read(folder / "dm/suspended") == "1" else _read(folder / "device/state")
-    return f"device {device_path}" + (f" is {state}" if state else "")
-
-
-def device_state(device_path: str) -> str:
-    """What the kernel calls the state of a SCSI or NVMe device; empty for others. Raises OSError."""
-    return _read(device_folder(device_path) / "device/state")
-
-
-def usable_paths(device_path: str) -> int:
-    """How many paths of a multipath map the kernel has not given up. Raises OSError."""
-    states = [_read(path / "device/state") for path in lower_devices(device_folder(device_path))]
-    return sum(state in ("running", "live", "") for state in states)
 
 
 def device_identity(device_path: str) -> str:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from csi_plugin.attachment import brick_runtime, host_tables, iscsi, nvme
+from csi_plugin.attachment import brick_runtime, host_tables, iscsi, nvme, path_states
 from csi_plugin.attachment import multipath as multipath_maps
 from csi_plugin.attachment.errors import AttachmentError, OtherVolume
 from csi_plugin.attachment.programs import ProgramFailed, run
@@ -104,7 +104,8 @@ def connect_missing(data: dict[str, Any], *, root_helper: str) -> None:
 
 
 def waiting_controllers(device_path: str) -> list[str]:
-    """Names of an NVMe volume's controllers, where the kernel keeps I/O since none of them is live.
+    """Names of an NVMe volume's controllers, where the kernel keeps I/O since none of them is live, or has a path to it
+    that the storage lets I/O take.
 
     None where others share them. Raises OSError for a device that is gone.
     """
@@ -115,9 +116,16 @@ def waiting_controllers(device_path: str) -> list[str]:
         return []
     if any((other / "dev").is_file() for other in device.parent.glob("nvme*n*") if other != device):
         return []
-    found = device.parent.glob("nvme*/state") if is_head else [device.parent / "state"]
-    states = {file.parent.name: file.read_text().strip() for file in found}
-    return [] if "live" in states.values() else sorted(states)
+    if not is_head:
+        controllers = {device.parent: [device]}
+    else:
+        controllers = {file.parent: [] for file in device.parent.glob("nvme*/state")}
+        for path in host_tables.nvme_paths(device):
+            controllers.setdefault(path.parent, []).append(path)
+    for controller, paths in controllers.items():
+        if all(path_states.is_usable(path, controller=controller) for path in paths or [controller]):
+            return []
+    return sorted(controller.name for controller in controllers)
 
 
 def delete_controllers(names: list[str]) -> None:

@@ -50,7 +50,7 @@ def switch(folder: Path, *, on: bool) -> None:
 
 def is_given_up(device_path: str) -> bool:
     """Whether the kernel lets nobody open a SCSI device any more, since its storage has long not answered."""
-    return host_tables.device_state(device_path) in _GIVEN_UP
+    return host_tables.scsi_or_nvme_state(host_tables.device_folder(device_path)) in _GIVEN_UP
 
 
 def paths_of_others(map_name: str, names: dict[str, str]) -> list[str]:

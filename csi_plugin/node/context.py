@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from csi_plugin.attachment import host_tables
+from csi_plugin.attachment import path_states
 from csi_plugin.attachment.programs import ProgramFailed, ProgramStuck
 from csi_plugin.node.attachment_process import AttachmentProcess
 from csi_plugin.node.configuration import NodeConfiguration
@@ -81,7 +81,7 @@ class NodeContext:
             state = self.states.load(volume_id)
         except RpcError:
             state = None
-        return host_tables.describe(state.device_path) if state and state.device_path else "its device is not known"
+        return path_states.describe(state.device_path) if state and state.device_path else "its device is not known"
 
     def hold_path(self, path: str) -> AbstractContextManager[None]:
         """Be the only one that mounts or unmounts at a path, for the length of a block. Raises ABORTED."""

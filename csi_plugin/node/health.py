@@ -10,7 +10,7 @@ from csi_plugin.node.staged_volumes import (
     has_own_devices,
     is_over_paths,
     lost_device,
-    present_paths,
+    usable_paths,
 )
 from csi_plugin.node.volume_state import StateUnreadable, VolumeState
 from csi_plugin.protocol import csi_pb2, request_rules
@@ -83,9 +83,9 @@ def _problems(context: NodeContext, state: VolumeState) -> list[csi_pb2.VolumeHe
     if not is_own:
         return [_inaccessible("DeviceGone", lost_device(state).message)]
     problems = []
-    if is_over_paths(state) and (present := present_paths(state)) < state.path_count:
-        message = f"the storage is reached over {present} of {state.path_count} paths"
-        problems.append(_degraded("PathsLost", message))
+    if is_over_paths(state) and (usable := usable_paths(state)) < state.path_count:
+        message = f"the storage is reached over {usable} of {state.path_count} paths"
+        problems.append(_degraded("PathsLost", message) if usable else _inaccessible("PathsLost", message))
     if state.access_type == "block":
         return problems
     mounted = mounts.at(state.staging_path)

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from csi_plugin.attachment import device_use, host_tables
+from csi_plugin.attachment import device_use, host_tables, path_states
 from csi_plugin.attachment.host_tables import (
     DeviceNumber,
     device_folder,
@@ -76,7 +76,7 @@ def has_own_device(state: VolumeState, *, seconds: float | None = None) -> bool:
 
 def lost_device(state: VolumeState) -> RpcError:
     """FAILED_PRECONDITION for a volume that has not its own device, with what the kernel says of that."""
-    found = host_tables.describe(str((state.device_info or {}).get("path", "")) or state.device_path)
+    found = path_states.describe(str((state.device_info or {}).get("path", "")) or state.device_path)
     return failed_precondition(
         f"volume {state.volume_id} has lost its device {state.device_path} ({found}); end its pods and stage it again"
     )
@@ -135,8 +135,16 @@ def is_over_paths(state: VolumeState) -> bool:
 
 
 def present_paths(state: VolumeState) -> int:
-    """Over how many paths the storage is reached now."""
+    """Over how many paths the storage is reached now, or by themselves again."""
     return path_count(str(state.device_info["path"])) if state.device_info else 0
+
+
+def usable_paths(state: VolumeState) -> int:
+    """How many of the paths of a device over several work now."""
+    try:
+        return min(present_paths(state), path_states.usable_paths(str((state.device_info or {})["path"])))
+    except OSError:
+        return 0
 
 
 def device_numbers_of(state: VolumeState) -> set[DeviceNumber]:

@@ -7,7 +7,7 @@ waits cannot be killed, and keeps the volume from being unmounted.
 import logging
 from collections.abc import Iterable
 
-from csi_plugin.attachment import host_tables, multipath, nvme_paths
+from csi_plugin.attachment import host_tables, multipath, nvme_paths, path_states
 from csi_plugin.node.context import NodeContext
 from csi_plugin.node.volume_state import VolumeState
 
@@ -23,7 +23,7 @@ def waiting(states: Iterable[VolumeState]) -> set[str]:
             path = _path(state)
             if not host_tables.is_map(path):
                 is_waiting = bool(nvme_paths.waiting_controllers(path))
-            elif host_tables.usable_paths(path):
+            elif path_states.usable_paths(path):
                 failed_maps = multipath.names_without_paths() if failed_maps is None else failed_maps
                 is_waiting = host_tables.dm_name(host_tables.device_folder(path)) in failed_maps
             else:

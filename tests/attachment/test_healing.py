@@ -164,7 +164,7 @@ def test_only_disk_that_the_kernel_has_switched_off_is_named_and_stays(host: Fak
     with_sessions(host, FIRST)
     with pytest.raises(HostError, match=r"switched it off after errors.*/sys/block/sda/device/state"):
         heal(host, connection(FIRST), "/dev/sda")
-    assert host.run("csi_plugin.attachment.host_tables:describe", "/dev/sda") == "device /dev/sda is offline"
+    assert host.run("csi_plugin.attachment.path_states:describe", "/dev/sda") == "device /dev/sda is offline"
     assert (host.sys / "block/sda/device/state").read_text() == "offline"
     assert not host.called(DESTRUCTIVE)
 
@@ -476,6 +476,27 @@ def test_what_waits_for_controllers_of_a_volume_that_was_taken_away(
     host.program("nvme")
     host.run("tests.support.node_services:look_at_waiting", str(host.folder), "/dev/nvme0n1", is_published=is_published)
     assert host.called("nvme") == (["nvme disconnect --device nvme0"] if ends else [])
+
+
+@pytest.mark.parametrize("usable", [0, 1, 2])
+def test_paths_over_nvme_that_the_storage_lets_nobody_take(host: FakeHost, device: str, usable: int) -> None:
+    """Their controllers are live; I/O waits for a path that is optimized, or not optimized."""
+    folder = "devices/virtual/nvme-subsystem/nvme-subsys0"
+    host.block_device("nvme0n1", f"{folder}/nvme0n1", shows=device)
+    states = [("optimized", "non-optimized")[number] if number < usable else "inaccessible" for number in range(2)]
+    for number, state in enumerate(states):
+        nvme_controller(host, number, FIRST)
+        controller = f"devices/virtual/nvme-fabrics/ctl/nvme{number}"
+        host.link(f"{folder}/nvme{number}", controller)
+        host.write(f"{controller}/nvme0c{number}n1/ana_state", state)
+    host.program("nvme")
+    said = host.run("csi_plugin.attachment.path_states:describe", "/dev/nvme0n1")
+    assert said == f"device /dev/nvme0n1 is over NVMe, {usable} of 2 paths usable"
+    found = host.run("tests.support.node_services:health_of", str(host.folder), "/dev/nvme0n1", path_count=2)
+    assert found == {0: [["INACCESSIBLE", "PathsLost"]], 1: [["DEGRADED", "PathsLost"]], 2: []}[usable]
+    host.run("tests.support.node_services:look_at_waiting", str(host.folder), "/dev/nvme0n1", is_published=False)
+    ended = ["nvme disconnect --device nvme0", "nvme disconnect --device nvme1"]
+    assert host.called("nvme") == ([] if usable else ended)
 
 
 @pytest.mark.parametrize(

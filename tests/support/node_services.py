@@ -91,6 +91,18 @@ def look_at_waiting(folder: str, device: str, *, is_published: bool) -> None:
     Reconnection(context).look(0.0)
 
 
+def health_of(folder: str, device: str, *, path_count: int) -> list[tuple[str, str]]:
+    """Runs on a fake host: status and reason of all that is wrong with a raw volume."""
+    service, context, _ = node_service(Path(folder, "node"))
+    identity = device_identity(device)
+    context.states.save(staged(Path(folder), device, identity, access_type="block", path_count=path_count))
+    answer = service.NodeGetVolumeHealth(csi_pb2.NodeGetVolumeHealthRequest(volume_id="volume-1"), CALL)
+    return [
+        (csi_pb2.VolumeHealthErrorType.Name(entry.status), entry.reason)
+        for entry in answer.volume_health.health_statuses
+    ]
+
+
 def node_service(folder: Path, **tasks: Task) -> tuple[NodeService, NodeContext, Tasks]:
     """A node service with its state below a folder, what its RPCs work with, and its tasks."""
     configuration = NodeConfiguration(node_id="worker-1", state_dir=folder / "state", locks_dir=folder / "locks")
