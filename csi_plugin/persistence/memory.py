@@ -1,6 +1,5 @@
 """The default plugin of the library: records in memory, gone with the process."""
 
-import threading
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any, TypeVar
@@ -10,6 +9,7 @@ from csi_plugin.persistence.builtin_plugin import BuiltinPlugin
 from csi_plugin.persistence.encoding import copy, utc_now
 from csi_plugin.persistence.record_index import RecordIndex
 from csi_plugin.persistence.records import RECORD_TYPES, NodeRecord, Record, VolumeRecord
+from csi_plugin.process_locks import ProcessLock
 
 R = TypeVar("R", bound=Record)
 
@@ -19,7 +19,7 @@ class MemoryPersistence(BuiltinPlugin):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._indexes: dict[type[Record], RecordIndex] = {kind: RecordIndex(kind) for kind in RECORD_TYPES}
         self._closed = False
 

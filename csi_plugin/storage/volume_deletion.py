@@ -1,6 +1,5 @@
 """Deletion of a volume: refused, done, or deferred until the last dependant that the backend keeps it for has gone."""
 
-import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -8,6 +7,7 @@ from csi_plugin.error_text import error_text
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.base import RecordNotFound, RevisionConflict
 from csi_plugin.persistence.records import ConnectionRecord, Phase, SnapshotRecord
+from csi_plugin.process_locks import ProcessLock
 from csi_plugin.storage import codec
 from csi_plugin.storage.changed_storage import check_is_there
 from csi_plugin.storage.cinder import driver_calls, exception
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from csi_plugin.storage.volume import Volume
 
 _NEEDED_BY_SNAPSHOTS = "its snapshots need it"
-_DEPENDANT_LOCKS = tuple(threading.Lock() for _ in range(64))
+_DEPENDANT_LOCKS = tuple(ProcessLock() for _ in range(64))
 """Volumes share them by the hash of their ids: nothing is held but a few statements on the records."""
 
 
-def dependant_lock(volume_id: str) -> threading.Lock:
+def dependant_lock(volume_id: str) -> ProcessLock:
     """Held while a deletion or a new dependant is recorded: of two threads, the second sees the first's record."""
     return _DEPENDANT_LOCKS[hash(volume_id) % len(_DEPENDANT_LOCKS)]
 

@@ -1,5 +1,7 @@
 """One library, many threads: nothing is lost, doubled or left, in the storage, in the store and in the objects."""
 
+import os
+import signal
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -234,3 +236,37 @@ def test_one_of_many_connects(backend: cl.Backend) -> None:
     assert len(made) <= 1
     volume.refresh()
     assert [found.id for found in volume.connections] == [connection.id for connection in made]
+
+
+def test_a_fork_while_other_threads_call_the_driver(memory: None, new_backend: Any) -> None:
+    """The child is without the threads that had the slots."""
+    backend = new_backend(max_concurrent_operations=1)
+    is_held, goes_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with backend.slot():
+            is_held.set()
+            goes_on.wait()
+
+    def work_in_a_child() -> int:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            code = 1
+            try:
+                backend.create_volume(1).delete()
+                backend.stats(refresh=True)
+                code = 0
+            finally:
+                os._exit(code)
+        return os.waitpid(child, 0)[1]
+
+    with ThreadPoolExecutor() as pool:
+        held = pool.submit(hold)
+        is_held.wait()
+        status = work_in_a_child()
+        goes_on.set()
+        held.result()
+    assert status == 0
+    with backend.slot():
+        assert work_in_a_child() == 0

@@ -1,8 +1,11 @@
 """What is particular to databases: several processes, soft deletes, and Cinder's own layer on the same tables."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -34,6 +37,22 @@ from tests.support.processes import run_programs
 from tests.support.sql import execute
 
 objects.register_all()
+
+
+HOLDS_THE_WRITE = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.read()
+connection.execute("ROLLBACK")
+"""
+
+
+def is_anywhere(function: str) -> bool:
+    """Whether a thread is in a function of that name."""
+    stacks = [traceback.walk_stack(frame) for frame in sys._current_frames().values()]
+    return any(frame.f_code.co_name == function for stack in stacks for frame, _ in stack)
 
 
 @pytest.fixture
@@ -354,6 +373,42 @@ class TestOperations:
             finally:
                 os._exit(code)
         assert os.waitpid(child, 0)[1] == 0
+        assert {record.id for record in sqlite_store.find(KeyValueRecord)} == {"parent", "child"}
+
+    def test_a_fork_while_another_thread_waits_to_write(self, sqlite_store: DBPersistence, tmp_path: Path) -> None:
+        """SQLite keeps locks for the whole process: a child that is forked within a write finds them held for ever."""
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLDS_THE_WRITE, tmp_path / "records.sqlite"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        has_forked = threading.Event()
+
+        def let_go() -> None:
+            # A fork that waits for the write never comes before this; one that does not wait is given the time to.
+            has_forked.wait(1)
+            holder.communicate("go on")
+
+        with ThreadPoolExecutor() as pool:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            waiting = pool.submit(sqlite_store.create, KeyValueRecord(id="parent"))
+            wait_until(lambda: is_anywhere("do_execute"), lambda: "no thread writes")
+            ended = pool.submit(let_go)
+            child = os.fork()
+            if child == 0:
+                signal.alarm(60)
+                code = 1
+                try:
+                    sqlite_store.create(KeyValueRecord(id="child"))
+                    code = 0
+                finally:
+                    os._exit(code)
+            has_forked.set()
+            assert os.waitpid(child, 0)[1] == 0
+            ended.result()
+            waiting.result()
         assert {record.id for record in sqlite_store.find(KeyValueRecord)} == {"parent", "child"}
 
     def test_a_server_that_went_away(self, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -1,6 +1,5 @@
 """Records in a SQL database: our own statements on Cinder's tables, few per operation, one transaction each."""
 
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -43,6 +42,7 @@ from csi_plugin.persistence.dbms.time_limits import READ_ONLY
 from csi_plugin.persistence.encoding import copy, utc_now
 from csi_plugin.persistence.leases import Fence, LeaseTerm, fenced_write
 from csi_plugin.persistence.records import ConnectionRecord, GroupRecord, NodeRecord, Record, VolumeRecord
+from csi_plugin.process_locks import lock_that_forks_wait_for
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -72,9 +72,10 @@ class DBPersistence(BuiltinPlugin):
         self.soft_deletes = soft_deletes
         self._engine = create_engine(connection, sqlite_synchronous=sqlite_synchronous, limits=time_limits.USUAL)
         self._reader = self._engine.execution_options(**{READ_ONLY: True})
-        # SQLite has one writer at a time; threads queue here rather than in its polling wait.
+        # SQLite has one writer at a time: threads queue here rather than in its polling wait. A child that is forked
+        # within a write would find the locks held that SQLite keeps for the process.
         is_sqlite = self._engine.dialect.name == "sqlite"
-        self._turn: AbstractContextManager[Any] = threading.Lock() if is_sqlite else nullcontext()
+        self._turn: AbstractContextManager[Any] = lock_that_forks_wait_for() if is_sqlite else nullcontext()
         with opening_errors():
             self._is_read_only = not take_over and ownership.is_openstacks(self._engine)
             if self._is_read_only:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from csi_plugin.process_locks import ProcessLock
 from csi_plugin.storage.cinder import completed_stats, pool_facts
 from csi_plugin.storage.cinder.driver_answers import exits_as_errors
 from csi_plugin.storage.cinder.storage_away import StorageAway
@@ -61,7 +62,7 @@ class DriverStats:
         }
         self._reading = self._new_reading(first, time.monotonic())
         self._lock = threading.Lock()
-        self._is_read = threading.Lock()
+        self._is_read = ProcessLock()
         self._asked: _StatsRequest | None = None
         self._failure = ""
         self._is_away = False

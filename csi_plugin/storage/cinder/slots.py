@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from csi_plugin.instrumentation import tracing
+from csi_plugin.process_locks import call_in_children
 
 
 class BackendBusy(Exception):
@@ -17,10 +18,20 @@ class Slots:
 
     def __init__(self, backend_id: str, number: int) -> None:
         self._backend_id = backend_id
+        self._number = number
         self._free = threading.BoundedSemaphore(number)
         self._held = threading.local()
         self._taken: dict[int, float] = {}
         """Which threads hold a slot since when (time.monotonic)."""
+        call_in_children(self._forget_other_threads)
+
+    def _forget_other_threads(self) -> None:
+        """In a forked child: of the threads that held slots, only the one that forked is there."""
+        own = threading.get_ident()
+        self._taken = {thread: since for thread, since in self._taken.items() if thread == own}
+        self._free = threading.BoundedSemaphore(self._number)
+        for _ in self._taken:
+            self._free.acquire()
 
     @contextmanager
     def hold(
