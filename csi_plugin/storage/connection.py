@@ -91,6 +91,19 @@ class Connection(VolumeChild):
     def backend(self, value: Any) -> None:
         self._backend = value
 
+    def _whereabouts(self) -> str:
+        volume = vars(self).get("_volume")
+        known = self._backend if volume is None else volume.backend
+        ovo = vars(self).get("_ovo")
+        if known is None and ovo is not None and ovo.obj_attr_is_set("volume_id"):
+            return f" of volume {ovo.volume_id}"
+        return f" on backend {getattr(known, 'id', known)}"
+
+    @classmethod
+    def get_by_id(cls, connection_id: Any) -> Self:
+        """The connection of that id, as it is stored. Raises ConnectionNotFound."""
+        return super().get_by_id(connection_id)
+
     @classmethod
     def from_record(cls, record: ConnectionRecord, *, volume: Volume | None = None) -> Self:
         backend = volume.backend if volume is not None else None

@@ -105,8 +105,15 @@ class Resource:
         return hash((self.OVO_CLASS, self._ovo.id))
 
     def __repr__(self) -> str:
-        backend = getattr(self.backend, "id", self.backend)
-        return f"<cinderbox.{type(self).__name__} object {self._ovo.id} on backend {backend}>"
+        # Also of one that is only half made, and without a look into the store, which may be out of reach.
+        ovo = vars(self).get("_ovo")
+        identity = ovo.id if ovo is not None and ovo.obj_attr_is_set("id") else "without an id"
+        return f"<cinderbox.{type(self).__name__} object {identity}{self._whereabouts()}>"
+
+    def _whereabouts(self) -> str:
+        """The end of its description: where it is, as far as that is known without reading anything."""
+        backend = vars(self).get("backend")
+        return f" on backend {getattr(backend, 'id', backend)}"
 
     @staticmethod
     def new_uuid() -> str:

@@ -62,6 +62,16 @@ class Snapshot(VolumeChild, NamedResource):
         super().__init__(volume.backend, **kwargs)
 
     @classmethod
+    def get_by_id(cls, snapshot_id: Any) -> Self:
+        """The snapshot of that id, as it is stored. Raises SnapshotNotFound."""
+        return super().get_by_id(snapshot_id)
+
+    @classmethod
+    def get_by_name(cls, snapshot_name: str) -> list[Self]:
+        """The snapshots of that name; names need not be unique."""
+        return super().get_by_name(snapshot_name)
+
+    @classmethod
     def from_record(cls, record: SnapshotRecord) -> Self:
         snapshot = cls(None, backend=record.backend, __ovo=codec.snapshot_to_ovo(record))
         snapshot.intent = record.intent

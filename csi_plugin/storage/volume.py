@@ -101,6 +101,16 @@ class Volume(NamedResource):
     # Records
 
     @classmethod
+    def get_by_id(cls, volume_id: Any) -> Self:
+        """The volume of that id, as it is stored. Raises VolumeNotFound."""
+        return super().get_by_id(volume_id)
+
+    @classmethod
+    def get_by_name(cls, volume_name: str) -> list[Self]:
+        """The volumes of that name; names need not be unique."""
+        return super().get_by_name(volume_name)
+
+    @classmethod
     def from_record(cls, record: VolumeRecord) -> Self:
         volume = cls(record.backend, __ovo=codec.volume_to_ovo(record))
         volume.intent = record.intent
