@@ -17,7 +17,7 @@ from csi_plugin.storage.resource import NamedResource, in_slot
 from csi_plugin.storage.snapshot_order import time_after_others
 from csi_plugin.storage.volume import Volume
 from csi_plugin.storage.volume_checks import check_can_be_copied, check_has_data, check_stored_data
-from csi_plugin.storage.volume_children import SNAPSHOTS, VolumeChild
+from csi_plugin.storage.volume_children import SNAPSHOTS, VolumeChild, keep_loaded
 from csi_plugin.storage.volume_deletion import dependant_lock
 
 if TYPE_CHECKING:
@@ -162,9 +162,9 @@ class Snapshot(VolumeChild, NamedResource):
         Raises InvalidVolume when the volume is connected and its driver works only on those that are not, and
         InvalidSnapshot when the records of the two contradict each other.
         """
-        if self._ovo.status == "deleted":
+        if self._ovo.status == "deleted" and STATE.store.get(SnapshotRecord, self._ovo.id) is None:
             return
-        check_snapshot(self.record)
+        self._check_references()
         check_can_be_copied(self.volume, "merged with its snapshot")
         previous = self._ovo.status
         self._ovo.status = "deleting"
@@ -230,7 +230,7 @@ class Snapshot(VolumeChild, NamedResource):
     @in_slot
     def unmanage(self) -> None:
         """Forget the snapshot and leave it on the backend."""
-        check_snapshot(self.record)
+        self._check_references()
         _ = self.volume
         was, self._ovo.status = self._ovo.status, "unmanaging"
         self._save_deletion(exception.SnapshotNotFound(snapshot_id=self._ovo.id))
@@ -242,6 +242,12 @@ class Snapshot(VolumeChild, NamedResource):
             self.save()
             raise
         self._forget()
+
+    def _check_references(self) -> None:
+        """check_snapshot(), where the volume that was loaded with the snapshot counts if the store has none."""
+        if self._volume is not None:
+            keep_loaded(self._volume)
+        check_snapshot(self.record)
 
     def _forget(self) -> None:
         STATE.store.delete(self.record)
@@ -256,7 +262,7 @@ class Snapshot(VolumeChild, NamedResource):
             raise exception.InvalidSnapshot(
                 reason=f"snapshot {self._ovo.id} is {self._ovo.status}; it must be available"
             )
-        check_snapshot(self.record)
+        self._check_references()
         new_vol_params.setdefault("size", self._ovo.volume_size)
         volume = Volume(self.volume, snapshot_id=self._ovo.id, **new_vol_params)
         if volume.size < self._ovo.volume_size:

@@ -23,11 +23,10 @@ from csi_plugin.storage.cinder.driver_answers import take_update
 from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.library_state import STATE, class_of, find_backend
 from csi_plugin.storage.live_list import LiveList
-from csi_plugin.storage.references import check_snapshot
 from csi_plugin.storage.resource import NamedResource, in_slot
 from csi_plugin.storage.snapshot_order import check_is_latest
 from csi_plugin.storage.volume_checks import check_can_be_connected, check_can_be_copied, check_has_data, whole_size
-from csi_plugin.storage.volume_children import CONNECTIONS, SNAPSHOTS
+from csi_plugin.storage.volume_children import CONNECTIONS, SNAPSHOTS, keep_loaded, store_loaded
 from csi_plugin.units import GIB
 
 if TYPE_CHECKING:
@@ -126,16 +125,10 @@ class Volume(NamedResource):
     @classmethod
     def from_loaded(cls, backend: Any, ovo: Any, extras: json_form.Extras, *, save: bool) -> Self:
         volume = cls(backend, __ovo=ovo)
-        relatives = [volume, *volume.loaded_relatives()]
-        for relative in relatives:
+        for relative in (volume, *volume.loaded_relatives()):
             json_form.apply_extras(relative, extras)
         if save:
-            for relative in relatives:
-                relative.save()
-                if STATE.shares_objects:
-                    relative._share(replacing=True)
-            if not isinstance(volume.backend, str):
-                volume.backend._known_volumes.add(volume)
+            store_loaded(volume)
         return volume
 
     def loaded_relatives(self) -> "list[Snapshot | Connection]":
@@ -260,6 +253,7 @@ class Volume(NamedResource):
     @in_slot
     def unmanage(self) -> None:
         """Forget the volume and leave it on the backend. Refused with InvalidVolume while it has dependants."""
+        keep_loaded(self)
         for kind in (ConnectionRecord, SnapshotRecord):
             if STATE.store.find(kind, volume_id=self._ovo.id, limit=1):
                 raise exception.InvalidVolume(reason=f"volume {self._ovo.id} has {kind.KIND}s; remove them first")
@@ -338,7 +332,7 @@ class Volume(NamedResource):
             raise exception.InvalidSnapshot(reason=f"snapshot {snapshot.id} is not of volume {self._ovo.id}")
         if self._ovo.status != "available":
             raise exception.InvalidVolume(reason=f"volume {self._ovo.id} is {self._ovo.status}; it must be available")
-        check_snapshot(snapshot.record)
+        snapshot._check_references()
         check_is_latest(snapshot.id, STATE.store.find(SnapshotRecord, volume_id=self._ovo.id))
         if self._ovo.size != snapshot.volume_size:
             raise exception.InvalidVolume(

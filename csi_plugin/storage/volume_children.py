@@ -6,12 +6,29 @@ from typing import TYPE_CHECKING, Any, Self
 from csi_plugin.persistence.records import ConnectionRecord, Record, SnapshotRecord, VolumeRecord
 from csi_plugin.storage.cinder import objects
 from csi_plugin.storage.cinder.runtime import CONTEXT
-from csi_plugin.storage.library_state import class_of, find_objects
+from csi_plugin.storage.library_state import STATE, class_of, find_objects
 from csi_plugin.storage.live_list import LiveList
 from csi_plugin.storage.resource import Resource
 
 if TYPE_CHECKING:
     from csi_plugin.storage.volume import Volume
+
+
+def store_loaded(volume: "Volume") -> None:
+    """Store a volume out of a JSON form, and what came along with it, over what is there."""
+    for resource in (volume, *volume.loaded_relatives()):
+        resource.save()
+        if STATE.shares_objects:
+            resource._share(replacing=True)
+    if not isinstance(volume.backend, str):
+        volume.backend._known_volumes.add(volume)
+
+
+def keep_loaded(volume: "Volume") -> None:
+    """Store one that was loaded without that, unless the store has it: what is done with it and with what refers to it
+    is decided by records."""
+    if not (volume.revision or volume._is_new) and STATE.store.get(VolumeRecord, volume._ovo.id) is None:
+        store_loaded(volume)
 
 
 class VolumeChild(Resource):
@@ -23,6 +40,11 @@ class VolumeChild(Resource):
     def from_volume_object(cls, volume: "Volume", ovo: Any) -> Self:
         """The child for a versioned object that its volume's has brought along."""
         raise NotImplementedError
+
+    def save(self) -> None:
+        if self.revision == 0 and self._volume is not None:
+            keep_loaded(self._volume)
+        super().save()
 
     def refresh(self) -> None:
         """Read it again. Raises what ``get_by_id`` does when it is gone."""

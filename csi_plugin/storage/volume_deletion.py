@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 from csi_plugin.error_text import error_text
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.base import RecordNotFound, RevisionConflict
-from csi_plugin.persistence.records import ConnectionRecord, Phase, SnapshotRecord
+from csi_plugin.persistence.records import ConnectionRecord, Phase, SnapshotRecord, VolumeRecord
 from csi_plugin.process_locks import ProcessLock
 from csi_plugin.storage import codec
 from csi_plugin.storage.changed_storage import check_is_there
 from csi_plugin.storage.cinder import driver_calls, exception
 from csi_plugin.storage.deferred_deletion import defer, finish_deferred, finish_source, forget
 from csi_plugin.storage.library_state import STATE
+from csi_plugin.storage.volume_children import keep_loaded
 
 if TYPE_CHECKING:
     from csi_plugin.storage.volume import Volume
@@ -29,8 +30,9 @@ def dependant_lock(volume_id: str) -> ProcessLock:
 
 def delete(volume: "Volume", *, deferred: bool) -> None:
     """``Volume.delete``; the caller holds a slot of the backend."""
-    if volume._ovo.status == "deleted":
+    if volume._ovo.status == "deleted" and STATE.store.get(VolumeRecord, volume._ovo.id) is None:
         return
+    keep_loaded(volume)
     check_is_there(volume.backend, volume.record)
     try:
         with dependant_lock(volume._ovo.id):
