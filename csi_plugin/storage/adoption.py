@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.records import ADOPTED, TRUE_BYTES, KeyValueRecord, VolumeRecord
+from csi_plugin.storage import already_managed
 from csi_plugin.storage.cinder import cinder_utils, driver_calls, objects
 from csi_plugin.storage.cinder.runtime import CONTEXT
 from csi_plugin.storage.library_state import STATE
@@ -30,6 +31,7 @@ def manage_existing(
     record in status ``managing``. Adopting the same reference again takes its place, under a new id, also where the
     driver had renamed the volume to the earlier id.
     """
+    already_managed.check_volume(reference)
     volume = Volume(backend, size=1, name=name, status="managing", **kwargs)
     # Of two that run at once, the second would take the first for one that was interrupted.
     one_at_a_time = cinder_utils.synchronized(f"adopt-{backend.id}", external=True)
@@ -71,7 +73,7 @@ def manageable_volumes(backend: "Backend") -> list[dict[str, Any]]:
     """What the storage holds; see ``Backend.manageable_volumes``."""
     with backend.slot():
         known = objects.VolumeList.get_all_by_host(CONTEXT, backend.host)
-        return driver_calls.list_manageable(backend.calls, "volumes", known)
+        return already_managed.mark(driver_calls.list_manageable(backend.calls, "volumes", known))
 
 
 class _Attempts:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from csi_plugin.error_text import error_text
 from csi_plugin.instrumentation.failpoints import failpoint
 from csi_plugin.persistence.records import Intent, Phase, Record, SnapshotRecord
-from csi_plugin.storage import codec, json_form
+from csi_plugin.storage import already_managed, codec, json_form
 from csi_plugin.storage.cinder import driver_calls, exception, objects
 from csi_plugin.storage.cinder.driver_answers import take_update
 from csi_plugin.storage.deferred_deletion import finish_deferred, finish_deferred_snapshot
@@ -137,6 +137,7 @@ class Snapshot(VolumeChild, NamedResource):
     @in_slot
     def manage(self, reference: dict[str, str]) -> None:
         """Adopt a snapshot that the storage has; see ``Volume.manage_existing_snapshot``."""
+        already_managed.check_snapshot(reference)
         _ = self.volume
         self._ovo.volume_size = self._call_driver(
             lambda driver: driver.manage_existing_snapshot_get_size(self._ovo, reference)

@@ -238,6 +238,43 @@ def test_adopting_a_volume(loop_backend: Backend, tmp_path: Path, store: MemoryP
     assert store.find(VolumeRecord) == []
 
 
+def test_what_is_recorded_cannot_be_adopted_through_a_driver_that_renames_anything(
+    new_backend: NewBackend, store: MemoryPersistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Cinder's RBD driver does, also an image that another backend of the same pool has under its records."""
+    import recording_driver
+
+    renamed: list[str] = []
+    names: list[str] = []
+    can_manage = {
+        "manage_existing_get_size": lambda driver, volume, reference: 1,
+        "manage_existing": lambda driver, volume, reference: renamed.append(reference["source-name"]),
+        "manage_existing_snapshot_get_size": lambda driver, snapshot, reference: 1,
+        "manage_existing_snapshot": lambda driver, snapshot, reference: renamed.append(reference["source-name"]),
+        "get_manageable_volumes": lambda *_: [
+            {"reference": {"source-name": name}, "size": 1, "safe_to_manage": True, "reason_not_safe": None}
+            | {"cinder_id": None, "extra_info": None}
+            for name in names
+        ],
+    }
+    for name, method in can_manage.items():
+        monkeypatch.setattr(recording_driver.RecordingDriver, name, method, raising=False)
+    first, second = new_backend(), new_backend()
+    volume = first.create_volume(1)
+    snapshot = volume.create_snapshot()
+    names += [volume.name_in_storage, "disk"]
+    for backend in (first, second):
+        with pytest.raises(exception.ManageExistingAlreadyManaged, match=f"{volume.id} of backend {first.id}"):
+            backend.manage_existing(volume.name_in_storage)
+        listed = [(found["safe_to_manage"], found["cinder_id"]) for found in backend.manageable_volumes()]
+        assert listed == [(False, volume.id), (True, None)]
+    with pytest.raises(exception.ManageExistingInvalidReference, match=snapshot.id):
+        volume.manage_existing_snapshot(snapshot.name_in_storage)
+    assert (renamed, len(store.find(VolumeRecord)), len(store.find(SnapshotRecord))) == ([], 1, 1)
+    second.manage_existing("disk")
+    assert renamed == ["disk"]
+
+
 @pytest.mark.parametrize("grow", [False, True])
 def test_adopting_a_volume_that_is_no_whole_number_of_gib(
     loop_backend: Backend, tmp_path: Path, store: MemoryPersistence, monkeypatch: pytest.MonkeyPatch, grow: bool
