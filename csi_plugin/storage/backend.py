@@ -11,7 +11,7 @@ import csi_plugin.storage.key_value
 import csi_plugin.storage.snapshot  # noqa: F401
 from csi_plugin.persistence.base import RecordStore
 from csi_plugin.persistence.records import ConnectionRecord
-from csi_plugin.storage import adoption, changed_storage, library_setup, storage_identity
+from csi_plugin.storage import adoption, changed_storage, library_setup, shared_storage, storage_identity
 from csi_plugin.storage.backend_configuration import DEFAULT_CONCURRENCY, BackendConfiguration
 from csi_plugin.storage.backend_json import BackendJSON
 from csi_plugin.storage.backend_volumes import BackendVolumes
@@ -25,6 +25,7 @@ from csi_plugin.storage.cinder import (
     qos,
     runtime,
 )
+from csi_plugin.storage.cinder.adaptations import storage_places
 from csi_plugin.storage.cinder.driver_answers import exits_as_errors
 from csi_plugin.storage.cinder.driver_stats import DriverStats
 from csi_plugin.storage.cinder.inventory import Inventory
@@ -116,6 +117,8 @@ class Backend(BackendJSON, metaclass=StateClass):
                 self._start()
                 with STATE.lock:
                     STATE.backends[volume_backend_name] = self
+                    others = [(other.id, other._places) for other in STATE.backends.values()]
+                shared_storage.tell(self.id, self._places, others)
             finally:
                 with STATE.lock:
                     del STATE.starting_backends[volume_backend_name]
@@ -152,6 +155,7 @@ class Backend(BackendJSON, metaclass=StateClass):
         self.inventory = Inventory(
             self.calls, self.id, self.slot, expected=lambda: changed_storage.names_to_expect(self.id)
         )
+        self._places = storage_places.places_of(self.driver, self.stats())
         self._pool_names = tuple(pool["pool_name"] for pool in self.stats()["pools"])
         if not self.accepts_missing_volumes:
             changed_storage.check_has_volumes(self, present, self._backend_configuration)

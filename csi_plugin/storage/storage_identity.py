@@ -51,8 +51,8 @@ def remember(driver: Any, *, backend: str) -> None:
         return
     found = driver.storage_id()
     if found is None:
-        found = _remembered(backend) or uuid.uuid4().hex
-        if not driver.set_storage_id(found):
+        found = driver.set_storage_id(_remembered(backend) or uuid.uuid4().hex)
+        if found is None:
             LOG.warning(
                 "%s cannot be written on a full filesystem; the next start attempts it again", driver.storage_id_path
             )

@@ -19,8 +19,10 @@ from csi_plugin.storage.backend_configuration import BackendConfiguration
 from csi_plugin.storage.backend_set import BackendNotReady, BackendSet, BackendStatus
 from csi_plugin.storage.cinder import driver_calls, driver_capabilities, driver_classes, driver_stats, runtime
 from csi_plugin.storage.cinder.scheduler import NoPool, capacity, choose
+from csi_plugin.storage.drivers.volume_directory import VolumeDirectory
 from tests.support.csi import GIB
 from tests.support.polling import wait_until
+from tests.support.project import LOOP_DRIVER
 
 NewBackend = Callable[..., Backend]
 RECORDING = "recording_driver.RecordingDriver"
@@ -273,6 +275,38 @@ def test_what_is_recorded_cannot_be_adopted_through_a_driver_that_renames_anythi
     assert (renamed, len(store.find(VolumeRecord)), len(store.find(SnapshotRecord))) == ([], 1, 1)
     second.manage_existing("disk")
     assert renamed == ["disk"]
+
+
+@pytest.mark.parametrize("second_path", ["volumes", "link", "volumes/inner"])
+def test_two_backends_in_one_filesystem_work_and_are_told(
+    new_backend: NewBackend, tmp_path: Path, caplog: pytest.LogCaptureFixture, second_path: str
+) -> None:
+    (tmp_path / "link").symlink_to("volumes")
+    first = new_backend(volume_driver=LOOP_DRIVER, loop_volumes_dir=str(tmp_path / "volumes"))
+    assert "both have their volumes" not in caplog.text
+    second = new_backend(volume_driver=LOOP_DRIVER, loop_volumes_dir=str(tmp_path / second_path))
+    assert f"backends {first.id} and {second.id} both have their volumes in the filesystem of" in caplog.text
+    assert "max_over_subscription_ratio" in caplog.text
+    for backend in (first, second):
+        backend.create_volume(1).delete()
+
+
+def test_two_backends_that_start_in_one_new_directory_hold_each_other_to_no_other_id(
+    new_backend: NewBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = threading.Barrier(2)
+    give = VolumeDirectory.write_mark
+
+    def write_mark(self: VolumeDirectory, mark: str) -> str | None:
+        both.wait(30)  # each has seen that there is none
+        return give(self, mark)
+
+    monkeypatch.setattr(VolumeDirectory, "write_mark", write_mark)
+    options = {"volume_driver": LOOP_DRIVER, "loop_volumes_dir": str(tmp_path / "volumes")}
+    with ThreadPoolExecutor(2) as pool:
+        backends = [start.result() for start in [pool.submit(new_backend, **options) for _ in range(2)]]
+    for backend in backends:
+        backend.create_volume(1).delete()
 
 
 @pytest.mark.parametrize("grow", [False, True])

@@ -13,7 +13,7 @@ import csi_plugin as cl
 from csi_plugin.persistence.base import LeadershipLost
 from csi_plugin.persistence.records import KeyValueRecord
 from csi_plugin.storage.cinder import driver_calls, exception
-from csi_plugin.storage.cinder.adaptations import rbd_clones, rbd_keyrings, rbd_trash
+from csi_plugin.storage.cinder.adaptations import rbd_clones, rbd_keyrings, rbd_trash, storage_places
 from csi_plugin.storage.cinder.storage_away import StorageAway
 from csi_plugin.storage.library_state import STATE
 
@@ -263,6 +263,7 @@ class NfsDriver:
 
     def __init__(self, share: Path) -> None:
         self.share = share
+        self.shares: dict[str, str | None] = {}
         self.is_away = False
         self.deletes = True
 
@@ -296,3 +297,28 @@ def test_a_volume_on_a_share_that_is_not_mounted_is_not_deleted(
     driver.deletes = True
     driver_calls.delete_volume(driver, volume)
     assert list(tmp_path.iterdir()) == []
+
+
+def _with_options(name: str, **options: Any) -> Any:
+    """A stand-in for one of Cinder's drivers: the name of its class tells the family."""
+    configuration = SimpleNamespace(safe_get=options.get, **options)
+    return type(name, (), {"configuration": configuration})()
+
+
+def test_what_backends_share_is_known_by_cluster_pool_group_and_share(tmp_path: Path) -> None:
+    def ceph(cluster: str, pool: str, *, exclusive: bool = True) -> Any:
+        options = {"rbd_pool": pool, "rbd_ceph_conf": "/etc/ceph/ceph.conf", "rbd_exclusive_cinder_pool": exclusive}
+        stats = {"location_info": f"ceph:/etc/ceph/ceph.conf:{cluster}:cinder:{pool}"}
+        (place,) = storage_places.places_of(_with_options("RBDDriver", **options), stats)
+        return place
+
+    assert len({ceph("one", "volumes").key, ceph("one", "other").key, ceph("two", "volumes").key}) == 3
+    assert ceph("one", "volumes").name == "pool volumes of Ceph cluster one"
+    assert "set rbd_exclusive_cinder_pool to false" in ceph("one", "volumes").warning
+    shared = ceph("one", "volumes", exclusive=False)
+    assert (shared.key, shared.warning) == (ceph("one", "volumes").key, "")
+    (group,) = storage_places.places_of(_with_options("LVMVolumeDriver", volume_group="vg0"), {})
+    assert group.name == "volume group vg0"
+    nfs = NfsDriver(tmp_path)
+    nfs.shares = {"filer:/a": None, "filer:/b": "-o vers=4"}
+    assert [place.name for place in storage_places.places_of(nfs, {})] == ["NFS share filer:/a", "NFS share filer:/b"]

@@ -88,3 +88,10 @@ def test_a_missing_file_is_told_apart_from_other_errors(directory: VolumeDirecto
         directory.copy([FileCopy(source="gone", target="copy")])
     assert caught.value.file_name == "gone"
     assert names(directory) == []
+
+
+def test_a_directory_keeps_the_id_that_it_was_given_first(directory: VolumeDirectory) -> None:
+    directory.mark_path.touch()
+    assert directory.read_mark() is None
+    assert directory.write_mark("first") == directory.write_mark("second") == directory.read_mark() == "first"
+    assert [path.name for path in directory.mark_path.parent.iterdir()] == [directory.mark_path.name]

@@ -98,8 +98,9 @@ class LoopDriver(LoopConnections, LoopGroups, LoopManagement):
         with backend_errors(f"Reading the id of {self._directory}"):
             return self._directory.read_mark()
 
-    def set_storage_id(self, storage_id: str) -> bool:
-        """Give the directory an id; False while its filesystem is full."""
+    def set_storage_id(self, storage_id: str) -> str | None:
+        """Give the directory an id unless it has one by now; the one that it has then, None while its filesystem is
+        full."""
         with backend_errors(f"Writing the id of {self._directory}"):
             return self._directory.write_mark(storage_id)
 

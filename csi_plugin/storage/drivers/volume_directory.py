@@ -16,7 +16,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from csi_plugin import durable_files
 from csi_plugin.storage.drivers import attached_files, reflink
 
 LOG = logging.getLogger(__name__)
@@ -105,15 +104,26 @@ class VolumeDirectory:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def write_mark(self, mark: str) -> bool:
-        """Give the directory an id; False on a full filesystem."""
+    def write_mark(self, mark: str) -> str | None:
+        """Give the directory an id unless it has one, and return the one that it has then: another may have given it
+        one at the same time. None on a full filesystem."""
         try:
-            durable_files.write(self.mark_path, f"{mark}\n".encode())
+            with self._scratch_file(_MARK) as (descriptor, scratch):
+                if os.write(descriptor, content := f"{mark}\n".encode()) < len(content):
+                    return None
+                os.fsync(descriptor)
+                try:
+                    self._publish([(scratch, self.mark_path)])
+                except FileExistsError:
+                    if found := self.read_mark():
+                        return found
+                    scratch.replace(self.mark_path)  # an empty one
+                    self._flush()
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            return False
-        return True
+            return None
+        return mark
 
     def require_mark(self, mark: str) -> None:
         """From now on, whatever is at the path has to have this id: all else raises OtherDirectory."""
