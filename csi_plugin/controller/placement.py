@@ -101,6 +101,20 @@ def room_to_grow(backend: Backend, volume: VolumeRecord, *, size: int) -> Iterat
         raise out_of_range(error.message) from error
 
 
+def with_qos(candidates: list[Backend], qos_specs: Mapping[str, str]) -> list[Backend]:
+    """Those that hold to these QoS specs. Raises INVALID_ARGUMENT where none does."""
+    able, refusals = [], []
+    for backend in candidates:
+        try:
+            backend.check_qos(qos_specs)
+            able.append(backend)
+        except ValueError as error:
+            refusals.append(f"backend {backend.name}: {error}")
+    if not able:
+        raise invalid_argument(f"parameters: {'; '.join(refusals)}")
+    return able
+
+
 def _candidates(context: ControllerContext, name: str) -> list[Backend]:
     """The backend that the parameters name, or all. INVALID_ARGUMENT for one that nobody has configured: that is final,
     so the CO stops when nobody wants the volume any more."""
@@ -116,25 +130,11 @@ def _candidates(context: ControllerContext, name: str) -> list[Backend]:
     return found
 
 
-def _with_qos(candidates: list[Backend], qos_specs: Mapping[str, str]) -> list[Backend]:
-    """Those that hold to these QoS specs. Raises INVALID_ARGUMENT where none does."""
-    able, refusals = [], []
-    for backend in candidates:
-        try:
-            backend.check_qos(qos_specs)
-            able.append(backend)
-        except ValueError as error:
-            refusals.append(f"backend {backend.name}: {error}")
-    if not able:
-        raise invalid_argument(f"parameters: {'; '.join(refusals)}")
-    return able
-
-
 def _schedule(context: ControllerContext, request: VolumeRequest) -> Placement:
     parameters = request.parameters
     header = luks_headers.new_header_gib(parameters.encryption)
     size = sizes.size_in_range(request.capacity, header=header)
-    candidates = _with_qos(_candidates(context, parameters.backend), parameters.qos_specs)
+    candidates = with_qos(_candidates(context, parameters.backend), parameters.qos_specs)
     with driver_errors("choosing a pool"):
         backend, pool = scheduler.choose(
             candidates,
@@ -190,7 +190,7 @@ def _place_with_source(
     _check_encryption(request, origin)
     backend = storage_objects.configured_backend(context, source.backend, field="volume_content_source")
     _check_backend(request, backend)
-    _with_qos([backend], parameters.qos_specs)
+    with_qos([backend], parameters.qos_specs)
     inherits = origin is not None and not parameters.extra_specs and not parameters.qos_specs
     pool = parameters.pool or (origin.pool if origin else "")
     extra_specs = dict(origin.extra_specs) if inherits and origin else parameters.extra_specs

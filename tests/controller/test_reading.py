@@ -13,7 +13,7 @@ from csi_plugin.persistence.records import SnapshotRecord, VolumeRecord
 from csi_plugin.protocol import csi_pb2
 from tests.controller import drivers
 from tests.controller.plugin import Plugin, Serve
-from tests.support.csi import GIB, Mode, block, fails, mount
+from tests.support.csi import GIB, Mode, block, capability, create_request, fails, mount
 from tests.support.polling import wait_until
 
 Code = grpc.StatusCode
@@ -223,6 +223,28 @@ def test_capacity(serve: Serve) -> None:
         capacity(parameters={"bakend": "loop"})
     with fails(Code.INVALID_ARGUMENT, "access type"):
         capacity(volume_capabilities=[csi_pb2.VolumeCapability()])
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"parameters": {"mkfs_options": "-d /etc"}}, ["parameters.mkfs_options", "'-d'", "not an option"]),
+        ({"parameters": {"mkfs_options": "-L 'data"}}, ["parameters.mkfs_options", "quotation"]),
+        (
+            {"parameters": {"mkfs_options": "-O quota"}, "volume_capabilities": [capability("xfs")]},
+            ["mkfs_options", "xfs"],
+        ),
+        ({"parameters": {"qos.total_iops_sec": "100"}}, ["backend loop", "no QoS"]),
+        ({"volume_capabilities": [capability(flags=("nosiud",))]}, ["volume_capabilities.mount", "nosiud"]),
+    ],
+)
+def test_there_is_no_room_to_tell_for_what_creation_refuses(
+    plugin: Plugin, fields: dict[str, Any], named: list[str]
+) -> None:
+    with fails(Code.INVALID_ARGUMENT, *named):
+        plugin.controller.CreateVolume(create_request("pvc-1", **fields))
+    with fails(Code.INVALID_ARGUMENT, *named):
+        plugin.controller.GetCapacity(csi_pb2.GetCapacityRequest(**fields))
 
 
 def test_room_of_a_backend_that_starts_is_not_known(serve: Serve) -> None:

@@ -75,14 +75,9 @@ def read_volume_request(request: csi_pb2.CreateVolumeRequest, configuration: Con
     request_rules.check_sizes(request)
     request_rules.require(request, "name", "volume_capabilities")
     request_rules.check_name(request.name, field="name")
-    for capability in request.volume_capabilities:
-        request_rules.check_capability(capability, field="volume_capabilities")
-        mount_flags.check_known(capability.mount, field="volume_capabilities.mount")
-    access.check_access(request.volume_capabilities, configuration, field="volume_capabilities")
     sizes.check_range(request.capacity_range)
     parameters = parse_volume_parameters(request.parameters, request.mutable_parameters)
-    for filesystem in {capability.mount.fs_type for capability in request.volume_capabilities}:
-        parse_mkfs_options(parameters.mkfs_options, filesystem=filesystem, field=f"parameters.{MKFS_OPTIONS}")
+    check_use(request.volume_capabilities, parameters, configuration)
     source = _read_source(request, configuration)
     topology.check_requirements(request.accessibility_requirements)
     return VolumeRequest(
@@ -100,6 +95,23 @@ def read_volume_request(request: csi_pb2.CreateVolumeRequest, configuration: Con
             "source": {source.kind: source.id} if source else {},
         },
     )
+
+
+def check_use(
+    capabilities: Sequence[csi_pb2.VolumeCapability],
+    parameters: VolumeParameters,
+    configuration: ControllerConfiguration,
+) -> None:
+    """Refuse, with INVALID_ARGUMENT, what no volume can be used for, and options that no filesystem of them takes.
+
+    Without capabilities, as where room is asked for, the filesystem is not known.
+    """
+    for capability in capabilities:
+        request_rules.check_capability(capability, field="volume_capabilities")
+        mount_flags.check_known(capability.mount, field="volume_capabilities.mount")
+    access.check_access(capabilities, configuration, field="volume_capabilities")
+    for filesystem in {capability.mount.fs_type for capability in capabilities} or {""}:
+        parse_mkfs_options(parameters.mkfs_options, filesystem=filesystem, field=f"parameters.{MKFS_OPTIONS}")
 
 
 def _read_source(request: csi_pb2.CreateVolumeRequest, configuration: ControllerConfiguration) -> ContentSource | None:

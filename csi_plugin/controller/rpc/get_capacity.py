@@ -5,8 +5,10 @@ from google.protobuf.wrappers_pb2 import Int64Value
 from csi_plugin.controller import luks_headers
 from csi_plugin.controller.context import ControllerContext
 from csi_plugin.controller.error_table import driver_errors
+from csi_plugin.controller.placement import with_qos
 from csi_plugin.controller.requests import access
 from csi_plugin.controller.requests.parameters import parse_volume_parameters
+from csi_plugin.controller.requests.volume_request import check_use
 from csi_plugin.protocol import csi_pb2, request_rules
 from csi_plugin.protocol.errors import unavailable
 from csi_plugin.storage.cinder import scheduler
@@ -16,16 +18,16 @@ from csi_plugin.units import GIB
 def get_capacity(context: ControllerContext, request: csi_pb2.GetCapacityRequest) -> csi_pb2.GetCapacityResponse:
     """CSI spec, "GetCapacity"."""
     request_rules.check_sizes(request)
-    for capability in request.volume_capabilities:
-        request_rules.check_capability(capability, field="volume_capabilities")
-    access.check_access(request.volume_capabilities, context.configuration, field="volume_capabilities")
     parameters = parse_volume_parameters(request.parameters, {})
+    check_use(request.volume_capabilities, parameters, context.configuration)
     segments = dict(request.accessible_topology.segments)
     backends = [backend for backend in context.backends.ready() if parameters.backend in ("", backend.name)]
     starting = [name for name in context.backends.starting() if parameters.backend in ("", name)]
     if starting and not backends:
         # COs keep what they were told last. An answer of no room would stop them for as long as they do not ask again.
         raise unavailable(f"backend {', '.join(sorted(starting))} is starting; its room is not known yet")
+    if backends:
+        backends = with_qos(backends, parameters.qos_specs)
     with driver_errors("reading capacity"):
         room = scheduler.capacity(
             backends,
