@@ -18,6 +18,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_COUNTED = ("_TIMEOUT", "_SIZE", "_DELAY", "_LIMIT")
+"""Ends of the names of variables that have numbers."""
 _LAST_SPANS_SECONDS = 2.0
 
 _provider: Any = None
@@ -39,7 +41,7 @@ def is_wanted(environment: Mapping[str, str] = os.environ) -> bool:
 def start(*, service: str, version: str, instance: str) -> None:
     """Send spans from now on, over OTLP's gRPC. The names are those of the resource, unless the variables set others.
 
-    Raises TracingUnavailable when the extra ``otel`` is not installed.
+    Raises TracingUnavailable when the extra ``otel`` is not installed, or a variable cannot be used.
     """
     global _provider, _tracer
     try:
@@ -52,10 +54,29 @@ def start(*, service: str, version: str, instance: str) -> None:
             f"{' or '.join(_ENDPOINTS)} is set, but the extra otel of this package is not installed ({error})"
         ) from error
     named = {"service.name": service, "service.version": version, "service.instance.id": instance}
-    resource = Resource.create(named).merge(OTELResourceDetector().detect())
-    _provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    _tracer = _provider.get_tracer("cinderbox", version)
+    try:
+        resource = Resource.create(named).merge(OTELResourceDetector().detect())
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    except Exception as error:
+        # Of any class, and some say what is wrong without the variable that says so.
+        raise TracingUnavailable(f"{', '.join(_suspects(str(error)))}: {error}") from error
+    _provider, _tracer = provider, provider.get_tracer("cinderbox", version)
+
+
+def _suspects(error: str) -> list[str]:
+    """The variables that an error is about: those that it names, those that are no numbers above 0 and should be, or
+    all that are set."""
+    given = sorted(name for name in os.environ if name.startswith("OTEL_"))
+    named = [name for name in given if name in error]
+    return named or [name for name in given if name.endswith(_COUNTED) and not _is_count(os.environ[name])] or given
+
+
+def _is_count(text: str) -> bool:
+    try:
+        return float(text) > 0
+    except ValueError:
+        return False
 
 
 def stop() -> None:

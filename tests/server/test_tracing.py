@@ -9,6 +9,7 @@ import grpc
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from csi_plugin.instrumentation import tracing
 from csi_plugin.protocol import csi_pb2
 from tests.support.csi import GIB, MOUNT
 from tests.support.life import Life
@@ -105,6 +106,24 @@ def test_a_collector_that_is_away_costs_nothing(tmp_path: Path, collector: Colle
         served.controller.ListVolumes(csi_pb2.ListVolumesRequest(), timeout=30)
         served.process.send_signal(15)  # type: ignore[union-attr]
         assert served.wait_for_exit(timeout=60) == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"OTEL_EXPORTER_OTLP_TIMEOUT": "10s"}, "OTEL_EXPORTER_OTLP_TIMEOUT"),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "0", "OTEL_BSP_SCHEDULE_DELAY": "200"}, "OTEL_BSP_MAX_QUEUE_SIZE"),
+        ({"OTEL_EXPORTER_OTLP_COMPRESSION": "zip"}, "OTEL_EXPORTER_OTLP_COMPRESSION"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named(
+    variables: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317", **variables}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(tracing.TracingUnavailable) as caught:
+        tracing.start(service="tests", version="1", instance="n")
+    assert str(caught.value).startswith(f"{named}: ")
 
 
 def test_without_a_collector_nothing_is_imported() -> None:
