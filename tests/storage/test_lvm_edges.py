@@ -13,7 +13,7 @@ from oslo_concurrency import processutils
 
 from csi_plugin.persistence.base import LeadershipLost
 from csi_plugin.storage.cinder import driver_calls, exception, pool_facts
-from csi_plugin.storage.cinder.adaptations import lio_targets, lvm_stats, lvm_thick, nvmet_ports
+from csi_plugin.storage.cinder.adaptations import lio_targets, lvm_stats, lvm_thick, lvm_tools, nvmet_ports
 from tests.support.csi import GIB, MIB
 
 VOLUME, OTHER, SNAPSHOT = (f"0000000{number}-0000-4000-8000-000000000000" for number in range(3))
@@ -26,6 +26,8 @@ class Group:
         self.free = free
         self.volumes: dict[str, dict[str, Any]] = {}
         self.ran: list[str] = []
+        self.asks = False
+        """Whether the free room has a filesystem of former times: lvcreate asks whether it may wipe that."""
 
     def add(self, name: str, size: int, attributes: str = "-wi-a-----", **facts: str) -> None:
         self.volumes[name] = {"lv_name": name, "lv_size": size, "lv_attr": attributes, **facts}
@@ -57,6 +59,12 @@ class Group:
     def _lvcreate(self, words: list[str]) -> str:
         name = words[words.index("--name" if "--name" in words else "-n") + 1]
         is_snapshot = "--snapshot" in words
+        if self.asks and "--yes" not in words:
+            raise processutils.ProcessExecutionError(
+                stdout=f"WARNING: xfs signature detected on /dev/vg/{name} at offset 0. Wipe it? [y/n]: [n]",
+                stderr="  Aborted wiping of xfs.\n  Aborting. Failed to wipe start of new LV.",
+                exit_code=5,
+            )
         size = int(float(words[words.index("-L") + 1].removesuffix("g")) * GIB)
         self._take(size)
         self.add(name, size, "swi-a-s---" if is_snapshot else "-wi-a-----")
@@ -124,7 +132,8 @@ def lvm_driver(group: Group, lvm_type: str = "default") -> Any:
     driver.vg = LVM.__new__(LVM)
     driver.vg.vg_name, driver.vg.vg_thin_pool = "vg", "vg-pool" if lvm_type == "thin" else None
     driver.vg._supports_snapshot_lv_activation = driver.vg._supports_lvchange_ignoreskipactivation = True
-    driver.vg.set_execute(group.execute)
+    lvm_tools.answer_questions(driver)
+    driver.vg.set_execute(driver._execute)
     driver.vg.set_root_helper("")
     driver.target_driver = SimpleNamespace(
         extend_target=lambda _: group.ran.append("extend_target"), remove_export=lambda *_: None
@@ -158,6 +167,17 @@ def test_a_new_thick_volume_shows_nothing_of_others(
     group.ran.clear()
     driver_calls.extend_volume(driver, made, 3)  # again, as after a crash of the controller
     assert ran(group, "lvextend", "blkdiscard", "extend_target") == ["extend_target"]
+
+
+def test_a_new_volume_may_be_where_another_filesystem_was(group: Group) -> None:
+    """As after volumes that were deleted by hand, or on a disk that had been used: nobody is there to be asked."""
+    group.asks = True
+    driver = lvm_driver(group)
+    driver_calls.create_volume(driver, volume())
+    driver_calls.create_snapshot(driver, snapshot())
+    assert set(group.volumes) == {f"volume-{VOLUME}", f"_snapshot-{SNAPSHOT}"}
+    assert [line.split()[1] for line in ran(group, "lvcreate")] == ["--yes", "--yes"]
+    assert not any("--yes" in line for line in ran(group, "lvs", "lvextend", "blkdiscard"))
 
 
 def test_what_a_copy_has_more_than_its_source_is_zeroed(group: Group) -> None:

@@ -14,6 +14,7 @@ from csi_plugin.storage.cinder.adaptations import (
     default_options,
     lio_targets,
     lvm_thick,
+    lvm_tools,
     nvmet_exports,
     nvmet_ports,
     rbd_trash,
@@ -56,6 +57,7 @@ def new_driver(configuration: BackendConfiguration, *, host: str) -> Any:
             f"driver {path} cannot be created ({type(error).__name__}: {error}); "
             f"its own options without a value: {unset}"
         ) from error
+    lvm_tools.answer_questions(driver)
     rbd_trash.prepare(driver, backend=configuration.name)
     return driver
 
