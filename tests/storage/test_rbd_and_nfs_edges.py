@@ -112,6 +112,53 @@ def test_no_snapshot_is_removed_after_leadership_was_lost(library: None, monkeyp
     assert ceph.images == {"volume-old": {"volume-new.clone_snap": []}}
 
 
+class Chain(Ceph):
+    """Images that stand on each other, as far as depth goes: each by its id ``id-NAME``, also when it has no name any
+    more, as in the trash."""
+
+    def __init__(self, *, deepest: int, limit: int = 5) -> None:
+        super().__init__()
+        self.parents = {f"volume-{number}": f"volume-{number - 1}" for number in range(1, deepest + 1)}
+        self.nameless: set[str] = set()
+        self.configuration = SimpleNamespace(rbd_max_clone_depth=limit, rbd_pool="volumes")
+
+    def _image(self, ioctx: object, name: str | None = None, *, image_id: str | None = None, **_: object) -> Any:
+        if name in self.nameless:
+            raise ImageNotFound
+        found = name or str(image_id).removeprefix("id-")
+        return SimpleNamespace(
+            parent_info=lambda: ("volumes", self._parent(found), "any"),
+            parent_id=lambda: f"id-{self._parent(found)}",
+            close=lambda: None,
+        )
+
+    def _parent(self, name: str) -> str:
+        if name not in self.parents:
+            raise ImageNotFound
+        return self.parents[name]
+
+    def create_volume_from_snapshot(self, volume: Any, snapshot: Any) -> None:
+        self.parents[volume.name] = snapshot.volume_name
+
+    def _flatten(self, pool: str, name: str) -> None:
+        assert pool == "volumes"
+        del self.parents[name]
+
+
+@pytest.mark.parametrize("nameless", [set(), {"volume-2", "volume-4"}])
+@pytest.mark.parametrize(("deepest", "limit", "flattened"), [(4, 5, False), (5, 5, True), (5, 0, False), (40, 5, True)])
+def test_a_restored_image_does_not_stand_on_too_many_others(
+    library: None, deepest: int, limit: int, flattened: bool, nameless: set[str]
+) -> None:
+    """The kernel maps no image with more than 16 below it, and the driver counts clones of volumes alone."""
+    ceph = Chain(deepest=deepest, limit=limit)
+    ceph.nameless = nameless
+    restored = SimpleNamespace(id="1", name="volume-new", source_volid=None, size=1)
+    taken = SimpleNamespace(id="2", volume_name=f"volume-{deepest}", volume_size=1)
+    driver_calls.restore_snapshot(ceph, restored, taken)
+    assert ("volume-new" not in ceph.parents) == flattened
+
+
 def test_nodes_get_the_key_of_now(library: None, tmp_path: Path) -> None:
     ceph, keyring = Ceph(), tmp_path / "keyring"
     keyring.write_text("new")

@@ -186,6 +186,7 @@ def clone_volume(driver: Any, volume: Any, source: Any) -> Any:
     """Create a volume from another one's data, and return the driver's model update. Raises what the driver raises."""
     nfs_shares.require_mounted(driver, source)
     update = driver.create_cloned_volume(volume, source)
+    rbd_clones.limit_depth(driver, volume)
     remotefs_copies.complete(driver, volume, update)
     lvm_thick.clear_new(driver, volume, start_gib=source.size)
     return update
@@ -196,6 +197,7 @@ def restore_snapshot(driver: Any, volume: Any, snapshot: Any) -> Any:
     nfs_shares.require_mounted_for(driver, snapshot)
     lvm_thick.check_snapshot(driver, snapshot)
     update = driver.create_volume_from_snapshot(volume, snapshot)
+    rbd_clones.limit_depth(driver, volume)
     remotefs_copies.complete(driver, volume, update)
     lvm_thick.clear_new(driver, volume, start_gib=snapshot.volume_size)
     return update

@@ -1,7 +1,11 @@
-"""What Cinder's RBD driver forgets: the snapshot of its source that a clone was made from.
+"""What Cinder's RBD driver forgets: the snapshot of its source that a clone was made from, and what restored volumes
+stand on.
 
-Cinder 29 removes it only where deleting the clone did not succeed at once. Each clone would leave a snapshot behind,
-and a source with one is never deleted, only renamed.
+Cinder 29 removes the snapshot only where deleting the clone did not succeed at once. Each clone would leave a snapshot
+behind, and a source with one is never deleted, only renamed.
+
+It counts how many images a clone stands on only as far as those are clones of volumes. With snapshots that are
+restored, and taken again, there is no end to it, but the kernel maps no image that stands on more than 16.
 """
 
 import logging
@@ -52,6 +56,41 @@ def remove_inner_names(driver: Any, volume: Any) -> None:
                     driver.RBDProxy().remove(client.ioctx, name)
         except driver.rbd.ImageNotFound:
             continue
+
+
+def limit_depth(driver: Any, volume: Any) -> None:
+    """After a volume was made from another's data: where it stands on more images than ``rbd_max_clone_depth``, it gets
+    all of its data itself. Does nothing for other drivers. Raises what the driver raises."""
+    if not hasattr(driver.__class__, "_delete_clone_parent_refs"):
+        return
+    limit = driver.configuration.rbd_max_clone_depth
+    if limit <= 0 or _depth(driver, volume.name, limit) <= limit:
+        return
+    LOG.info("image %s stands on more than %d others, and is flattened", volume.name, limit)
+    driver._flatten(driver.configuration.rbd_pool, volume.name)
+    remove_inner_names(driver, volume)
+
+
+def _depth(driver: Any, name: str, limit: int) -> int:
+    """How many images one stands on; no more than one beyond the limit are counted."""
+    from cinder.volume.drivers import rbd
+
+    pool, depth = driver.configuration.rbd_pool, 0
+    with rbd.RADOSClient(driver) as client:
+        found: dict[str, str] = {"name": name}
+        while depth <= limit:
+            image = driver.rbd.Image(client.ioctx, **found, read_only=True)
+            try:
+                if image.parent_info()[0] != pool:
+                    return depth + 1
+                # Of one in the trash, the name leads nowhere.
+                found = {"image_id": image.parent_id()}
+            except driver.rbd.ImageNotFound:
+                return depth
+            finally:
+                image.close()
+            depth += 1
+    return depth
 
 
 def _has_children(image: Any, snapshot: str) -> bool:
