@@ -159,6 +159,28 @@ def test_a_restored_image_does_not_stand_on_too_many_others(
     assert ("volume-new" not in ceph.parents) == flattened
 
 
+class Snapshots(Ceph):
+    """One image, and how many snapshots it has."""
+
+    def create_snapshot(self, snapshot: Any) -> None:
+        self.images[snapshot.volume_name][snapshot.name] = []
+
+    def create_cloned_volume(self, volume: Any, source: Any) -> None:
+        self.images[source.name][f"{volume.name}.clone_snap"] = []
+
+
+def test_an_image_gets_no_more_snapshots_than_nodes_can_read(library: None) -> None:
+    ceph = Snapshots(**{"volume-old": {f"snapshot-{number}": [] for number in range(499)}})
+    ceph.configuration = SimpleNamespace(rbd_max_clone_depth=5)  # type: ignore[attr-defined]
+    taken = SimpleNamespace(id="1", name="snapshot-new", volume_name="volume-old")
+    driver_calls.create_snapshot(ceph, taken)
+    with pytest.raises(exception.SnapshotLimitExceeded, match="volume-old has 500 snapshots"):
+        driver_calls.create_snapshot(ceph, taken)
+    with pytest.raises(exception.SnapshotLimitExceeded):
+        driver_calls.clone_volume(ceph, CLONE, SimpleNamespace(name="volume-old", size=1))
+    assert len(ceph.images["volume-old"]) == 500
+
+
 def test_nodes_get_the_key_of_now(library: None, tmp_path: Path) -> None:
     ceph, keyring = Ceph(), tmp_path / "keyring"
     keyring.write_text("new")

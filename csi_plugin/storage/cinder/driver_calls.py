@@ -23,6 +23,7 @@ from csi_plugin.storage.cinder.adaptations import (
     rbd_fencing,
     rbd_keyrings,
     rbd_map_options,
+    rbd_snapshots,
     rbd_trash,
     remotefs_copies,
 )
@@ -160,6 +161,7 @@ def true_size(driver: Any, volume: Any) -> int | None:
 def create_snapshot(driver: Any, snapshot: Any) -> Any:
     """Take a snapshot, and return the driver's model update. Raises what the driver raises."""
     nfs_shares.require_mounted_for(driver, snapshot)
+    rbd_snapshots.check_room(driver, snapshot.volume_name)
     update = driver.create_snapshot(snapshot)
     lvm_thick.make_room_for_table(driver, snapshot)
     return update
@@ -185,6 +187,7 @@ def remove_inner_names(driver: Any, volume: Any) -> None:
 def clone_volume(driver: Any, volume: Any, source: Any) -> Any:
     """Create a volume from another one's data, and return the driver's model update. Raises what the driver raises."""
     nfs_shares.require_mounted(driver, source)
+    rbd_snapshots.check_room_for_clone(driver, source)
     update = driver.create_cloned_volume(volume, source)
     rbd_clones.limit_depth(driver, volume)
     remotefs_copies.complete(driver, volume, update)
