@@ -185,7 +185,9 @@ def test_the_server_takes_the_plain_manifests(cluster: ApiServer) -> None:
 def test_an_upgrade_keeps_keys_and_backends(cluster: ApiServer, tmp_path: Path) -> None:
     values = tmp_path / "values.json"
     backends = [ARRAY | {"secretOptions": {"pure_api_token": "12345"}}]
-    values.write_text(json.dumps({"backends": backends} | {"driverName": "kept.example", "admission": {"keep": False}}))
+    classes = [{"name": "kept", "parameters": {"backend": "array"}}]
+    kept = {"driverName": "kept.example", "admission": {"keep": False}, "storageClasses": classes}
+    values.write_text(json.dumps({"backends": backends} | kept))
     for _ in range(2):
         helm(cluster, "upgrade", "--install", "kept", str(CHART), "-n", "cinderbox", "-f", str(values))
         secret, kubeconfig = "kept-cinderbox-sealing", str(cluster.kubeconfig)
@@ -197,6 +199,8 @@ def test_an_upgrade_keeps_keys_and_backends(cluster: ApiServer, tmp_path: Path) 
         ("driverName=new.example", "driverName: release kept is driver kept.example"),
         ("node.stateDir=/var/lib/new", "node.stateDir: nodes keep their keys"),
         ("node.kubeletDir=/data/kubelet", "node.kubeletDir: volumes are mounted below /var/lib/kubelet"),
+        ("storageClasses[0].parameters.backend=other", 'parameters of StorageClass kept is {"backend":"array"}'),
+        ("storageClasses[0].reclaimPolicy=Retain", 'reclaimPolicy of StorageClass kept is "Delete"'),
         ("fullnameOverride=new", "the objects of release kept are named kept-cinderbox, and would be named new"),
     ):
         arguments = ("upgrade", "kept", str(CHART), "-n", "cinderbox", "-f", str(values), "--set", value)

@@ -50,6 +50,22 @@ loop lvmvolume
   {{- end -}}
 {{- end -}}
 {{- include "cinderbox.checkUnchanged" . -}}
+{{- include "cinderbox.checkClasses" . -}}
+{{- end }}
+
+{{/* Kubernetes changes these fields of no class: an upgrade would fail half way. */}}
+{{- define "cinderbox.checkClasses" -}}
+{{- range $class := .Values.storageClasses -}}
+  {{- with lookup "storage.k8s.io/v1" "StorageClass" "" $class.name -}}
+    {{- $wanted := dict "provisioner" $.Values.driverName "parameters" (default dict $class.parameters) "reclaimPolicy" (default "Delete" $class.reclaimPolicy) "volumeBindingMode" (default "WaitForFirstConsumer" $class.volumeBindingMode) -}}
+    {{- $there := dict "provisioner" .provisioner "parameters" (default dict .parameters) "reclaimPolicy" (default "Delete" .reclaimPolicy) "volumeBindingMode" (default "Immediate" .volumeBindingMode) -}}
+    {{- range $field, $value := $wanted -}}
+      {{- if ne (toJson $value) (toJson (get $there $field)) -}}
+      {{- fail (printf "storageClasses: %s of StorageClass %s is %s, which Kubernetes does not change to %s. Give the new class another name; or delete this one (kubectl delete storageclass %s), which its volumes and claims outlive, and repeat the command" $field $class.name (toJson (get $there $field)) (toJson $value) $class.name) -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
 {{- end }}
 
 {{/* What an upgrade cannot change, compared with the DaemonSet that is there: pods use volumes by these. */}}
