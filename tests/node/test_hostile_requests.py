@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from csi_plugin.protocol import csi_pb2
 from csi_plugin.protocol.sealed_box import public_key_of, seal_to_node
-from tests.controller.test_hostile_requests import CLEAN, capabilities, either, hostile, maps, ranges, status_of, texts
+from tests.controller.test_hostile_requests import (
+    CLEAN,
+    capabilities,
+    either,
+    hostile,
+    maps,
+    ranges,
+    secrets,
+    status_of,
+    texts,
+)
 from tests.support.claims import MakeClaim
 from tests.support.csi import fails
 from tests.support.serving import Served
@@ -35,7 +45,7 @@ def requests(folder: Path) -> dict[str, st.SearchStrategy[Message]]:
             publish_context=contexts,
             staging_target_path=paths,
             volume_capability=capability,
-            secrets=maps,
+            secrets=secrets,
             volume_context=maps,
         ),
         "NodeUnstageVolume": st.builds(csi_pb2.NodeUnstageVolumeRequest, volume_id=texts, staging_target_path=paths),
@@ -47,7 +57,7 @@ def requests(folder: Path) -> dict[str, st.SearchStrategy[Message]]:
             target_path=paths,
             volume_capability=capability,
             readonly=either,
-            secrets=maps,
+            secrets=secrets,
             volume_context=maps,
         ),
         "NodeUnpublishVolume": st.builds(csi_pb2.NodeUnpublishVolumeRequest, volume_id=texts, target_path=paths),
@@ -61,12 +71,12 @@ def requests(folder: Path) -> dict[str, st.SearchStrategy[Message]]:
             capacity_range=st.none() | ranges,
             staging_target_path=paths,
             volume_capability=capability,
-            secrets=maps,
+            secrets=secrets,
         ),
         "NodeGetVolumeHealth": st.builds(
             csi_pb2.NodeGetVolumeHealthRequest, volume_id=texts, volume_publish_path=paths, staging_target_path=paths
         ),
-        "NodeGetStorageHealth": st.builds(csi_pb2.NodeGetStorageHealthRequest, secrets=maps),
+        "NodeGetStorageHealth": st.builds(csi_pb2.NodeGetStorageHealthRequest, secrets=secrets),
         "NodeGetInfo": st.builds(csi_pb2.NodeGetInfoRequest),
         "NodeGetCapabilities": st.builds(csi_pb2.NodeGetCapabilitiesRequest),
         "Probe": st.builds(csi_pb2.ProbeRequest),
