@@ -49,6 +49,20 @@ connection.execute("ROLLBACK")
 """
 
 
+def fork_and_create(store: DBPersistence) -> int:
+    """The process id of a child that creates a record, and ends with 0 when that went well; a minute at most."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        code = 1
+        try:
+            store.create(KeyValueRecord(id="child"))
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
 def is_anywhere(function: str) -> bool:
     """Whether a thread is in a function of that name."""
     stacks = [traceback.walk_stack(frame) for frame in sys._current_frames().values()]
@@ -364,14 +378,7 @@ class TestOperations:
 
     def test_a_forked_child_has_connections_of_its_own(self, sqlite_store: DBPersistence) -> None:
         sqlite_store.create(KeyValueRecord(id="parent"))
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                sqlite_store.create(KeyValueRecord(id="child"))
-                code = 0
-            finally:
-                os._exit(code)
+        child = fork_and_create(sqlite_store)
         assert os.waitpid(child, 0)[1] == 0
         assert {record.id for record in sqlite_store.find(KeyValueRecord)} == {"parent", "child"}
 
@@ -396,15 +403,7 @@ class TestOperations:
             waiting = pool.submit(sqlite_store.create, KeyValueRecord(id="parent"))
             wait_until(lambda: is_anywhere("do_execute"), lambda: "no thread writes")
             ended = pool.submit(let_go)
-            child = os.fork()
-            if child == 0:
-                signal.alarm(60)
-                code = 1
-                try:
-                    sqlite_store.create(KeyValueRecord(id="child"))
-                    code = 0
-                finally:
-                    os._exit(code)
+            child = fork_and_create(sqlite_store)
             has_forked.set()
             assert os.waitpid(child, 0)[1] == 0
             ended.result()
