@@ -118,7 +118,7 @@ class Backend(BackendJSON, metaclass=StateClass):
                 with STATE.lock:
                     STATE.backends[volume_backend_name] = self
                     others = [(other.id, other._places) for other in STATE.backends.values()]
-                shared_storage.tell(self.id, self._places, others)
+                shared_storage.warn(self.id, self._places, others)
             finally:
                 with STATE.lock:
                     del STATE.starting_backends[volume_backend_name]

@@ -91,7 +91,7 @@ class Connection(VolumeChild):
     def backend(self, value: Any) -> None:
         self._backend = value
 
-    def _whereabouts(self) -> str:
+    def _location_text(self) -> str:
         volume = vars(self).get("_volume")
         known = self._backend if volume is None else volume.backend
         ovo = vars(self).get("_ovo")

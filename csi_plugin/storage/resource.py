@@ -108,9 +108,9 @@ class Resource:
         # Also of one that is only half made, and without a look into the store, which may be out of reach.
         ovo = vars(self).get("_ovo")
         identity = ovo.id if ovo is not None and ovo.obj_attr_is_set("id") else "without an id"
-        return f"<cinderbox.{type(self).__name__} object {identity}{self._whereabouts()}>"
+        return f"<cinderbox.{type(self).__name__} object {identity}{self._location_text()}>"
 
-    def _whereabouts(self) -> str:
+    def _location_text(self) -> str:
         """The end of its description: where it is, as far as that is known without reading anything."""
         backend = vars(self).get("backend")
         return f" on backend {getattr(backend, 'id', backend)}"

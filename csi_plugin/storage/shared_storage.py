@@ -1,4 +1,4 @@
-"""Backends that have their volumes in one and the same place, which is seldom meant: told at their start."""
+"""Backends that have their volumes in one and the same place, which is seldom meant: a warning at their start."""
 
 import logging
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from csi_plugin.storage.cinder.adaptations.storage_places import Place
 LOG = logging.getLogger(__name__)
 
 
-def tell(backend: str, places: Iterable[Place], others: Iterable[tuple[str, Iterable[Place]]]) -> None:
+def warn(backend: str, places: Iterable[Place], others: Iterable[tuple[str, Iterable[Place]]]) -> None:
     """Log what a backend that has just started shares with each of the ``others``, which serve: names and places."""
     own = {place.key: place for place in places}
     for name, theirs in others:

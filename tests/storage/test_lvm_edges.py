@@ -132,7 +132,7 @@ def lvm_driver(group: Group, lvm_type: str = "default") -> Any:
     driver.vg = LVM.__new__(LVM)
     driver.vg.vg_name, driver.vg.vg_thin_pool = "vg", "vg-pool" if lvm_type == "thin" else None
     driver.vg._supports_snapshot_lv_activation = driver.vg._supports_lvchange_ignoreskipactivation = True
-    lvm_tools.answer_questions(driver)
+    lvm_tools.let_lvcreate_wipe(driver)
     driver.vg.set_execute(driver._execute)
     driver.vg.set_root_helper("")
     driver.target_driver = SimpleNamespace(

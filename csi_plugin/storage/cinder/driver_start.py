@@ -57,7 +57,7 @@ def new_driver(configuration: BackendConfiguration, *, host: str) -> Any:
             f"driver {path} cannot be created ({type(error).__name__}: {error}); "
             f"its own options without a value: {unset}"
         ) from error
-    lvm_tools.answer_questions(driver)
+    lvm_tools.let_lvcreate_wipe(driver)
     rbd_trash.prepare(driver, backend=configuration.name)
     return driver
 

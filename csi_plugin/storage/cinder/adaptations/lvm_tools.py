@@ -45,20 +45,20 @@ def is_thick(driver: Any) -> bool:
     return is_lvm(driver) and driver.configuration.lvm_type != "thin"
 
 
-def answer_questions(driver: Any) -> None:
+def let_lvcreate_wipe(driver: Any) -> None:
     """Before a driver's start: lvcreate may wipe what it finds in free room, such as a filesystem of a volume that was
     deleted by hand. It asks otherwise, takes no answer for no, and fails. Does nothing for other drivers."""
     if not is_lvm(driver):
         return
     execute = driver._execute
 
-    def execute_and_answer(*command: Any, **options: Any) -> Any:
+    def execute_with_yes(*command: Any, **options: Any) -> Any:
         if "lvcreate" in command:
             program = command.index("lvcreate")
             command = (*command[: program + 1], "--yes", *command[program + 1 :])
         return execute(*command, **options)
 
-    driver._execute = execute_and_answer
+    driver._execute = execute_with_yes
 
 
 def logical_volumes(driver: Any, name: str = "") -> list[LogicalVolume]:

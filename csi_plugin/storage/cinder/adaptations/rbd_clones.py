@@ -21,11 +21,16 @@ CONF = cfg.CONF
 LOG = logging.getLogger(__name__)
 
 
+def is_rbd(driver: Any) -> bool:
+    """Whether it is a driver whose clones stand on snapshots of their source, as Cinder's RBD driver has them."""
+    # Asked of the class: some drivers answer for any attribute of an instance, with an error of their own.
+    return hasattr(driver.__class__, "_delete_clone_parent_refs")
+
+
 @contextmanager
 def release_source(driver: Any, volume: Any) -> Iterator[None]:
     """Around the deletion of a volume: deletes the snapshot that it was cloned from. Does nothing for other drivers."""
-    # Asked of the class: some drivers answer for any attribute of an instance, with an error of their own.
-    source = _source(driver, volume.name) if hasattr(driver.__class__, "_delete_clone_parent_refs") else None
+    source = _source(driver, volume.name) if is_rbd(driver) else None
     yield
     if source is not None:
         _release(driver, volume.name, *source)
@@ -34,7 +39,7 @@ def release_source(driver: Any, volume: Any) -> Iterator[None]:
 def remove_inner_names(driver: Any, volume: Any) -> None:
     """Remove the snapshot of its source that the driver takes while it clones to this volume, if a crash left it, and a
     source that was deleted meanwhile. Does nothing for other drivers, and while the clone itself is there."""
-    if not hasattr(driver.__class__, "_delete_clone_parent_refs") or not volume.source_volid:
+    if not is_rbd(driver) or not volume.source_volid:
         return
     from cinder.volume.drivers import rbd
 
@@ -61,7 +66,7 @@ def remove_inner_names(driver: Any, volume: Any) -> None:
 def limit_depth(driver: Any, volume: Any) -> None:
     """After a volume was made from another's data: where it stands on more images than ``rbd_max_clone_depth``, it gets
     all of its data itself. Does nothing for other drivers. Raises what the driver raises."""
-    if not hasattr(driver.__class__, "_delete_clone_parent_refs"):
+    if not is_rbd(driver):
         return
     limit = driver.configuration.rbd_max_clone_depth
     if limit <= 0 or _depth(driver, volume.name, limit) <= limit:

@@ -5,6 +5,8 @@ from typing import Any
 
 from cinder import exception
 
+from csi_plugin.storage.cinder.adaptations.rbd_clones import is_rbd
+
 LIMIT = 500
 """Fewer than the kernel's, for those that are taken at the same time."""
 
@@ -12,8 +14,7 @@ LIMIT = 500
 def check_room(driver: Any, image_name: str) -> None:
     """Before a snapshot of an image: raise SnapshotLimitExceeded when it has all that it may have. Does nothing for
     other drivers."""
-    # Asked of the class: some drivers answer for any attribute of an instance, with an error of their own.
-    if not hasattr(driver.__class__, "_delete_clone_parent_refs"):
+    if not is_rbd(driver):
         return
     from cinder.volume.drivers import rbd
 
@@ -28,5 +29,5 @@ def check_room(driver: Any, image_name: str) -> None:
 
 def check_room_for_clone(driver: Any, source: Any) -> None:
     """The same before a clone, which needs a snapshot of its source unless the driver copies all of it."""
-    if hasattr(driver.__class__, "_delete_clone_parent_refs") and driver.configuration.rbd_max_clone_depth > 0:
+    if is_rbd(driver) and driver.configuration.rbd_max_clone_depth > 0:
         check_room(driver, source.name)
